@@ -1,0 +1,24 @@
+"""The device that a user names."""
+
+import torch
+
+
+def device_on(name: str = "auto") -> torch.device:
+    """Returns the device called `name`: "auto" is CUDA where there is one, "gpu" is "cuda".
+
+    Raises:
+        ValueError: PyTorch knows no such device, or CUDA is asked for and absent.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device("cuda" if name == "gpu" else name)
+    except RuntimeError as error:
+        raise ValueError(f"no device is called {name!r}: expected auto, cpu, cuda, cuda:N or gpu") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise ValueError(f"device {name} was asked for, PyTorch finds {count} CUDA devices: use --device cpu")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device mps was asked for, PyTorch finds none: use --device cpu")
+    return device

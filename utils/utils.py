@@ -1,0 +1,104 @@
+"""Small things that know nothing of fusion: seeds, errors, run folders, files."""
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and PyTorch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Turns what a user can cause into one line on stderr and an exit status; bugs keep their traceback.
+
+    ValueError, OSError and FloatingPointError: `error: ...`, status 1. Ctrl-C: `interrupted`, status 130.
+    """
+    try:
+        yield
+    except (ValueError, OSError, FloatingPointError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        line = lines[-1]  # a DataLoader worker's error arrives as its traceback, with the message as the last line
+        print(f"error: {line.removeprefix(f'{type(error).__name__}: ')}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary name beside `path`, renamed to it at the end: `path` is never half-written.
+
+    After an error the temporary file is removed and an older `path` is as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(temporary)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)  # mkstemp's files are private
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def make_run_folder(root: str | os.PathLike, kind: str = "train") -> Path:
+    """Returns a new folder root/kind_MM-DD_HH-MM; two in one minute get a number, never the same folder."""
+    stem = f"{kind}_{datetime.now():%m-%d_%H-%M}"
+    Path(root).mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = Path(root) / (stem if number == 1 else f"{stem}_{number}")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def write_json(path: str | os.PathLike, content: dict) -> None:
+    """Writes a dict as indented JSON."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def git_sha() -> str:
+    """Returns the commit that this code is at, with "-dirty" after changes; "unknown" without git."""
+    try:
+        command = ["git", "describe", "--always", "--abbrev=12", "--dirty"]
+        here = Path(__file__).parent
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def settings_block(settings: dict) -> str:
+    """Returns the settings as lines `name: value` between two rules, aligned."""
+    width = max(map(len, settings), default=0)
+    rows = [f"{name:>{width}}: {value}" for name, value in settings.items()]
+    rule = "-" * max(map(len, rows), default=0)
+    return "\n".join([rule, *rows, rule])
+
+
+def duration(seconds: float) -> str:
+    """Returns 3725 as "1:02:05"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
