@@ -10,7 +10,6 @@ C1 and C2 are shared by all exposures, fusion is tensor addition, C3 to C5 recon
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 

@@ -1,0 +1,154 @@
+"""What training minimises: SSIM for reconstruction, MEF-SSIM for fusion. Pure functions of tensors, and thin modules.
+
+A window is separable, so a windowed mean is two products with banded matrices: on a CPU several times faster than a
+convolution with one channel, and exact.
+"""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+WINDOW = 11
+BOX, GAUSSIAN, GAUSSIAN_LUM = 0.0, 1.5, WINDOW / 6  # sigmas of the windows; 0 is the uniform one
+
+
+@lru_cache(maxsize=64)
+def _band(size: int, sigma: float, pad: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Returns the (size + 2 * pad - 10, size) matrix whose rows are the window, shifted by one pixel a row."""
+    x = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    window = torch.exp(-(x**2) / (2 * sigma**2)) if sigma else torch.ones_like(x)
+    band = torch.zeros(size + 2 * pad - WINDOW + 1, size, dtype=torch.float64)
+    for i, weight in enumerate(window / window.sum()):
+        band.diagonal(i - pad).fill_(weight.item())
+    return band.to(device, dtype)
+
+
+def window_mean(x: torch.Tensor, sigma: float, pad: int = 0) -> torch.Tensor:
+    """Returns the means (..., H + 2 pad - 10, W + 2 pad - 10) of x (..., H, W) in 11x11 windows.
+
+    Args:
+        sigma: of the Gaussian window; 0 for the uniform one.
+        pad: zeros around the picture; 0 keeps the windows inside.
+    """
+    rows, columns = (_band(size, sigma, pad, x.dtype, x.device) for size in x.shape[-2:])
+    return rows @ x @ columns.T
+
+
+def ssim(x: torch.Tensor, y: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
+    """Returns the SSIM (N,) of two pictures (N, C, H, W) of at least 11x11 pixels, averaged over windows and channels.
+
+    Wang et al., "Image quality assessment: from error visibility to structural similarity", TIP 2004, eq. 13:
+    11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, windows inside the picture only.
+    """
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    mean_x, mean_y, xx, yy, xy = window_mean(torch.stack([x, y, x * x, y * y, x * y]), GAUSSIAN)
+    var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * cov + c2) / (var_x + var_y + c2)
+    return (luminance * structure).mean((1, 2, 3))
+
+
+def _covariances(x: torch.Tensor, z: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Returns the windows' covariances (N, K, L, h, w) of all pairs of x (N, K, H, W) and z (N, L, H, W)."""
+    product = window_mean(x[:, :, None] * z[:, None], sigma)
+    return product - window_mean(x, sigma)[:, :, None] * window_mean(z, sigma)[:, None]
+
+
+def mef_ssim_map(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
+    """Returns the MEF-SSIM map (N, H - 10, W - 10) of fused (N, 1, H, W) against exposures (N, K, H, W), in [0, 1].
+
+    Ma, Zeng, Wang, "Perceptual quality assessment for multi-exposure image fusion", TIP 2015, as in the authors' code,
+    at one scale. Every norm of a mean-removed patch is a quadratic form in the windows' covariances, so no patch is
+    ever cut out: with uniform covariances B of the exposures, ||sum_k a_k x_k||^2 = 121 sum_ij a_i a_j B_ij.
+    """
+    n, eps = WINDOW**2, 2.2e-16
+    x, f = (exposures - 0.5) * 255, (fused - 0.5) * 255  # centred: float32 keeps the small variances
+    with torch.no_grad():
+        box = n * _covariances(x, x, BOX)  # (N, K, K, h, w)
+        norm = box.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt().permute(0, 3, 1, 2)  # (N, K, h, w): ||x_k||
+        strength = norm + 0.001
+        norm_of_sum = box.sum((1, 2)).clamp(min=0).sqrt()
+        consistency = ((norm_of_sum + eps) / (norm.sum(1) + eps)).clamp(0, 1)
+        power = torch.tan(torch.pi / 2 * consistency).clamp(0, 10)
+        weight = (strength / WINDOW) ** power[:, None] + eps
+        a = weight / weight.sum(1, keepdim=True) / strength
+        pair = a[:, :, None] * a[:, None]
+        # The desired patch is sum_k a_k x_k at the strength of the strongest; where all inputs are flat it is flat.
+        length = (pair * box).sum((1, 2)).clamp(min=0).sqrt()
+        strongest = strength.amax(1)
+        scale = torch.where(norm.amax(1) > 1, strongest / length.clamp(min=1e-6), 0)
+        a = a * scale[:, None]
+        var_r = (pair * scale[:, None, None] ** 2 * _covariances(x, x, GAUSSIAN)).sum((1, 2)).clamp(min=0)
+    cov = (a * _covariances(x, f, GAUSSIAN)[:, :, 0]).sum(1)
+    var_f = _covariances(f, f, GAUSSIAN)[:, 0, 0].clamp(min=0)
+    bound = (var_r + var_f) / 2  # of |cov|, which rounding may pass
+    c = (0.03 * 255) ** 2
+    return (2 * torch.minimum(torch.maximum(cov, -bound), bound) + c) / (2 * bound + c)
+
+
+def mef_ssim_scales(fused: torch.Tensor, exposures: torch.Tensor, scales: int) -> torch.Tensor:
+    """Returns the means (N, scales) of `mef_ssim_map` at dyadic scales, finest first, by 2x2 means in between.
+
+    Fewer scales come back where the picture is smaller than the window.
+    """
+    means = []
+    while len(means) < scales and min(fused.shape[-2:]) >= WINDOW:
+        means.append(mef_ssim_map(fused, exposures).mean((1, 2)))
+        fused, exposures = (F.avg_pool2d(y, 2, ceil_mode=True) for y in (fused, exposures))
+    return torch.stack(means, 1)
+
+
+def mef_ssim_lum(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
+    """Returns MEFNet's MEF-SSIM (N,) of fused (N, 1, H, W) against exposures (N, K, H, W), in [0, 1].
+
+    Ma, Duanmu, Zhu, Fang, Wang, "Deep guided learning for fast multi-exposure image fusion", TIP 2020: the fused patch
+    against the exposure of largest variance, times the luminance against a mean of the well-exposed. The windows reach
+    over the border into zeros, as in their code.
+    """
+    c1, c2, sigma_g, sigma_l = 0.01**2, 0.03**2, 0.2, 0.2
+    pad = WINDOW // 2
+    mean_x = window_mean(exposures, GAUSSIAN_LUM, pad)
+    mean_f = window_mean(fused, GAUSSIAN_LUM, pad)[:, 0]
+    var_x = window_mean(exposures**2, GAUSSIAN_LUM, pad) - mean_x**2
+    var_f = (window_mean(fused**2, GAUSSIAN_LUM, pad)[:, 0] - mean_f**2).clamp(min=0)
+    cov = window_mean(fused * exposures, GAUSSIAN_LUM, pad) - mean_f[:, None] * mean_x
+    var_best, best = var_x.max(1, keepdim=True)
+    structure = (2 * cov.gather(1, best)[:, 0] + c2) / (var_f + var_best[:, 0].clamp(min=0) + c2)
+    weight_g = torch.exp(-((exposures.mean((2, 3), keepdim=True) - 0.5) ** 2) / (2 * sigma_g**2))
+    weight = weight_g * torch.exp(-((mean_x - 0.5) ** 2) / (2 * sigma_l**2))
+    desired = (weight * mean_x).sum(1) / weight.sum(1).clamp(min=1e-12)
+    luminance = (2 * mean_f * desired + c1) / (mean_f**2 + desired**2 + c1)
+    return luminance.mean((1, 2)) * structure.mean((1, 2))
+
+
+class SSIMLoss(nn.Module):
+    """1 - SSIM of each reconstruction (N,)."""
+
+    def forward(self, y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return 1 - ssim(y_hat, y)
+
+
+class MEFLoss(nn.Module):
+    """The loss (N,) of each fused picture (N, 1, H, W) against its exposures (K of (N, 1, H, W)), all in [0, 1].
+
+    1 - MEF-SSIM, averaged over dyadic scales: the fine ones keep the detail, the coarse ones forbid halos and veils.
+    Plus 1 - MEFNet's MEF-SSIM, whose luminance term settles the brightness that the former leaves free. Plus the mean
+    distance by which the picture leaves [0, 1], where the display would clip it.
+
+    Differs from the paper, whose loss is the first part at one scale.
+    """
+
+    def __init__(self, scale_weights: tuple[float, ...] = (1, 1, 1, 1, 1, 1), lum_weight: float = 1.0):
+        super().__init__()
+        self.scale_weights, self.lum_weight = scale_weights, lum_weight
+
+    def forward(self, fused: torch.Tensor, exposures: list[torch.Tensor]) -> torch.Tensor:
+        stack = torch.cat(exposures, 1)
+        shown = fused.clamp(0, 1)
+        scores = mef_ssim_scales(shown, stack, len(self.scale_weights))
+        weights = scores.new_tensor(self.scale_weights[: scores.shape[1]])
+        loss = 1 - (scores * weights).sum(1) / weights.sum()
+        loss = loss + self.lum_weight * (1 - mef_ssim_lum(shown, stack))
+        return loss + (fused - shown).abs().mean((1, 2, 3))
