@@ -29,8 +29,7 @@ NUMPY_SCALARS = [
 
 def build_network(name: str, arch: Architecture) -> nn.Module:
     """Returns a freshly initialised network of this architecture, in eval mode, with attribute `name`."""
-    pyramid = getattr(arch, "levels", 1) > 1
-    model = (networks.DeepFusePyramid if pyramid else networks.DeepFuse)(arch)
+    model = networks.DeepFusePyramid(arch) if isinstance(arch, networks.PyramidArchitecture) else networks.DeepFuse(arch)
     model.name = name
     return model.eval()
 
@@ -111,9 +110,9 @@ def _read_network(path: str | PathLike) -> nn.Module:
 
 def _from_project(path: str | PathLike, checkpoint: dict) -> nn.Module:
     try:
-        model = build_network(checkpoint["name"], Architecture(**checkpoint["arch"]))
+        model = build_network(checkpoint["name"], type(ARCHITECTURES[checkpoint["name"]])(**checkpoint["arch"]))
         model.load_state_dict(checkpoint["model"])
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit the network that it names: {_first_line(error)}") from error
     return model
 
