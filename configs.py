@@ -1,6 +1,7 @@
 """The settings of every script: one function a script, the standard library only, so that --help is instant."""
 
 import argparse
+import json
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -29,3 +30,88 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--model", help="name of the network, where the weights do not say it")
     group.add_argument("--device", default="cpu", help="cpu, cuda (gpu is the same), cuda:1, ...")
     return parser.parse_args(argv)
+
+
+def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Returns the settings of run_train.py from a command line (sys.argv where None).
+
+    A resumed run starts from the settings stored in its run folder: what the command line says goes over them.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+    on_off = argparse.BooleanOptionalAction
+    parser = argparse.ArgumentParser(
+        prog="run_train.py",
+        description="Trains DeepFuse on photographs or on exposure brackets.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--image_path",
+        nargs="+",
+        default=["data_train"],
+        help="folders, searched recursively: of photographs, or for objective mef of scenes (a folder each)",
+    )
+    group.add_argument(
+        "--train_num",
+        type=int,
+        default=200,
+        help="samples an epoch, drawn from all photographs or scenes alike; 0: each of them once",
+    )
+    group.add_argument("--crop_size", type=int, default=256, help="side of the training squares in pixels")
+    group.add_argument(
+        "--val_fraction", type=float, default=0.1, help="share of the photographs (scenes) held out for validation"
+    )
+    group.add_argument("--val_path", default=None, help="objective mef: folder of scenes to validate on instead")
+    group.add_argument("--val_pairs", default=None, help="CSV table of the pairs in it, with columns scene,under,over")
+    group.add_argument("--cache_mb", type=int, default=512, help="objective mef: luminance kept in memory, in MB")
+    group.add_argument("--num_workers", type=int, default=0, help="processes that prepare samples")
+
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--model", default="auto", help="network to train; auto: the one that the weights are for, otherwise DeepFuse"
+    )
+    group.add_argument("--gray", action=on_off, default=True, help="luminance network (1 channel), otherwise RGB")
+    group.add_argument("--weights", default=None, help="start a new run from these weights, of any kind that loads")
+
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--objective",
+        choices=["recon", "mef", "exposure"],
+        default="recon",
+        help="recon: reconstruct photographs; mef: fuse brackets; exposure: fuse pairs simulated from photographs",
+    )
+    group.add_argument("--batch_size", type=int, default=4, help="samples a step")
+    group.add_argument("--num_epochs", type=int, default=100, help="epochs to reach in all, resumed ones included")
+    group.add_argument("--lr", type=float, default=1e-4, help="learning rate at the start")
+    group.add_argument(
+        "--lr_schedule",
+        choices=["exponential", "cosine"],
+        default="exponential",
+        help="exponential: times 0.9 after each epoch; cosine: a short rise, then down to 0 at the end",
+    )
+    group.add_argument("--clip_grad", type=float, default=0.0, help="largest norm of the gradient; 0: any")
+    group.add_argument("--ema", type=float, default=0.0, help="decay a step of an average of weights; 0: none is kept")
+    group.add_argument("--seed", type=int, default=0, help="of everything random")
+
+    group = parser.add_argument_group("run")
+    group.add_argument("--device", default="auto", help="auto (cuda where there is one), cpu, cuda (or gpu), cuda:1")
+    group.add_argument("--runs_path", default="runs", help="folder in which the run gets its own")
+    group.add_argument("--resume_path", default=None, help="checkpoint of a run to go on with, in its folder")
+    group.add_argument("--output", action=on_off, default=True, help="show settings, progress and results")
+
+    resumed = parser.parse_args(argv).resume_path
+    settings = Path(resumed).absolute().parents[1] / "settings.json" if resumed else None
+    if settings and settings.is_file():
+        known = vars(parser.parse_args([])).keys() - {"resume_path", "weights", "output", "device"}
+        stored = json.loads(settings.read_text(encoding="utf-8"))
+        parser.set_defaults(**{name: value for name, value in stored.items() if name in known})
+    args = parser.parse_args(argv)
+    for name, low in {"batch_size": 1, "num_epochs": 1, "train_num": 0, "num_workers": 0, "crop_size": 16}.items():
+        if getattr(args, name) < low:
+            raise ValueError(f"--{name} is {getattr(args, name)}: expected at least {low}")
+    for name in ("val_fraction", "ema"):
+        if not 0 <= getattr(args, name) < 1:
+            raise ValueError(f"--{name} is {getattr(args, name)}: expected 0 or more, and less than 1")
+    return args

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import DeepFuse as networks
-from .DeepFuse import ARCHITECTURES, Architecture
+from .DeepFuse import ARCHITECTURES, Architecture, DeepFuse, DeepFusePyramid, PyramidArchitecture
 
 PREDECESSOR_LAYERS = ("layer1", "layer2", "layer4", "layer5", "layer6")
 # The predecessor stored its best loss as a NumPy scalar: these names, and no others, may appear in a pickle as well.
@@ -27,9 +26,9 @@ NUMPY_SCALARS = [
 ]
 
 
-def build_network(name: str, arch: Architecture) -> nn.Module:
+def build_network(name: str, arch: Architecture | PyramidArchitecture) -> nn.Module:
     """Returns a freshly initialised network of this architecture, in eval mode, with attribute `name`."""
-    model = networks.DeepFusePyramid(arch) if isinstance(arch, networks.PyramidArchitecture) else networks.DeepFuse(arch)
+    model = DeepFusePyramid(arch) if isinstance(arch, PyramidArchitecture) else DeepFuse(arch)
     model.name = name
     return model.eval()
 
@@ -109,10 +108,13 @@ def _read_network(path: str | PathLike) -> nn.Module:
 
 
 def _from_project(path: str | PathLike, checkpoint: dict) -> nn.Module:
+    name = checkpoint["name"]
+    if name not in ARCHITECTURES:
+        raise ValueError(f"{path} holds a {name!r}, which is not known here: expected {', '.join(ARCHITECTURES)}")
     try:
-        model = build_network(checkpoint["name"], type(ARCHITECTURES[checkpoint["name"]])(**checkpoint["arch"]))
+        model = build_network(name, type(ARCHITECTURES[name])(**checkpoint["arch"]))
         model.load_state_dict(checkpoint["model"])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit the network that it names: {_first_line(error)}") from error
     return model
 

@@ -1,0 +1,153 @@
+"""Trains DeepFuse: python run_train.py --image_path FOLDER [--objective recon|mef|exposure]."""
+
+import argparse
+import functools
+import time
+from pathlib import Path
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from configs import ROOT, get_train_args
+from models import fuse_model
+from utils import util_dataset as data
+from utils import util_train as train
+from utils.util_device import device_on
+from utils.util_image import list_images, read_image
+from utils.utils import duration, exit_on_error, git_sha, make_run_folder, seed_everything, settings_block, write_json
+
+SAMPLE = ROOT / "data_test" / "interior"  # the pair whose fusion TensorBoard shows: its darkest and brightest shot
+
+
+def main(args: argparse.Namespace) -> None:
+    say = print if args.output else lambda *_: None
+    start = time.perf_counter()
+    seed_everything(args.seed)
+    device = device_on(args.device)
+    model = network(args).to(device)
+    batches, validate = datasets(args, model, device)
+    training = train.new_training(model, args.lr, args.ema)
+    if args.resume_path:
+        train.resume_training(args.resume_path, training)
+    first = training.epoch + 1
+    if first > args.num_epochs:
+        raise ValueError(f"{args.resume_path} has finished epoch {training.epoch}: expected a larger --num_epochs")
+
+    folder = run_folder(args)
+    settings = vars(args) | {"model": model.name, "device": str(device), "git": git_sha(), "torch": torch.__version__}
+    write_json(folder / "settings.json", settings)
+    say(settings_block(settings))
+    say(f"{len(batches.sampler)} samples an epoch; run folder {folder}")
+    say(f"TensorBoard: tensorboard --logdir {args.runs_path}")
+    writer = SummaryWriter(folder / "logs", purge_step=first)
+    writer.add_text("settings", "\n".join(f"    {line}" for line in settings_block(settings).splitlines()))
+    sample = [read_image(path) for path in list_images(SAMPLE)] if SAMPLE.is_dir() else []
+
+    criterion = train.OBJECTIVES[args.objective]
+    lr_at = functools.partial(train.learning_rate, args.lr, args.lr_schedule, num_epochs=args.num_epochs)
+    checkpoints = folder / "checkpoints"
+    try:
+        for epoch in range(first, args.num_epochs + 1):
+            batches.sampler.epoch = epoch
+            bar = tqdm(batches, f"Epoch [{epoch}/{args.num_epochs}]", disable=not args.output)
+            trained = train.train_one_epoch(training, bar, criterion, lr_at, args.clip_grad, bar.set_postfix)
+            scores, pictures = validate(training.best_model) if validate else ({"loss": trained["loss"]}, {})
+            if len(sample) > 1:
+                pictures["sample pair"] = train.fused_sample(training.best_model, [sample[0], sample[-1]])
+            train.log_epoch(writer, epoch, {"train": trained, "validation": scores}, pictures)
+
+            improved = scores["loss"] < training.best_loss
+            training.best_loss = min(scores["loss"], training.best_loss)
+            train.save_checkpoint(checkpoints / "last.pth", training, scores["loss"])
+            if improved:
+                train.save_checkpoint(
+                    checkpoints / f"epoch{epoch:03}-loss{scores['loss']:.3f}.pth", training, scores["loss"]
+                )
+                provenance = {name: str(settings[name]) for name in ("objective", "seed", "git", "torch")}
+                train.save_weights(checkpoints / "best.pth", training, provenance | {"epoch": str(epoch)})
+            say("validation " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()) + (" (best)" if improved else ""))
+    except KeyboardInterrupt:
+        if (checkpoints / "last.pth").exists():
+            say(f"\nGo on with: python run_train.py --resume_path {checkpoints / 'last.pth'}")
+        raise
+    writer.close()
+    say(f"Finished Training in {duration(time.perf_counter() - start)}, best loss {training.best_loss:.4f}: {folder}")
+
+
+def network(args: argparse.Namespace) -> torch.nn.Module:
+    """Returns the network to train, from the checkpoint to resume, from weights, or new."""
+    name = None if args.model == "auto" else args.model
+    channels = 1 if args.gray else 3
+    if args.objective != "recon" and not args.gray:
+        raise ValueError(f"objective {args.objective} trains luminance networks: use --gray, or --objective recon")
+    return fuse_model(name, args.resume_path or args.weights, channels)
+
+
+def datasets(args: argparse.Namespace, model: torch.nn.Module, device: torch.device) -> tuple:
+    """Returns the training batches, and a function from a network to its validation scores and pictures (or None)."""
+    progress = functools.partial(tqdm, desc="Scanning", disable=not args.output)
+    if args.objective == "mef":
+        scenes = data.read_brackets(args.image_path, args.cache_mb, progress)
+        if args.val_path:
+            pairs = validation_pairs(args, progress)
+        else:
+            scenes, held_out = data.hold_out(scenes, validation_count(args, len(scenes)), args.seed)
+            pairs = data.pairs_of(held_out)
+        samples = data.BracketPairs(scenes, args.crop_size)
+        validate = functools.partial(train.validate_pairs, pairs=data.WholePairs(pairs)) if pairs else None
+        return loader(args, samples, args.train_num, device), validate
+
+    paths = data.find_photographs(args.image_path, progress)
+    count = validation_count(args, min(args.train_num or len(paths), len(paths)))
+    paths, held_out = data.hold_out(paths, count, args.seed)
+    simulate, channels = args.objective == "exposure", model.arch.image_channels
+    samples = data.Photographs(paths, args.crop_size, channels, simulate)
+    if not held_out:
+        validate = None
+    elif simulate:
+        validate = functools.partial(train.validate_pairs, pairs=data.SimulatedPairs(held_out, args.seed))
+    else:
+        crops = data.Photographs(held_out, args.crop_size, channels)
+        validate = functools.partial(train.validate_recon, batches=loader(args, crops, 0, device))
+    return loader(args, samples, args.train_num, device), validate
+
+
+def validation_pairs(args: argparse.Namespace, progress: data.Hook) -> list[tuple[str, Path, Path]]:
+    if args.val_pairs:
+        return data.read_pairs(args.val_path, args.val_pairs)
+    return data.pairs_of(data.read_brackets([args.val_path], 0, progress))
+
+
+def validation_count(args: argparse.Namespace, items: int) -> int:
+    """Returns how many of the items are held out: at least one, unless the fraction is 0."""
+    return max(1, round(args.val_fraction * items)) if args.val_fraction else 0
+
+
+def loader(args: argparse.Namespace, samples: Dataset, count: int, device: torch.device) -> DataLoader:
+    """Returns batches of `count` samples an epoch (0: each item once)."""
+    return DataLoader(
+        samples,
+        args.batch_size,
+        sampler=data.Draws(len(samples), count, args.seed),
+        num_workers=args.num_workers,
+        persistent_workers=args.num_workers > 0,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=lambda _: cv2.setNumThreads(0),
+    )
+
+
+def run_folder(args: argparse.Namespace) -> Path:
+    """Returns the folder of the run to resume, where its checkpoint lies in one, otherwise a new one."""
+    if args.resume_path:
+        folder = Path(args.resume_path).absolute().parents[1]
+        if (folder / "settings.json").is_file():
+            return folder
+    return make_run_folder(args.runs_path)
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        main(get_train_args())

@@ -1,0 +1,387 @@
+"""Folders of photographs, and folders of exposure brackets, as samples to train on and pairs to validate with.
+
+A training sample is a tensor (K, C, S, S), float32 in [0, 1], of luminance (C = 1) or RGB (C = 3). K is 1 for
+reconstruction (the photograph itself) and 2 for fusion (the under-exposed shot first).
+
+A sample is made from `(item, seed)` alone, which `Draws` hands out. So it is the same for any number of workers, and
+after an interruption, without a random state to be kept.
+"""
+
+import csv
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from utils.util_image import IMAGE_SUFFIXES, list_images, luma, read_image, to_float
+
+Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
+
+TRIES = 20  # photographs tried before a sample is given up
+MIN_SHARE = 0.25  # of crop_size that a photograph's short side must have: more than 4 times enlarged is no photograph
+MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
+HARDER = 0.3  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
+MAX_PUSH = 1.5
+GAMMA = 2.2
+PAIR_MEANS = (45 / 255, 180 / 255)  # mean luminance of the shots that make a validation pair, if near ones exist
+
+
+class Draws(Sampler):
+    """Hands out the `(item, seed)` of an epoch's samples; `epoch` is set before each."""
+
+    def __init__(self, items: int, samples: int, seed: int):
+        """Args:
+        items: things to draw from, each as often as the others (within one).
+        samples: an epoch; 0 draws each item once.
+        seed: of the run.
+        """
+        self.items, self.samples, self.seed, self.epoch = items, samples or items, seed, 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        rounds = -(-self.samples // self.items)
+        order = np.concatenate([rng.permutation(self.items) for _ in range(rounds)])[: self.samples]
+        return iter(zip(order.tolist(), rng.integers(2**62, size=self.samples).tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return self.samples
+
+
+def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
+    """Returns (train, held out): `count` of the items, chosen by the seed, are held out.
+
+    Raises:
+        ValueError: nothing would be left to train on.
+    """
+    if count >= len(items):
+        raise ValueError(f"found {len(items)} to train on, of which {count} are held out for validation: more needed")
+    held_out = set(np.random.default_rng(seed).permutation(len(items))[:count].tolist())
+    return (
+        [item for i, item in enumerate(items) if i not in held_out],
+        [item for i, item in enumerate(items) if i in held_out],
+    )
+
+
+def random_window(height: int, width: int, size: int, rng: np.random.Generator, zoom: bool) -> tuple[slice, slice]:
+    """Returns a random square of a picture as (rows, columns).
+
+    Args:
+        size: side of the square, or the picture's short side where that is smaller.
+        zoom: let the side lie anywhere between that and the short side, log-uniformly.
+    """
+    short = min(height, width)
+    side = min(size, short)
+    if zoom:
+        side = min(short, round(side * (short / side) ** rng.random()))
+    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+    return slice(top, top + side), slice(left, left + side)
+
+
+def resize_square(image: np.ndarray, size: int) -> np.ndarray:
+    """Returns a square picture (S, S[, C]), any dtype, at (size, size[, C]): by area when shrunk, cubic when grown."""
+    side = image.shape[0]
+    if side == size:
+        return image
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+
+
+def random_symmetry(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns one of the eight turns and flips of squares (..., S, S)."""
+    if rng.random() < 0.5:
+        image = image.swapaxes(-1, -2)
+    if rng.random() < 0.5:
+        image = image[..., ::-1]
+    if rng.random() < 0.5:
+        image = image[..., ::-1, :]
+    return image
+
+
+def push_exposure(y: np.ndarray, stops: float) -> np.ndarray:
+    """Returns 8-bit luminance as if exposed `stops` more: linearised by GAMMA, scaled, clipped, rounded. uint8."""
+    levels = np.clip((np.arange(256) / 255) ** GAMMA * 2.0**stops, 0, 1) ** (1 / GAMMA)
+    return cv2.LUT(y, np.rint(levels * 255).astype(np.uint8))
+
+
+def simulate_pair(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns (2, H, W): an under- and an over-exposed shot, as a camera might have taken them, of a photograph.
+
+    The photograph is linearised, exposed 0.5 to 4 stops less and 0.5 to 4 stops more, clipped by the sensor, sent
+    through one camera curve for both (a power and a contrast), and given noise and 8 bits.
+
+    Args:
+        y: (H, W) luminance, float32 in [0, 1]; what comes back has the same form.
+    """
+    linear = y**GAMMA
+    power, contrast, noise = 1 / rng.uniform(1.8, 2.6), rng.uniform(0, 0.5), rng.uniform(0, 0.01)
+    shots = []
+    for stops in (-rng.uniform(0.5, 4), rng.uniform(0.5, 4)):
+        shot = np.clip(linear * np.float32(2**stops), 0, 1) ** np.float32(power)
+        shot = shot + np.float32(contrast) * (3 * shot**2 - 2 * shot**3 - shot)
+        shot = shot + np.float32(noise) * rng.standard_normal(y.shape, np.float32)
+        shots.append(np.rint(np.clip(shot, 0, 1) * 255) / np.float32(255))
+    return np.stack(shots)
+
+
+# Photographs
+
+
+def find_photographs(folders: Sequence[str | os.PathLike], progress: Hook = iter) -> list[str]:
+    """Returns the paths of the photographs in folders and all folders below, sorted; empty files are left out.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no photograph in them.
+    """
+    paths = [str(path) for folder in folders for path in list_images(folder, recursive=True)]
+    paths = [path for path in progress(paths) if os.path.getsize(path)]
+    if not paths:
+        raise FileNotFoundError(f"no photograph in {_names(folders)} or below: looked for {', '.join(IMAGE_SUFFIXES)}")
+    return paths
+
+
+class Photographs(Dataset):
+    """Random squares of photographs, decoded when they are asked for."""
+
+    def __init__(self, paths: Sequence[str], crop_size: int, image_channels: int = 1, simulate: bool = False):
+        """Args:
+        paths: from `find_photographs`.
+        crop_size: side of the squares; smaller photographs are enlarged, but not more than 4 times.
+        image_channels: 1 for luminance, 3 for RGB.
+        simulate: make an under- and an over-exposed shot of each (luminance only), from squares at any scale.
+        """
+        self.paths = np.array(paths)  # one block of memory: forked workers do not copy it
+        self.crop_size, self.image_channels, self.simulate = crop_size, image_channels, simulate
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, draw: tuple[int, int]) -> torch.Tensor:
+        """Returns the sample of `(item, seed)`; a photograph that cannot be used is named in a warning and replaced.
+
+        Raises:
+            ValueError: none of TRIES photographs could be used.
+        """
+        item, seed = draw
+        rng = np.random.default_rng(seed)
+        for _ in range(TRIES):
+            try:
+                square = self._square(self.paths[item], rng)
+                break
+            except (ValueError, OSError) as error:
+                problem = error
+                warnings.warn(f"skipped: {error}", stacklevel=2)
+                item = rng.integers(len(self.paths))
+        else:
+            raise ValueError(f"none of {TRIES} photographs could be used; the last one: {problem}")
+        y = random_symmetry(np.moveaxis(square, -1, 0), rng)  # (C, S, S)
+        exposures = simulate_pair(y[0], rng)[:, None] if self.simulate else y[None]
+        return torch.from_numpy(np.ascontiguousarray(exposures, np.float32))
+
+    def _square(self, path: str, rng: np.random.Generator) -> np.ndarray:
+        """Returns (S, S, C) float32 in [0, 1]."""
+        image = read_image(path)
+        height, width = image.shape[:2]
+        if min(height, width) < self.crop_size * MIN_SHARE:
+            raise ValueError(f"{path} is {width}x{height}, too small for crops of {self.crop_size}: reduce --crop_size")
+        square = image[random_window(height, width, self.crop_size, rng, zoom=self.simulate)]
+        square = resize_square(square, self.crop_size)
+        return luma(square)[..., None] if self.image_channels == 1 else to_float(square[..., ::-1])
+
+
+class SimulatedPairs:
+    """Whole photographs as simulated pairs, the same ones each time: iterates over `(name, under, over)`."""
+
+    def __init__(self, paths: Sequence[str], seed: int):
+        self.paths, self.seed = list(paths), seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """Yields luminance (H, W) float32 in [0, 1]; an unreadable photograph is named in a warning and skipped."""
+        for number, path in enumerate(self.paths):
+            try:
+                y = luma(read_image(path))
+            except (ValueError, OSError) as error:
+                warnings.warn(f"skipped: {error}", stacklevel=2)
+                continue
+            yield (Path(path).stem, *simulate_pair(y, np.random.default_rng((self.seed, number))))
+
+
+# Exposure brackets
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """The shots of one scene, the darkest first: `means` are their mean luminances in [0, 1]."""
+
+    folder: Path
+    paths: tuple[Path, ...]
+    size: tuple[int, int]  # height, width
+    means: tuple[float, ...]
+    cached: tuple[np.ndarray | None, ...]  # (H, W) uint8 luminance, None where there was no room for it
+
+    def shot(self, number: int) -> np.ndarray:
+        """Returns the luminance of a shot, (H, W) uint8, from memory or from its file."""
+        y = self.cached[number]
+        return luma8(self.paths[number]) if y is None else y
+
+
+def luma8(path: str | os.PathLike) -> np.ndarray:
+    """Returns the luminance of a picture file, (H, W) uint8."""
+    return np.rint(luma(read_image(path)) * 255).astype(np.uint8)
+
+
+def read_brackets(folders: Sequence[str | os.PathLike], cache_mb: float = 512, progress: Hook = iter) -> list[Bracket]:
+    """Returns the scenes in folders: every folder at or below them that holds two or more shots of one size.
+
+    Every shot is decoded once, for its mean luminance; a broken shot and an unusable scene are named in a warning and
+    left out.
+
+    Args:
+        cache_mb: luminance kept in memory, in megabytes (one a megapixel and shot); the rest is read when needed.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no scene in it.
+    """
+    files: dict[Path, list[Path]] = {}
+    for folder in folders:
+        for path in list_images(folder, recursive=True):
+            files.setdefault(path.parent, []).append(path)
+    brackets, room = [], cache_mb * 1e6
+    for folder in progress(sorted(files)):
+        shots = []
+        for path in files[folder]:
+            try:
+                shots.append((path, luma8(path)))
+            except (ValueError, OSError) as error:
+                warnings.warn(f"skipped: {error}", stacklevel=2)
+        if reason := _unusable([y for _, y in shots]):
+            warnings.warn(f"skipped the scene {folder}: {reason}", stacklevel=2)
+            continue
+        shots.sort(key=lambda shot: shot[1].mean())
+        cached = []
+        for _, y in shots:
+            fits = y.nbytes <= room
+            room -= y.nbytes if fits else 0
+            cached.append(y if fits else None)
+        paths, pictures = zip(*shots, strict=True)
+        means = tuple(float(y.mean() / 255) for y in pictures)
+        brackets.append(Bracket(folder, paths, pictures[0].shape, means, tuple(cached)))
+    if not brackets:
+        raise FileNotFoundError(
+            f"no scene in {_names(folders)}: looked for folders of two or more exposures ({', '.join(IMAGE_SUFFIXES)})"
+        )
+    return brackets
+
+
+def _unusable(shots: list[np.ndarray]) -> str:
+    """Returns why no pair can be drawn from these shots (H, W) uint8, or an empty string."""
+    if len(shots) < 2:
+        return f"{len(shots)} readable exposure, expected two or more"
+    if len({y.shape for y in shots}) > 1:
+        sizes = sorted({f"{y.shape[1]}x{y.shape[0]}" for y in shots})
+        return f"its exposures have different sizes ({', '.join(sizes)})"
+    means = [y.mean() / 255 for y in shots]
+    if max(means) - min(means) < MIN_GAP:
+        return f"its exposures are alike (mean luminances from {min(means):.2f} to {max(means):.2f})"
+    return ""
+
+
+class BracketPairs(Dataset):
+    """Squares of an under- and an over-exposed shot of a scene, cut from the same place, at any scale."""
+
+    def __init__(self, brackets: Sequence[Bracket], crop_size: int):
+        """Args:
+        brackets: from `read_brackets`.
+        crop_size: side of the squares. They show anything from a square of this size to the whole short side.
+        """
+        self.brackets, self.crop_size = list(brackets), crop_size
+        for bracket in brackets:
+            height, width = bracket.size
+            if min(height, width) < crop_size * MIN_SHARE:
+                raise ValueError(
+                    f"{bracket.folder} is {width}x{height}, too small for crops of {crop_size}: reduce --crop_size"
+                )
+
+    def __len__(self) -> int:
+        return len(self.brackets)
+
+    def __getitem__(self, draw: tuple[int, int]) -> torch.Tensor:
+        """Returns the sample of `(item, seed)`."""
+        item, seed = draw
+        rng = np.random.default_rng(seed)
+        bracket = self.brackets[item]
+        shots = [bracket.shot(number) for number in draw_pair(bracket.means, rng)]
+        if rng.random() < HARDER:
+            shots = [push_exposure(y, sign * rng.uniform(0, MAX_PUSH)) for y, sign in zip(shots, (-1, 1), strict=True)]
+        window = random_window(*bracket.size, self.crop_size, rng, zoom=True)
+        squares = np.stack([resize_square(y[window], self.crop_size) for y in shots])
+        return torch.from_numpy(to_float(np.ascontiguousarray(random_symmetry(squares, rng))))[:, None]
+
+
+def draw_pair(means: Sequence[float], rng: np.random.Generator) -> tuple[int, int]:
+    """Returns the numbers of an under- and an over-exposed shot, of mean luminances `means` (ascending).
+
+    Pairs closer than MIN_GAP are never drawn; the others in proportion to their gap, and four times as often where
+    they lie on both sides of middle gray, as the pairs that people fuse do.
+    """
+    pairs = [(i, j) for j in range(len(means)) for i in range(j) if means[j] - means[i] >= MIN_GAP]
+    weights = np.array([(means[j] - means[i]) * (4 if means[i] < 0.5 < means[j] else 1) for i, j in pairs])
+    return pairs[rng.choice(len(pairs), p=weights / weights.sum())]
+
+
+class WholePairs:
+    """Validation pairs at native size, read when needed: iterates over `(name, under, over)`."""
+
+    def __init__(self, pairs: Sequence[tuple[str, Path, Path]]):
+        """Args:
+        pairs: (name, file, file), from `pairs_of` or `read_pairs`.
+        """
+        self.pairs = list(pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """Yields luminance (H, W) float32 in [0, 1]."""
+        for name, under, over in self.pairs:
+            yield name, luma(read_image(under)), luma(read_image(over))
+
+
+def pairs_of(brackets: Sequence[Bracket]) -> list[tuple[str, Path, Path]]:
+    """Returns (scene, under, over): of each scene the shots whose mean luminances are nearest to PAIR_MEANS."""
+    pairs = []
+    for bracket in brackets:
+        under, over = (int(np.argmin(np.abs(np.subtract(bracket.means, mean)))) for mean in PAIR_MEANS)
+        if under == over:
+            under, over = 0, len(bracket.paths) - 1
+        pairs.append((bracket.folder.name, bracket.paths[under], bracket.paths[over]))
+    return pairs
+
+
+def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[tuple[str, Path, Path]]:
+    """Returns (scene, under, over) of a CSV table with these columns: files folder/scene/under and folder/scene/over.
+
+    Raises:
+        FileNotFoundError: there is no such table, or a file that it names.
+        ValueError: the table has no such columns, or no row.
+    """
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"scene", "under", "over"} <= rows[0].keys():
+        raise ValueError(f"{table}: expected a CSV table with the columns scene, under, over and at least one row")
+    pairs = [(row["scene"], *(Path(folder) / row["scene"] / row[side] for side in ("under", "over"))) for row in rows]
+    for path in (path for _, *both in pairs for path in both):
+        if not path.is_file():
+            raise FileNotFoundError(f"{table} names {path}, which is not there")
+    return pairs
+
+
+def _names(folders: Sequence[str | os.PathLike]) -> str:
+    return ", ".join(map(str, folders))

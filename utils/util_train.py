@@ -1,0 +1,316 @@
+"""Training: the objectives, one epoch, validation, checkpoints, and what TensorBoard is shown."""
+
+import copy
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from models import read_checkpoint
+from utils.util_fusion import Fuser
+from utils.util_loss import MEFLoss, ssim
+from utils.util_metric import mef_ssim, mef_ssim_lum
+from utils.utils import replacing
+
+Criterion = Callable[[nn.Module, torch.Tensor], torch.Tensor]  # model, samples (N, K, C, H, W) -> losses (N,)
+
+WARM_UP = 0.02  # share of a cosine run in which the learning rate rises
+SHOWN_WIDTH = 512  # pixels of a picture in TensorBoard, at most
+
+
+# Objectives
+
+
+def recon_losses(model: nn.Module, exposures: torch.Tensor) -> torch.Tensor:
+    """Returns 1 - SSIM (N,) of photographs (N, 1, C, H, W) in [0, 1], fused with themselves.
+
+    A photograph as a pair with itself: the decoder meets in training the amplitude that it meets when fusing.
+    """
+    y = exposures[:, 0]
+    return 1 - ssim(model(y, y), y)
+
+
+def fusion_losses(model: nn.Module, exposures: torch.Tensor) -> torch.Tensor:
+    """Returns the `MEFLoss` (N,) of the pictures fused from exposures (N, K, 1, H, W) in [0, 1]."""
+    shots = list(exposures.unbind(1))
+    return MEFLoss()(model(*shots), shots)
+
+
+OBJECTIVES: dict[str, Criterion] = {"recon": recon_losses, "mef": fusion_losses, "exposure": fusion_losses}
+
+
+def learning_rate(base: float, schedule: str, epochs_done: float, num_epochs: int) -> float:
+    """Returns the learning rate after `epochs_done` (fractions count) of `num_epochs`.
+
+    Args:
+        schedule: "exponential" multiplies by 0.9 after each epoch; "cosine" rises linearly for WARM_UP of the run and
+            falls to zero along half a cosine.
+    """
+    if schedule == "exponential":
+        return base * 0.9 ** int(epochs_done)
+    if schedule == "cosine":
+        share = epochs_done / num_epochs
+        if share < WARM_UP:
+            return base * share / WARM_UP
+        return base * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
+    raise ValueError(f"no schedule is called {schedule!r}: expected exponential or cosine")
+
+
+# State: what is trained, saved and restored
+
+
+@dataclass
+class Training:
+    """A training run between two epochs."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: nn.Module | None = None  # exponential moving average of the model's weights, where one is kept
+    ema: float = 0.0  # its decay a step
+    epoch: int = 0  # last finished
+    step: int = 0  # last finished
+    best_loss: float = math.inf
+
+    @property
+    def best_model(self) -> nn.Module:
+        """The network to validate and to ship: the average where one is kept."""
+        return self.average or self.model
+
+
+def new_training(model: nn.Module, lr: float, ema: float = 0.0) -> Training:
+    """Returns a run at its start, with Adam. `ema` is the decay a step of the average of weights; 0 keeps none."""
+    average = copy.deepcopy(model).requires_grad_(False) if ema else None
+    return Training(model, torch.optim.Adam(model.parameters(), lr=lr), average, ema)
+
+
+def save_checkpoint(path: Path, training: Training, loss: float) -> None:
+    """Writes all that `resume_training` needs; the file appears whole or not at all."""
+    content = weights_of(training.best_model) | {
+        "epoch": training.epoch,
+        "step": training.step,
+        "loss": loss,
+        "best_loss": training.best_loss,
+        "optimizer": training.optimizer.state_dict(),
+        "rng": random_state(),
+    }
+    if training.average is not None:
+        content["raw"] = training.model.state_dict()  # "model" is the average
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def resume_training(path: Path, training: Training) -> None:
+    """Restores what `save_checkpoint` wrote into a run at its start, of the same network.
+
+    Raises:
+        FileNotFoundError, ValueError: as `models.read_checkpoint`; or the file holds weights without a run's state.
+    """
+    content = read_checkpoint(path)
+    if missing := {"model", "epoch", "step", "best_loss", "optimizer", "rng"} - content.keys():
+        raise ValueError(f"{path} holds no run to resume (no {', '.join(sorted(missing))}): start from it by --weights")
+    try:
+        training.model.load_state_dict(content.get("raw", content["model"]))
+        if training.average is not None:
+            training.average.load_state_dict(content["model"])
+        training.optimizer.load_state_dict(content["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} is of another network: {' '.join(str(error).split())[:200]}") from error
+    training.epoch, training.step = content["epoch"], content["step"]
+    training.best_loss = content["best_loss"]
+    set_random_state(content["rng"])
+
+
+def save_weights(path: Path, training: Training, provenance: dict[str, str]) -> None:
+    """Writes the checkpoint to ship: the network's name, architecture and weights, and where they come from."""
+    with replacing(path) as temporary:
+        torch.save(weights_of(training.best_model) | {"provenance": provenance}, temporary)
+
+
+def weights_of(model: nn.Module) -> dict:
+    """Returns what rebuilds a network: its name, architecture and weights."""
+    return {"name": model.name, "arch": asdict(model.arch), "model": model.state_dict()}
+
+
+def random_state() -> dict:
+    """Returns the state of all random generators, as tensors and plain values."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict) -> None:
+    """Restores what `random_state` returned; the devices' only where there are as many of them."""
+    kind, keys, *rest = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+# One epoch
+
+
+def train_one_epoch(
+    training: Training,
+    batches: Iterable,
+    criterion: Criterion,
+    lr_at: Callable[[float], float],
+    clip_grad: float = 0.0,
+    report: Callable[[dict], None] = lambda values: None,
+) -> dict[str, float]:
+    """Trains on the batches; `training.epoch` is one more afterwards.
+
+    Args:
+        batches: a sized iterable of exposures (N, K, C, H, W) in [0, 1].
+        lr_at: the learning rate after so many epochs, fractions included.
+        clip_grad: largest norm of the gradient; 0 leaves it alone.
+        report: is called after each step with the learning rate and the epoch's mean loss so far.
+
+    Returns:
+        "loss", the mean over the samples; "learning_rate", the last one; "images_per_second".
+
+    Raises:
+        FloatingPointError: a loss is not finite; the model is as it was before that step.
+    """
+    model, optimizer = training.model.train(), training.optimizer
+    device = next(model.parameters()).device
+    total, count, start = 0.0, 0, time.perf_counter()
+    for number, exposures in enumerate(batches):
+        lr = lr_at(training.epoch + (number + 0.5) / len(batches))
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        loss = criterion(model, exposures.to(device, non_blocking=True)).mean()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss is {value} in epoch {training.epoch + 1}, step {number + 1}, at learning rate {lr:.2g}: "
+                "lower --lr or --clip_grad"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        if clip_grad:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_grad)
+        optimizer.step()
+        training.step += 1
+        if training.average is not None:
+            update_average(training.average, model, min(training.ema, (1 + training.step) / (10 + training.step)))
+        total, count = total + value * len(exposures), count + len(exposures)
+        report({"learning_rate": f"{lr:.2e}", "loss": f"{total / count:.4f}"})
+    training.epoch += 1
+    return {
+        "loss": total / count,
+        "learning_rate": lr,
+        "images_per_second": count / (time.perf_counter() - start),
+    }
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Moves the average's weights and buffers towards the model's: average = decay * average + (1 - decay) * model."""
+    for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1 - decay)
+        else:
+            old.copy_(new)
+
+
+# Validation: (scores, pictures); "loss" is among the scores, pictures are (H, W, 3) RGB uint8
+
+
+@torch.inference_mode()
+def validate_recon(model: nn.Module, batches: Iterable, shown: int = 4) -> tuple[dict, dict]:
+    """Returns the mean "loss" and "ssim" of reconstructed photographs, and a picture: above the first inputs, below
+    their reconstructions."""
+    model.eval()
+    device = next(model.parameters()).device
+    scores, picture = [], None
+    for exposures in batches:
+        y = exposures[:, 0].to(device)
+        y_hat = model(y, y)
+        scores += ssim(y_hat, y).tolist()
+        if picture is None:
+            picture = np.vstack([np.hstack([to_rgb(one) for one in row[:shown].cpu().numpy()]) for row in (y, y_hat)])
+    mean = float(np.mean(scores))
+    return {"loss": 1 - mean, "ssim": mean}, {"reconstruction": picture}
+
+
+@torch.inference_mode()
+def validate_pairs(model: nn.Module, pairs: Iterable, shown: int = 4) -> tuple[dict, dict]:
+    """Returns the scores of whole pairs at native size, and pictures of the first: under, over, fused.
+
+    Args:
+        pairs: of (name, under, over), luminance (H, W) float32 in [0, 1].
+
+    Returns:
+        "loss" (`MEFLoss`), "mef_ssim" and "mef_ssim_lum" of the picture in 8 bits, each a mean over the pairs, and
+        "mef_ssim_worst"; and the pictures by name.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    losses, scores, scores_lum, pictures = [], [], [], {}
+    for name, *shots in pairs:
+        exposures = torch.from_numpy(np.stack(shots))[None, :, None].to(device)  # (1, 2, 1, H, W)
+        y_hat = model(*exposures.unbind(1))
+        losses.append(MEFLoss()(y_hat, list(exposures.unbind(1))).item())
+        fused = to_rgb(y_hat[0].cpu().numpy())[..., 0].astype(np.float64)
+        stack = np.stack(shots).astype(np.float64) * 255
+        scores.append(mef_ssim(fused, stack))
+        scores_lum.append(mef_ssim_lum(fused, stack))
+        if len(pictures) < shown:
+            pictures[f"validation/{name}"] = strip([to_rgb(y[None]) for y in shots] + [to_rgb(y_hat[0].cpu().numpy())])
+    return {
+        "loss": float(np.mean(losses)),
+        "mef_ssim": float(np.mean(scores)),
+        "mef_ssim_worst": float(np.min(scores)),
+        "mef_ssim_lum": float(np.mean(scores_lum)),
+    }, pictures
+
+
+# TensorBoard
+
+
+def to_rgb(y: np.ndarray) -> np.ndarray:
+    """Returns luminance (1, H, W) or RGB (3, H, W), float about [0, 1], as (H, W, 3) RGB uint8, clamped and rounded."""
+    picture = np.rint(np.clip(y, 0, 1) * 255).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(np.moveaxis(picture, 0, -1), (*y.shape[1:], 3)))
+
+
+def strip(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns pictures (H, W, 3) uint8 of one size side by side, each at most SHOWN_WIDTH wide."""
+    height, width = pictures[0].shape[:2]
+    scale = min(1, SHOWN_WIDTH / width)
+    size = (round(width * scale), round(height * scale))
+    return np.hstack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures])
+
+
+def fused_sample(model: nn.Module, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns exposures and their fusion side by side, (H, W, 3) RGB uint8, as the user gets it from `Fuser`.
+
+    Args:
+        images: (H, W, 3) BGR uint8.
+    """
+    fused = Fuser(model, next(model.parameters()).device).fuse(images)
+    return strip([*images, fused])[..., ::-1]
+
+
+def log_epoch(writer: SummaryWriter, epoch: int, scores: dict[str, dict], pictures: dict[str, np.ndarray]) -> None:
+    """Writes an epoch's scores, by group ("train", "validation"), and pictures (H, W, 3) RGB uint8."""
+    for group, values in scores.items():
+        for name, value in values.items():
+            writer.add_scalar(f"{group}/{name}", value, epoch)
+    for name, picture in pictures.items():
+        writer.add_image(name, picture, epoch, dataformats="HWC")
+    writer.flush()
