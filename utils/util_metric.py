@@ -1,0 +1,328 @@
+"""What run_eval.py reports: how much of the exposures' structure a fused picture keeps, and how it looks.
+
+Gray pictures are (H, W), stacks of exposures (K, H, W), any K >= 1, with values 0..255 in any dtype; colour pictures are
+(H, W, 3) BGR uint8. Everything is computed in float64. Three different quantities are published as "MEF-SSIM": here
+`mef_ssim` is the 2015 definition and `mef_ssim_lum` the later variant that MEFNet is trained with and scored by.
+"""
+
+import warnings
+
+import cv2
+import numpy as np
+from skimage.measure import shannon_entropy
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+WINDOW = 11  # side of the patches, in pixels
+EDGE = WINDOW // 2
+N = WINDOW * WINDOW
+EPS = np.finfo(np.float64).eps
+SCALE_WEIGHTS = np.array([0.0448, 0.2856, 0.3001]) / 0.6305  # the three finest of MS-SSIM's, normalised
+PROFILE_SCALES = 6
+STRIP_PIXELS = 1 << 18  # pixels that are worked on at a time: their intermediate planes stay in the cache
+
+
+def matlab_gray(image: np.ndarray) -> np.ndarray:
+    """Returns the gray picture (H, W) float64 of whole numbers 0..255 that Matlab's rgb2gray makes of BGR uint8.
+
+    Its weights are the first row of the inverse of NTSC's YIQ matrix (documented as 0.2989, 0.5870, 0.1140), and it
+    rounds halves up. All published MEF-SSIM figures were computed on such pictures.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"expected a colour picture (H, W, 3) BGR uint8, got {image.shape} {image.dtype}")
+    weights = (0.114020904255103, 0.587043074451121, 0.298936021293775)  # B, G, R
+    return np.floor(image.astype(np.float64) @ np.array(weights) + 0.5)
+
+
+def mef_ssim(fused: np.ndarray, stack: np.ndarray) -> float:
+    """Returns MEF-SSIM (Ma, Zeng and Wang, TIP 2015, doi 10.1109/TIP.2015.2442920), at most 1: higher is better.
+
+    The structure of every 11x11 patch is compared with a desired structure that is blended from the exposures' and has
+    the contrast of the strongest of them. Three scales, combined as Q1^0.071 Q2^0.453 Q3^0.476. It knows nothing of
+    brightness: adding a constant to `fused` does not change it. To compare with published figures give both pictures
+    as `matlab_gray` makes them and `fused` as it was saved. This is the authors' Matlab code in closed form: every norm
+    in it is a quadratic form in the covariances of the inputs under a box or a Gaussian window.
+
+    Args:
+        fused: (H, W), 0..255.
+        stack: (K, H, W), 0..255, the exposures in any order.
+
+    Raises:
+        ValueError: Wrong shapes or range, or a side under 44 pixels (11 at the coarsest scale).
+    """
+    fused, stack = _checked(fused, stack)
+    smallest = WINDOW << (len(SCALE_WEIGHTS) - 1)
+    if min(fused.shape) < smallest:
+        raise ValueError(f"MEF-SSIM needs pictures of at least {smallest}x{smallest} pixels, got {_size(fused)}")
+    scores = _scale_scores(fused, stack, len(SCALE_WEIGHTS))
+    if (scores <= 0).any():
+        warnings.warn(
+            "MEF-SSIM: structure is inverted at some scale; its score was raised to just above 0", stacklevel=2
+        )
+    return float(np.prod(np.maximum(scores, EPS) ** SCALE_WEIGHTS))
+
+
+def mef_ssim_scales(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
+    """Returns the scale profile (6,): the mean of MEF-SSIM's 2015 map at each of six dyadic scales, finest first.
+
+    The published number keeps the first three, which cannot see a halo round a window or a grey veil over the scene:
+    those sit in the coarse ones. NaN where a side is under 11 pixels at that scale. Arguments as for `mef_ssim`.
+    """
+    return _scale_scores(*_checked(fused, stack), PROFILE_SCALES)
+
+
+def mef_ssim_lum(fused: np.ndarray, stack: np.ndarray) -> float:
+    """Returns MEFNet's training and test metric (Ma et al., TIP 2020, its mefssim.py): higher is better.
+
+    Often published as "MEF-SSIM", but another quantity: one scale; a Gaussian window of sigma 11/6 with zero padding,
+    so that the border counts; the fused patch is compared with that exposure's whose variance is largest; times a
+    luminance term that wants exposures blended by how well exposed they are, in their patch and as a whole. The mean of
+    the luminance map times the mean of the structure map. Give BT.601 luma (`utils.util_image.luma` * 255), unrounded.
+
+    Args:
+        fused: (H, W), 0..255.
+        stack: (K, H, W), 0..255, the exposures in any order.
+    """
+    fused, stack = _checked(fused, stack)
+    fused, stack = fused / 255, stack / 255
+    c1, c2 = 0.01**2, 0.03**2
+
+    def blur(x: np.ndarray) -> np.ndarray:
+        return _gaussian(x, WINDOW, WINDOW / 6, cv2.BORDER_CONSTANT)
+
+    def exposedness(x: np.ndarray) -> np.ndarray:
+        return np.exp(-((x - 0.5) ** 2) / (2 * 0.2**2))
+
+    mean_f = blur(fused)
+    var_f = blur(fused * fused) - mean_f**2
+    most, structure = np.full(fused.shape, -np.inf), np.empty(fused.shape)
+    wanted, total = np.zeros(fused.shape), np.zeros(fused.shape)
+    for x in stack:
+        mean = blur(x)
+        var = blur(x * x) - mean**2
+        cov = blur(fused * x) - mean_f * mean
+        stronger = var > most
+        structure[stronger] = ((2 * cov + c2) / (var_f + var + c2))[stronger]
+        most[stronger] = var[stronger]
+        weight = exposedness(mean.mean()) * exposedness(mean)
+        wanted += weight * mean
+        total += weight
+    wanted /= total
+    luminance = (2 * mean_f * wanted + c1) / (mean_f**2 + wanted**2 + c1)
+    return float(luminance.mean() * structure.mean())
+
+
+def q_abf(fused: np.ndarray, stack: np.ndarray) -> float:
+    """Returns Q^AB/F (Xydeas and Petrovic, Electronics Letters 2000), 0..1: the share of the inputs' edges it keeps.
+
+    Sobel strength and orientation of each input against the fused picture, through the published sigmoids, weighted by
+    the input's edge strength. As in the code in common use (MEFB and others) the difference of the orientations, each
+    in (-pi/2, pi/2], is not wrapped round, so near-vertical edges can lose by noise; and unlike it, equal edge strengths
+    have the ratio 1. MEFB averages it over R, G and B. 1 where no input has an edge. Arguments as for `mef_ssim`.
+    """
+    fused, stack = _checked(fused, stack)
+    strength_f, angle_f = _edges(fused)
+    kept, total = 0.0, 0.0
+    for x in stack:
+        strength, angle = _edges(x)
+        larger = np.maximum(strength, strength_f)
+        ratio = np.divide(np.minimum(strength, strength_f), larger, out=np.ones_like(larger), where=larger > 0)
+        alike = 1 - np.abs(angle - angle_f) / (np.pi / 2)
+        q = 0.9994 / (1 + np.exp(-15 * (ratio - 0.5))) * 0.9879 / (1 + np.exp(-22 * (alike - 0.8)))
+        kept += (q * strength).sum()
+        total += strength.sum()
+    return float(kept / total) if total > 0 else 1.0
+
+
+def viff(fused: np.ndarray, stack: np.ndarray) -> float:
+    """Returns VIFF, visual information fidelity for fusion (Han et al., Information Fusion 14, 2013): higher is better.
+
+    At each of four scales and each pixel the exposure that the fused picture amplifies least (smallest regression gain)
+    counts: its visual information kept in the fused picture over all it has, summed over the scale; the scales are
+    weighted 1, 0, 0.15 and 1 over 2.15. Stronger contrast than the inputs' gives values above 1. It follows the
+    author's code, which takes CIELAB lightness of colour pictures; give it whichever plane you name.
+    Arguments as for `mef_ssim`; 1 where no input has any information.
+
+    Raises:
+        ValueError: Wrong shapes or range, or a side under 41 pixels.
+    """
+    fused, stack = _checked(fused, stack)
+    if min(fused.shape) < 41:
+        raise ValueError(f"VIFF needs pictures of at least 41x41 pixels, got {_size(fused)}")
+    noise, tiny, ratios = 0.005 * 255 * 255, 1e-10, []
+    for scale, window in enumerate((17, 9, 5, 3)):
+        if scale:
+            fused, *stack = (_valid_gaussian(x, window, window / 5)[::2, ::2] for x in (fused, *stack))
+
+        def blur(x: np.ndarray, window: int = window) -> np.ndarray:
+            return _valid_gaussian(x, window, window / 5)
+
+        mean_f = blur(fused)
+        var_f = np.maximum(blur(fused * fused) - mean_f**2, 0)
+        least = np.full(mean_f.shape, np.inf)
+        kept, full = np.empty(mean_f.shape), np.empty(mean_f.shape)
+        for x in stack:
+            mean = blur(x)
+            var = np.maximum(blur(x * x) - mean**2, 0)
+            cov = blur(fused * x) - mean_f * mean
+            informative = (var >= tiny) & (var_f >= tiny) & (cov >= 0)
+            gain = np.where(informative, cov / (var + tiny), 0)
+            distortion = np.maximum(np.where(var_f >= tiny, var_f - gain * cov * informative, 0), tiny)
+            fewer = gain < least
+            least[fewer] = gain[fewer]
+            kept[fewer] = np.log10(1 + gain**2 * var / (distortion + noise))[fewer]
+            full[fewer] = np.log10(1 + var / noise)[fewer]
+        ratios.append((kept + 1e-7).sum() / (full + 1e-7).sum())
+    return float(np.dot(ratios, (1, 0, 0.15, 1)) / 2.15)
+
+
+def entropy(gray: np.ndarray) -> float:
+    """Returns the entropy in bits of the histogram of a gray picture (H, W) of whole numbers 0..255. Noise raises it."""
+    return float(shannon_entropy(gray))
+
+
+def average_gradient(gray: np.ndarray) -> float:
+    """Returns the average gradient of (H, W), 0..255, over (H - 1)(W - 1) as MEFB does. Noise and halos raise it."""
+    dy, dx = np.gradient(gray.astype(np.float64))
+    return float(np.sqrt((dx**2 + dy**2) / 2).sum() / ((gray.shape[0] - 1) * (gray.shape[1] - 1)))
+
+
+def spatial_frequency(gray: np.ndarray) -> float:
+    """Returns the root of the squared steps between neighbours, summed and divided by H W, of (H, W), 0..255 (MEFB's).
+
+    Noise, halos and sharpening raise it.
+    """
+    gray = gray.astype(np.float64)
+    return float(np.sqrt(((np.diff(gray, axis=0) ** 2).sum() + (np.diff(gray, axis=1) ** 2).sum()) / gray.size))
+
+
+def standard_deviation(gray: np.ndarray) -> float:
+    """Returns the standard deviation of (H, W), 0..255. Over-enhancement raises it."""
+    return float(np.std(gray, dtype=np.float64))
+
+
+def clipped_share(gray: np.ndarray) -> float:
+    """Returns the share, 0..1, of pure black (0) and pure white (255) pixels of a rounded gray picture (H, W)."""
+    return float(np.mean((gray <= 0) | (gray >= 255)))
+
+
+def colourfulness(image: np.ndarray) -> float:
+    """Returns the colourfulness of BGR uint8 (Hasler and Suesstrunk, SPIE 5007, 2003, eq. 10-11); 0 for a gray one."""
+    b, g, r = np.moveaxis(image.astype(np.float64), 2, 0)
+    rg, yb = r - g, (r + g) / 2 - b
+    return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
+
+
+def psnr(image: np.ndarray, reference: np.ndarray) -> float:
+    """Returns the peak signal-to-noise ratio in dB of BGR uint8 against a reference picture, over all channels."""
+    if np.array_equal(image, reference):
+        return float("inf")
+    return float(peak_signal_noise_ratio(reference, image, data_range=255))
+
+
+def ssim(gray: np.ndarray, reference: np.ndarray) -> float:
+    """Returns Wang's SSIM (Gaussian window 11x11, sigma 1.5, population covariance) of (H, W), 0..255, to a reference."""
+    settings = dict(data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+    return float(structural_similarity(reference, gray, **settings))
+
+
+def _checked(fused: np.ndarray, stack: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both as float64, or raises ValueError where shapes or values are not as the module says."""
+    fused, stack = np.asarray(fused, np.float64), np.asarray(stack, np.float64)
+    if fused.ndim != 2 or stack.ndim != 3 or not len(stack) or stack.shape[1:] != fused.shape:
+        raise ValueError(f"expected a gray picture (H, W) and a stack (K, H, W), got {fused.shape} and {stack.shape}")
+    for name, x in (("fused picture", fused), ("stack", stack)):
+        if not (x.min() >= 0 and x.max() <= 255):  # also true for NaN
+            raise ValueError(f"the {name} must have values 0..255, got {x.min():g}..{x.max():g}")
+    return fused, stack
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
+def _scale_scores(fused: np.ndarray, stack: np.ndarray, scales: int) -> np.ndarray:
+    """Returns the mean (scales,) of the 2015 map at each dyadic scale; NaN once a side is under 11 pixels."""
+    scores = np.full(scales, np.nan)
+    for scale in range(scales):
+        if min(fused.shape) < WINDOW:
+            break
+        rows = max(1, STRIP_PIXELS // fused.shape[1])
+        strips = [slice(top, top + rows + 2 * EDGE) for top in range(0, fused.shape[0] - 2 * EDGE, rows)]
+        maps = [_structure_map(fused[strip], stack[:, strip]) for strip in strips]
+        scores[scale] = sum(m.sum() for m in maps) / sum(m.size for m in maps)
+        fused, stack = _halved(fused), np.stack([_halved(x) for x in stack])
+    return scores
+
+
+def _halved(x: np.ndarray) -> np.ndarray:
+    """Returns the 2x2 means (H, W) -> (ceil(H/2), ceil(W/2)); odd sides repeat their last row or column (Matlab's
+    imfilter with symmetric extension, every second pixel)."""
+    x = np.pad(x, [(0, side % 2) for side in x.shape], mode="edge")
+    return (x[::2, ::2] + x[1::2, ::2] + x[::2, 1::2] + x[1::2, 1::2]) / 4
+
+
+def _structure_map(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
+    """Returns the 2015 map (H - 10, W - 10) of gray (H, W) and (K, H, W), each value at most 1.
+
+    With x_k the mean-removed patch of exposure k, the desired structure is r = s sum_k a_k x_k, so that its norm, its
+    variance and its covariance with the fused patch need only inner products of the x_k under the two windows: `dot` is
+    the uniform one, times 121; `gauss` the Gaussian one. On whole numbers and their 2x2 means the uniform sums are exact
+    in float64, hence exactly 0 where the exposures are flat.
+    """
+    fused, stack = fused - 128.0, stack - 128.0  # nothing here sees a constant, and small numbers keep more digits
+    box_sums = [_box_sum(x) for x in stack]
+    gauss_means = [_valid_gaussian(x) for x in stack]
+
+    norms = [np.sqrt(np.maximum(_box_sum(x * x) - s * s / N, 0)) for x, s in zip(stack, box_sums, strict=True)]
+    total, total_sum = stack.sum(axis=0), sum(box_sums)
+    norm_of_sum = np.sqrt(np.maximum(_box_sum(total * total) - total_sum**2 / N, 0))
+    consistency = np.minimum((norm_of_sum + EPS) / (sum(norms) + EPS), 1)  # R
+    p = np.minimum(np.tan(np.pi / 2 * consistency), 10)
+
+    strengths = [norm + 0.001 for norm in norms]
+    weights = [(e / WINDOW) ** p + EPS for e in strengths]
+    a = [w / sum(weights) / e for w, e in zip(weights, strengths, strict=True)]
+
+    dot_rr, gauss_rr = np.zeros_like(p), np.zeros_like(p)  # ||sum_k a_k x_k||^2 and its Gaussian variance
+    for i in range(len(stack)):
+        for j in range(i, len(stack)):
+            product = stack[i] * stack[j]
+            factor = (1 if i == j else 2) * a[i] * a[j]
+            dot_rr += factor * (_box_sum(product) - box_sums[i] * box_sums[j] / N)
+            gauss_rr += factor * (_valid_gaussian(product) - gauss_means[i] * gauss_means[j])
+    # ||sum_k a_k x_k|| is at most 1; below 1e-6 it is the rounding of structures that cancel, or of flat ones
+    shape = dot_rr > 1e-12
+    s = np.where(shape, np.max(strengths, axis=0) / np.sqrt(np.where(shape, dot_rr, 1)), 0)
+
+    mean_f = _valid_gaussian(fused)
+    var_f = np.maximum(_valid_gaussian(fused * fused) - mean_f**2, 0)
+    var_r = np.maximum(gauss_rr, 0) * s**2
+    cov = s * sum(a[k] * (_valid_gaussian(stack[k] * fused) - gauss_means[k] * mean_f) for k in range(len(stack)))
+    most = np.sqrt(var_r * var_f)  # Cauchy-Schwarz, which rounding can break
+    c = (0.03 * 255) ** 2
+    return (2 * np.clip(cov, -most, most) + c) / (var_r + var_f + c)
+
+
+def _box_sum(x: np.ndarray) -> np.ndarray:
+    """Returns the sums over all 11x11 windows that lie within (H, W): (H - 10, W - 10)."""
+    return cv2.boxFilter(x, -1, (WINDOW, WINDOW), normalize=False)[EDGE:-EDGE, EDGE:-EDGE]
+
+
+def _gaussian(x: np.ndarray, window: int, sigma: float, border: int) -> np.ndarray:
+    """Returns (H, W) under a normalised Gaussian window, same size, continued past its edges by an OpenCV `border`."""
+    kernel = cv2.getGaussianKernel(window, sigma, cv2.CV_64F)
+    return cv2.sepFilter2D(x, -1, kernel, kernel, borderType=border)
+
+
+def _valid_gaussian(x: np.ndarray, window: int = WINDOW, sigma: float = 1.5) -> np.ndarray:
+    """Returns (H, W) under a normalised Gaussian window, only where it lies within: (H - window + 1, W - window + 1)."""
+    edge = window // 2
+    return _gaussian(x, window, sigma, cv2.BORDER_REFLECT)[edge:-edge, edge:-edge]
+
+
+def _edges(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns Sobel strength and orientation in (-pi/2, pi/2] of (H, W), black outside, in conv2's direction."""
+    dx = -cv2.Sobel(x, -1, 1, 0, borderType=cv2.BORDER_CONSTANT)
+    dy = cv2.Sobel(x, -1, 0, 1, borderType=cv2.BORDER_CONSTANT)
+    angle = np.arctan(np.divide(dy, dx, out=np.full_like(dx, np.inf), where=dx != 0))
+    return np.hypot(dx, dy), angle
