@@ -1,8 +1,8 @@
 """What run_eval.py reports: how much of the exposures' structure a fused picture keeps, and how it looks.
 
-Gray pictures are (H, W), stacks of exposures (K, H, W), any K >= 1, with values 0..255 in any dtype; colour pictures are
-(H, W, 3) BGR uint8. Everything is computed in float64. Three different quantities are published as "MEF-SSIM": here
-`mef_ssim` is the 2015 definition and `mef_ssim_lum` the later variant that MEFNet is trained with and scored by.
+Gray pictures are (H, W), stacks of exposures (K, H, W), any K >= 1, with values 0..255 in any dtype, never 0..1; colour
+pictures are (H, W, 3) BGR uint8. Everything is computed in float64. Three different quantities are published as
+"MEF-SSIM": here `mef_ssim` is the 2015 definition, `mef_ssim_lum` the later variant that MEFNet is trained with.
 """
 
 import warnings
@@ -55,9 +55,7 @@ def mef_ssim(fused: np.ndarray, stack: np.ndarray) -> float:
         raise ValueError(f"MEF-SSIM needs pictures of at least {smallest}x{smallest} pixels, got {_size(fused)}")
     scores = _scale_scores(fused, stack, len(SCALE_WEIGHTS))
     if (scores <= 0).any():
-        warnings.warn(
-            "MEF-SSIM: structure is inverted at some scale; its score was raised to just above 0", stacklevel=2
-        )
+        warnings.warn("MEF-SSIM: inverted structure, a scale's score below 0 was raised to just above it", stacklevel=2)
     return float(np.prod(np.maximum(scores, EPS) ** SCALE_WEIGHTS))
 
 
@@ -76,7 +74,8 @@ def mef_ssim_lum(fused: np.ndarray, stack: np.ndarray) -> float:
     Often published as "MEF-SSIM", but another quantity: one scale; a Gaussian window of sigma 11/6 with zero padding,
     so that the border counts; the fused patch is compared with that exposure's whose variance is largest; times a
     luminance term that wants exposures blended by how well exposed they are, in their patch and as a whole. The mean of
-    the luminance map times the mean of the structure map. Give BT.601 luma (`utils.util_image.luma` * 255), unrounded.
+    the luminance map times the mean of the structure map. (Float luma, as MEFNet has it, instead of `matlab_gray` moves
+    it by less than 0.001.)
 
     Args:
         fused: (H, W), 0..255.
@@ -116,7 +115,7 @@ def q_abf(fused: np.ndarray, stack: np.ndarray) -> float:
 
     Sobel strength and orientation of each input against the fused picture, through the published sigmoids, weighted by
     the input's edge strength. As in the code in common use (MEFB and others) the difference of the orientations, each
-    in (-pi/2, pi/2], is not wrapped round, so near-vertical edges can lose by noise; and unlike it, equal edge strengths
+    in (-pi/2, pi/2], is not wrapped round, so near-vertical edges can lose by noise; unlike it, equal edge strengths
     have the ratio 1. MEFB averages it over R, G and B. 1 where no input has an edge. Arguments as for `mef_ssim`.
     """
     fused, stack = _checked(fused, stack)
@@ -176,7 +175,7 @@ def viff(fused: np.ndarray, stack: np.ndarray) -> float:
 
 
 def entropy(gray: np.ndarray) -> float:
-    """Returns the entropy in bits of the histogram of a gray picture (H, W) of whole numbers 0..255. Noise raises it."""
+    """Returns the entropy in bits of the histogram of a gray picture (H, W) of whole numbers. Noise raises it."""
     return float(shannon_entropy(gray))
 
 
@@ -220,7 +219,7 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 def ssim(gray: np.ndarray, reference: np.ndarray) -> float:
-    """Returns Wang's SSIM (Gaussian window 11x11, sigma 1.5, population covariance) of (H, W), 0..255, to a reference."""
+    """Returns Wang's SSIM (Gaussian window 11x11, sigma 1.5, population covariance) of two gray pictures, 0..255."""
     settings = dict(data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
     return float(structural_similarity(reference, gray, **settings))
 
@@ -266,8 +265,8 @@ def _structure_map(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
 
     With x_k the mean-removed patch of exposure k, the desired structure is r = s sum_k a_k x_k, so that its norm, its
     variance and its covariance with the fused patch need only inner products of the x_k under the two windows: `dot` is
-    the uniform one, times 121; `gauss` the Gaussian one. On whole numbers and their 2x2 means the uniform sums are exact
-    in float64, hence exactly 0 where the exposures are flat.
+    the uniform one, times 121; `gauss` the Gaussian one. On whole numbers and their 2x2 means the uniform sums are
+    exact in float64, hence exactly 0 where the exposures are flat.
     """
     fused, stack = fused - 128.0, stack - 128.0  # nothing here sees a constant, and small numbers keep more digits
     box_sums = [_box_sum(x) for x in stack]
@@ -315,7 +314,7 @@ def _gaussian(x: np.ndarray, window: int, sigma: float, border: int) -> np.ndarr
 
 
 def _valid_gaussian(x: np.ndarray, window: int = WINDOW, sigma: float = 1.5) -> np.ndarray:
-    """Returns (H, W) under a normalised Gaussian window, only where it lies within: (H - window + 1, W - window + 1)."""
+    """Returns the means of (H, W) under all Gaussian windows that lie within: (H - window + 1, W - window + 1)."""
     edge = window // 2
     return _gaussian(x, window, sigma, cv2.BORDER_REFLECT)[edge:-edge, edge:-edge]
 
