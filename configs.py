@@ -63,6 +63,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--val_fraction", type=float, default=0.1, help="share of the photographs (scenes) held out for validation"
     )
+    group.add_argument("--val_every", type=int, default=1, help="epochs from one validation to the next")
     group.add_argument("--val_path", default=None, help="objective mef: folder of scenes to validate on instead")
     group.add_argument("--val_pairs", default=None, help="CSV table of the pairs in it, with columns scene,under,over")
     group.add_argument("--cache_mb", type=int, default=512, help="objective mef: luminance kept in memory, in MB")
@@ -104,11 +105,18 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     resumed = parser.parse_args(argv).resume_path
     settings = Path(resumed).absolute().parents[1] / "settings.json" if resumed else None
     if settings and settings.is_file():
-        known = vars(parser.parse_args([])).keys() - {"resume_path", "weights", "output", "device"}
+        known = vars(parser.parse_args([])).keys() - {"resume_path", "output", "device"}
         stored = json.loads(settings.read_text(encoding="utf-8"))
         parser.set_defaults(**{name: value for name, value in stored.items() if name in known})
     args = parser.parse_args(argv)
-    for name, low in {"batch_size": 1, "num_epochs": 1, "train_num": 0, "num_workers": 0, "crop_size": 16}.items():
+    for name, low in {
+        "batch_size": 1,
+        "num_epochs": 1,
+        "train_num": 0,
+        "num_workers": 0,
+        "val_every": 1,
+        "crop_size": 16,
+    }.items():
         if getattr(args, name) < low:
             raise ValueError(f"--{name} is {getattr(args, name)}: expected at least {low}")
     for name in ("val_fraction", "ema"):

@@ -5,7 +5,6 @@ import functools
 import time
 from pathlib import Path
 
-import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
@@ -48,30 +47,32 @@ def main(args: argparse.Namespace) -> None:
 
     criterion = train.OBJECTIVES[args.objective]
     lr_at = functools.partial(train.learning_rate, args.lr, args.lr_schedule, num_epochs=args.num_epochs)
-    checkpoints = folder / "checkpoints"
+    last = folder / "checkpoints" / "last.pth"
     try:
         for epoch in range(first, args.num_epochs + 1):
             batches.sampler.epoch = epoch
             bar = tqdm(batches, f"Epoch [{epoch}/{args.num_epochs}]", disable=not args.output)
             trained = train.train_one_epoch(training, bar, criterion, lr_at, args.clip_grad, bar.set_postfix)
-            scores, pictures = validate(training.best_model) if validate else ({"loss": trained["loss"]}, {})
+            train.log_epoch(writer, epoch, {"train": trained}, {})
+            train.save_checkpoint(last, training, trained["loss"])
+            if epoch % args.val_every and epoch < args.num_epochs:
+                continue
+
+            scores, pictures = validate(training.best_model)
             if len(sample) > 1:
                 pictures["sample pair"] = train.fused_sample(training.best_model, [sample[0], sample[-1]])
-            train.log_epoch(writer, epoch, {"train": trained, "validation": scores}, pictures)
-
-            improved = scores["loss"] < training.best_loss
-            training.best_loss = min(scores["loss"], training.best_loss)
-            train.save_checkpoint(checkpoints / "last.pth", training, scores["loss"])
+            train.log_epoch(writer, epoch, {"validation": scores}, pictures)
+            loss = scores.get("loss", trained["loss"])
+            improved = loss < training.best_loss
+            training.best_loss = min(loss, training.best_loss)
+            train.save_checkpoint(last, training, loss)
             if improved:
-                train.save_checkpoint(
-                    checkpoints / f"epoch{epoch:03}-loss{scores['loss']:.3f}.pth", training, scores["loss"]
-                )
-                provenance = {name: str(settings[name]) for name in ("objective", "seed", "git", "torch")}
-                train.save_weights(checkpoints / "best.pth", training, provenance | {"epoch": str(epoch)})
-            say("validation " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()) + (" (best)" if improved else ""))
+                train.save_checkpoint(last.with_name(f"epoch{epoch:03}-loss{loss:.3f}.pth"), training, loss)
+                train.save_weights(last.with_name("best.pth"), training, settings)
+            say("validation: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()) + (" (best)" if improved else ""))
     except KeyboardInterrupt:
-        if (checkpoints / "last.pth").exists():
-            say(f"\nGo on with: python run_train.py --resume_path {checkpoints / 'last.pth'}")
+        if last.exists():
+            say(f"\nGo on with: python run_train.py --resume_path {last}")
         raise
     writer.close()
     say(f"Finished Training in {duration(time.perf_counter() - start)}, best loss {training.best_loss:.4f}: {folder}")
@@ -87,7 +88,7 @@ def network(args: argparse.Namespace) -> torch.nn.Module:
 
 
 def datasets(args: argparse.Namespace, model: torch.nn.Module, device: torch.device) -> tuple:
-    """Returns the training batches, and a function from a network to its validation scores and pictures (or None)."""
+    """Returns the training batches, and a function from a network to its validation scores and pictures."""
     progress = functools.partial(tqdm, desc="Scanning", disable=not args.output)
     if args.objective == "mef":
         scenes = data.read_brackets(args.image_path, args.cache_mb, progress)
@@ -97,7 +98,7 @@ def datasets(args: argparse.Namespace, model: torch.nn.Module, device: torch.dev
             scenes, held_out = data.hold_out(scenes, validation_count(args, len(scenes)), args.seed)
             pairs = data.pairs_of(held_out)
         samples = data.BracketPairs(scenes, args.crop_size)
-        validate = functools.partial(train.validate_pairs, pairs=data.WholePairs(pairs)) if pairs else None
+        validate = functools.partial(train.validate_pairs, pairs=data.WholePairs(pairs)) if pairs else nothing
         return loader(args, samples, args.train_num, device), validate
 
     paths = data.find_photographs(args.image_path, progress)
@@ -106,13 +107,18 @@ def datasets(args: argparse.Namespace, model: torch.nn.Module, device: torch.dev
     simulate, channels = args.objective == "exposure", model.arch.image_channels
     samples = data.Photographs(paths, args.crop_size, channels, simulate)
     if not held_out:
-        validate = None
+        validate = nothing
     elif simulate:
         validate = functools.partial(train.validate_pairs, pairs=data.SimulatedPairs(held_out, args.seed))
     else:
         crops = data.Photographs(held_out, args.crop_size, channels)
         validate = functools.partial(train.validate_recon, batches=loader(args, crops, 0, device))
     return loader(args, samples, args.train_num, device), validate
+
+
+def nothing(model: torch.nn.Module) -> tuple[dict, dict]:
+    """Returns no scores and no pictures: what validates where nothing is held out."""
+    return {}, {}
 
 
 def validation_pairs(args: argparse.Namespace, progress: data.Hook) -> list[tuple[str, Path, Path]]:
@@ -135,7 +141,7 @@ def loader(args: argparse.Namespace, samples: Dataset, count: int, device: torch
         num_workers=args.num_workers,
         persistent_workers=args.num_workers > 0,
         pin_memory=device.type == "cuda",
-        worker_init_fn=lambda _: cv2.setNumThreads(0),
+        worker_init_fn=data.start_worker,
     )
 
 

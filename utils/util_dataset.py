@@ -25,6 +25,7 @@ Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
 
 TRIES = 20  # photographs tried before a sample is given up
 MIN_SHARE = 0.25  # of crop_size that a photograph's short side must have: more than 4 times enlarged is no photograph
+MIN_SIDE = 44  # pixels of a scene's short side: MEF-SSIM is not defined for smaller ones
 MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
 HARDER = 0.3  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
 MAX_PUSH = 1.5
@@ -51,6 +52,11 @@ class Draws(Sampler):
 
     def __len__(self) -> int:
         return self.samples
+
+
+def start_worker(worker: int) -> None:
+    """Leaves a DataLoader's worker one thread: there are as many workers as the user wants to be busy."""
+    cv2.setNumThreads(0)
 
 
 def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
@@ -203,10 +209,12 @@ class SimulatedPairs:
         return len(self.paths)
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """Yields luminance (H, W) float32 in [0, 1]; an unreadable photograph is named in a warning and skipped."""
+        """Yields luminance (H, W) float32 in [0, 1]; an unusable photograph is named in a warning and skipped."""
         for number, path in enumerate(self.paths):
             try:
                 y = luma(read_image(path))
+                if min(y.shape) < MIN_SIDE:
+                    raise ValueError(f"{path}: its short side is {min(y.shape)}, expected at least {MIN_SIDE} pixels")
             except (ValueError, OSError) as error:
                 warnings.warn(f"skipped: {error}", stacklevel=2)
                 continue
@@ -287,6 +295,8 @@ def _unusable(shots: list[np.ndarray]) -> str:
     if len({y.shape for y in shots}) > 1:
         sizes = sorted({f"{y.shape[1]}x{y.shape[0]}" for y in shots})
         return f"its exposures have different sizes ({', '.join(sizes)})"
+    if min(shots[0].shape) < MIN_SIDE:
+        return f"its short side is {min(shots[0].shape)}, expected at least {MIN_SIDE} pixels"
     means = [y.mean() / 255 for y in shots]
     if max(means) - min(means) < MIN_GAP:
         return f"its exposures are alike (mean luminances from {min(means):.2f} to {max(means):.2f})"

@@ -16,8 +16,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from models import read_checkpoint
 from utils.util_fusion import Fuser
+from utils.util_image import from_float
 from utils.util_loss import MEFLoss, ssim
-from utils.util_metric import mef_ssim, mef_ssim_lum
+from utils.util_metric import mef_ssim, mef_ssim_lum, mef_ssim_scales
 from utils.utils import replacing
 
 Criterion = Callable[[nn.Module, torch.Tensor], torch.Tensor]  # model, samples (N, K, C, H, W) -> losses (N,)
@@ -82,7 +83,7 @@ class Training:
     @property
     def best_model(self) -> nn.Module:
         """The network to validate and to ship: the average where one is kept."""
-        return self.average or self.model
+        return self.model if self.average is None else self.average
 
 
 def new_training(model: nn.Module, lr: float, ema: float = 0.0) -> Training:
@@ -128,8 +129,10 @@ def resume_training(path: Path, training: Training) -> None:
     set_random_state(content["rng"])
 
 
-def save_weights(path: Path, training: Training, provenance: dict[str, str]) -> None:
-    """Writes the checkpoint to ship: the network's name, architecture and weights, and where they come from."""
+def save_weights(path: Path, training: Training, settings: dict) -> None:
+    """Writes the checkpoint to ship: the network's name, architecture and weights, and how they were made."""
+    provenance = {"epoch": training.epoch, "loss": training.best_loss}
+    provenance |= {name: settings[name] for name in ("objective", "seed", "git", "torch")}
     with replacing(path) as temporary:
         torch.save(weights_of(training.best_model) | {"provenance": provenance}, temporary)
 
@@ -255,27 +258,29 @@ def validate_pairs(model: nn.Module, pairs: Iterable, shown: int = 4) -> tuple[d
         pairs: of (name, under, over), luminance (H, W) float32 in [0, 1].
 
     Returns:
-        "loss" (`MEFLoss`), "mef_ssim" and "mef_ssim_lum" of the picture in 8 bits, each a mean over the pairs, and
-        "mef_ssim_worst"; and the pictures by name.
+        Means over the pairs: "loss" (`MEFLoss`) and, of the picture in 8 bits, "mef_ssim", "mef_ssim_lum" and
+        "mef_ssim_coarse" (scales 4 to 6, where halos and veils show); "mef_ssim_worst"; and the pictures by name.
     """
     model.eval()
     device = next(model.parameters()).device
-    losses, scores, scores_lum, pictures = [], [], [], {}
+    losses, scores, pictures = [], [], {}
     for name, *shots in pairs:
         exposures = torch.from_numpy(np.stack(shots))[None, :, None].to(device)  # (1, 2, 1, H, W)
         y_hat = model(*exposures.unbind(1))
         losses.append(MEFLoss()(y_hat, list(exposures.unbind(1))).item())
-        fused = to_rgb(y_hat[0].cpu().numpy())[..., 0].astype(np.float64)
-        stack = np.stack(shots).astype(np.float64) * 255
-        scores.append(mef_ssim(fused, stack))
-        scores_lum.append(mef_ssim_lum(fused, stack))
+        rgb = to_rgb(y_hat[0].cpu().numpy())
+        fused, stack = rgb[..., 0].astype(np.float64), np.stack(shots).astype(np.float64) * 255
+        coarse = np.nanmean(mef_ssim_scales(fused, stack)[3:])
+        scores.append((mef_ssim(fused, stack), mef_ssim_lum(fused, stack), coarse))
         if len(pictures) < shown:
-            pictures[f"validation/{name}"] = strip([to_rgb(y[None]) for y in shots] + [to_rgb(y_hat[0].cpu().numpy())])
+            pictures[f"validation/{name}"] = strip([*(to_rgb(y[None]) for y in shots), rgb])
+    mean = np.mean(scores, 0).tolist()
     return {
         "loss": float(np.mean(losses)),
-        "mef_ssim": float(np.mean(scores)),
-        "mef_ssim_worst": float(np.min(scores)),
-        "mef_ssim_lum": float(np.mean(scores_lum)),
+        "mef_ssim": mean[0],
+        "mef_ssim_worst": float(np.min(scores, 0)[0]),
+        "mef_ssim_lum": mean[1],
+        "mef_ssim_coarse": mean[2],
     }, pictures
 
 
@@ -284,8 +289,8 @@ def validate_pairs(model: nn.Module, pairs: Iterable, shown: int = 4) -> tuple[d
 
 def to_rgb(y: np.ndarray) -> np.ndarray:
     """Returns luminance (1, H, W) or RGB (3, H, W), float about [0, 1], as (H, W, 3) RGB uint8, clamped and rounded."""
-    picture = np.rint(np.clip(y, 0, 1) * 255).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(np.moveaxis(picture, 0, -1), (*y.shape[1:], 3)))
+    picture = np.moveaxis(from_float(y, np.uint8), 0, -1)
+    return np.ascontiguousarray(np.broadcast_to(picture, (*y.shape[1:], 3)))
 
 
 def strip(pictures: Sequence[np.ndarray]) -> np.ndarray:

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +28,10 @@ def exit_on_error() -> Iterator[None]:
     """Turns what a user can cause into one line on stderr and an exit status; bugs keep their traceback.
 
     ValueError, OSError and FloatingPointError: `error: ...`, status 1. Ctrl-C: `interrupted`, status 130.
+    A warning is one line as well.
     """
+    format_warning = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         yield
     except (ValueError, OSError, FloatingPointError) as error:
@@ -38,6 +42,8 @@ def exit_on_error() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        warnings.formatwarning = format_warning
 
 
 @contextlib.contextmanager
