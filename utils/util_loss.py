@@ -50,12 +50,6 @@ def ssim(x: torch.Tensor, y: torch.Tensor, data_range: float = 1.0) -> torch.Ten
     return (luminance * structure).mean((1, 2, 3))
 
 
-def _covariances(x: torch.Tensor, z: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Returns the windows' covariances (N, K, L, h, w) of all pairs of x (N, K, H, W) and z (N, L, H, W)."""
-    product = window_mean(x[:, :, None] * z[:, None], sigma)
-    return product - window_mean(x, sigma)[:, :, None] * window_mean(z, sigma)[:, None]
-
-
 def mef_ssim_map(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
     """Returns the MEF-SSIM map (N, H - 10, W - 10) of fused (N, 1, H, W) against exposures (N, K, H, W), in [0, 1].
 
@@ -63,29 +57,36 @@ def mef_ssim_map(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
     at one scale. Every norm of a mean-removed patch is a quadratic form in the windows' covariances, so no patch is
     ever cut out: with uniform covariances B of the exposures, ||sum_k a_k x_k||^2 = 121 sum_ij a_i a_j B_ij.
     """
-    n, eps = WINDOW**2, 2.2e-16
+    n, eps, c2 = WINDOW**2, 2.2e-16, (0.03 * 255) ** 2
     x, f = (exposures - 0.5) * 255, (fused - 0.5) * 255  # centred: float32 keeps the small variances
+    i, j = torch.triu_indices(x.shape[1], x.shape[1], device=x.device)
+    count = torch.where(i == j, 1, 2)[:, None, None]  # a pair i < j stands for j, i as well
+
+    def covariances(products: torch.Tensor, means: torch.Tensor, sigma: float) -> torch.Tensor:
+        return window_mean(products, sigma) - means[:, i] * means[:, j]
+
+    def variance(a: torch.Tensor | float, pairs: torch.Tensor) -> torch.Tensor:
+        """Returns the variance of sum_k a_k x_k from the covariances of the pairs."""
+        return (count * a * pairs).sum(1).clamp(min=0)
+
+    mean_x, mean_f = window_mean(x, GAUSSIAN), window_mean(f, GAUSSIAN)
     with torch.no_grad():
-        box = n * _covariances(x, x, BOX)  # (N, K, K, h, w)
-        norm = box.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt().permute(0, 3, 1, 2)  # (N, K, h, w): ||x_k||
+        products = x[:, i] * x[:, j]
+        box = n * covariances(products, window_mean(x, BOX), BOX)
+        norm = box[:, i == j].clamp(min=0).sqrt()  # ||x_k||
         strength = norm + 0.001
-        norm_of_sum = box.sum((1, 2)).clamp(min=0).sqrt()
-        consistency = ((norm_of_sum + eps) / (norm.sum(1) + eps)).clamp(0, 1)
-        power = torch.tan(torch.pi / 2 * consistency).clamp(0, 10)
-        weight = (strength / WINDOW) ** power[:, None] + eps
+        consistency = ((variance(1, box).sqrt() + eps) / (norm.sum(1) + eps)).clamp(0, 1)
+        power = torch.tan(torch.pi / 2 * consistency).clamp(0, 10)[:, None]
+        weight = (strength / WINDOW) ** power + eps
         a = weight / weight.sum(1, keepdim=True) / strength
-        pair = a[:, :, None] * a[:, None]
         # The desired patch is sum_k a_k x_k at the strength of the strongest; where all inputs are flat it is flat.
-        length = (pair * box).sum((1, 2)).clamp(min=0).sqrt()
-        strongest = strength.amax(1)
-        scale = torch.where(norm.amax(1) > 1, strongest / length.clamp(min=1e-6), 0)
-        a = a * scale[:, None]
-        var_r = (pair * scale[:, None, None] ** 2 * _covariances(x, x, GAUSSIAN)).sum((1, 2)).clamp(min=0)
-    cov = (a * _covariances(x, f, GAUSSIAN)[:, :, 0]).sum(1)
-    var_f = _covariances(f, f, GAUSSIAN)[:, 0, 0].clamp(min=0)
+        length = variance(a[:, i] * a[:, j], box).sqrt()
+        a = a * torch.where(norm.amax(1) > 1, strength.amax(1) / length.clamp(min=1e-6), 0)[:, None]
+        var_r = variance(a[:, i] * a[:, j], covariances(products, mean_x, GAUSSIAN))
+    cov = (a * (window_mean(x * f, GAUSSIAN) - mean_x * mean_f)).sum(1)
+    var_f = (window_mean(f * f, GAUSSIAN) - mean_f**2)[:, 0].clamp(min=0)
     bound = (var_r + var_f) / 2  # of |cov|, which rounding may pass
-    c = (0.03 * 255) ** 2
-    return (2 * torch.minimum(torch.maximum(cov, -bound), bound) + c) / (2 * bound + c)
+    return (2 * torch.minimum(torch.maximum(cov, -bound), bound) + c2) / (2 * bound + c2)
 
 
 def mef_ssim_scales(fused: torch.Tensor, exposures: torch.Tensor, scales: int) -> torch.Tensor:

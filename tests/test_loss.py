@@ -1,0 +1,128 @@
+"""The losses against another library, a loop over patches, and what must hold for any pictures."""
+
+import numpy as np
+import pytest
+import torch
+
+from utils.util_loss import MEFLoss, SSIMLoss, mef_ssim_lum, mef_ssim_map, mef_ssim_scales, ssim, window_mean
+
+
+def pictures(n: int, k: int, height: int, width: int, dtype=torch.float64, seed: int = 0) -> torch.Tensor:
+    """Smooth random pictures in [0, 1] of different brightness, partly saturated, on 8-bit levels."""
+    noise = torch.rand(n, k, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    smooth = torch.nn.functional.avg_pool2d(noise, 5, 1, 2) * 0.7 + noise * 0.3
+    gain = torch.linspace(0.3, 2.5, k, dtype=torch.float64)[:, None, None]
+    return ((smooth * gain).clamp(0, 1) * 255).round().to(dtype) / 255
+
+
+def gaussian_window(sigma: float) -> np.ndarray:
+    x = np.arange(11) - 5
+    window = np.exp(-(x[:, None] ** 2 + x**2) / (2 * sigma**2))
+    return window / window.sum()
+
+
+def loop_over_patches(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
+    """The 2015 map of (H, W) and (K, H, W) in 0..255, one patch after the other, as the paper tells it."""
+    eps, window, out = 2.2e-16, gaussian_window(1.5), np.empty((fused.shape[0] - 10, fused.shape[1] - 10))
+    for y, x in np.ndindex(out.shape):
+        patches = stack[:, y : y + 11, x : x + 11].astype(np.float64)
+        patches = patches - patches.mean((1, 2), keepdims=True)
+        norms = np.array([np.linalg.norm(p) for p in patches])
+        strength = norms + 0.001
+        consistency = (np.linalg.norm(patches.sum(0)) + eps) / (norms.sum() + eps)
+        power = min(np.tan(np.pi / 2 * min(consistency, 1)), 10)
+        power = power if power >= 0 else 10
+        weights = (strength / 11) ** power + eps
+        weights /= weights.sum()
+        desired = sum(w * p / s for w, p, s in zip(weights, patches, strength, strict=True))
+        if np.linalg.norm(desired) > 0:
+            desired *= strength.max() / np.linalg.norm(desired)
+        f = fused[y : y + 11, x : x + 11].astype(np.float64)
+        desired, f = desired - (window * desired).sum(), f - (window * f).sum()
+        numerator = 2 * (window * desired * f).sum() + 58.5225
+        out[y, x] = numerator / ((window * desired**2).sum() + (window * f**2).sum() + 58.5225)
+    return out
+
+
+def test_window_mean_is_a_convolution():
+    x = pictures(2, 3, 20, 23)
+    window = torch.from_numpy(gaussian_window(1.5))[None, None].expand(3, 1, 11, 11)
+    for pad in (0, 5):
+        expected = torch.nn.functional.conv2d(x, window, padding=pad, groups=3)
+        torch.testing.assert_close(window_mean(x, 1.5, pad), expected)
+
+
+def test_ssim_is_that_of_scikit_image():
+    metrics = pytest.importorskip("skimage.metrics")
+    x, y = pictures(2, 1, 50, 41), pictures(2, 1, 50, 41, seed=1)
+    for data_range in (1.0, 255.0):
+        for a, b, score in zip(x, y, ssim(x * data_range, y * data_range, data_range), strict=True):
+            a, b = (picture[0].numpy() * data_range for picture in (a, b))
+            options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+            assert score.item() == pytest.approx(
+                metrics.structural_similarity(a, b, data_range=data_range, **options), abs=1e-6
+            )
+    assert SSIMLoss()(x, x).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("k", [2, 3, 7])
+def test_mef_ssim_map_is_that_of_the_loop_over_patches(k):
+    stack = pictures(1, k, 32, 36)
+    stack[..., :15] = stack[..., :15].round()  # a saturated region
+    fused = pictures(1, 1, 32, 36, seed=1)
+    expected = loop_over_patches(fused[0, 0].numpy() * 255, stack[0].numpy() * 255)
+    np.testing.assert_allclose(mef_ssim_map(fused, stack)[0].numpy(), expected, atol=2e-6)
+    single = mef_ssim_map(fused.float(), stack.float())[0].numpy()  # rounding shows where a patch is all but flat
+    assert np.abs(single - expected).mean() < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["black", "white", "black and white", "the same", "all the same", "checkerboard"])
+def test_no_score_is_above_one_or_not_finite(kind, dtype):
+    """Training chases scores above 1, and saturated pictures are where rounding makes them."""
+    stack, fused = pictures(1, 2, 48, 48, dtype), pictures(1, 1, 48, 48, dtype, seed=1)
+    if kind == "black and white":
+        stack[:, 0], stack[:, 1] = 0, 1
+    elif kind == "checkerboard":
+        stack[:] = (torch.arange(48)[:, None] + torch.arange(48)) % 2
+    elif kind in ("black", "white"):
+        stack[:] = float(kind == "white")
+    else:
+        stack[:, 1] = stack[:, 0]
+        fused = stack[:, :1].clone() if kind == "all the same" else fused
+    fused.requires_grad_()
+    scores = torch.cat([mef_ssim_map(fused, stack).flatten(), mef_ssim_lum(fused, stack)])
+    MEFLoss()(fused, list(stack.split(1, 1))).sum().backward()
+    assert scores.isfinite().all() and fused.grad.isfinite().all()
+    assert scores.max() <= 1 + 1e-6
+    if kind == "all the same":
+        assert mef_ssim_map(fused, stack).min() > 1 - 1e-3
+        assert mef_ssim_lum(fused, stack).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_mef_loss_has_the_gradient_of_finite_differences():
+    stack = list(pictures(1, 3, 24, 22).split(1, 1))
+    fused = (0.9 * pictures(1, 1, 24, 22, seed=1) + 0.05).requires_grad_()
+    assert torch.autograd.gradcheck(lambda f: MEFLoss()(f, stack), fused)
+
+
+def test_mef_loss_does_not_depend_on_order_or_neighbours():
+    stack, fused = list(pictures(3, 2, 45, 52).split(1, 1)), pictures(3, 1, 45, 52, seed=1)
+    loss = MEFLoss()(fused, stack)
+    assert loss.shape == (3,)
+    torch.testing.assert_close(MEFLoss()(fused, stack[::-1]), loss)
+    singles = [MEFLoss()(fused[n : n + 1], [y[n : n + 1] for y in stack]) for n in range(3)]
+    torch.testing.assert_close(torch.cat(singles), loss)
+
+
+def test_mef_loss_forbids_leaving_the_range():
+    stack = list(pictures(1, 2, 32, 32).split(1, 1))
+    white = torch.ones_like(stack[0])
+    assert MEFLoss()(white + 0.1, stack).item() == pytest.approx(MEFLoss()(white, stack).item() + 0.1)
+
+
+def test_brightness_is_free_in_the_2015_metric_and_settled_by_the_luminance_term():
+    stack, fused = pictures(1, 2, 64, 64), 0.5 * pictures(1, 1, 64, 64, seed=1)
+    brighter = fused + 0.3
+    torch.testing.assert_close(mef_ssim_scales(brighter, stack, 3), mef_ssim_scales(fused, stack, 3))
+    assert (mef_ssim_lum(brighter, stack) - mef_ssim_lum(fused, stack)).abs() > 0.01
