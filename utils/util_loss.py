@@ -79,9 +79,11 @@ def mef_ssim_map(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
         power = torch.tan(torch.pi / 2 * consistency).clamp(0, 10)[:, None]
         weight = (strength / WINDOW) ** power + eps
         a = weight / weight.sum(1, keepdim=True) / strength
-        # The desired patch is sum_k a_k x_k at the strength of the strongest; where all inputs are flat it is flat.
+        # The desired patch is sum_k a_k x_k at the strength of the strongest. It is flat where all inputs are, and
+        # where they cancel each other to within rounding.
         length = variance(a[:, i] * a[:, j], box).sqrt()
-        a = a * torch.where(norm.amax(1) > 1, strength.amax(1) / length.clamp(min=1e-6), 0)[:, None]
+        known = (norm.amax(1) > 1) & (length > 30 * torch.finfo(x.dtype).eps ** 0.5)
+        a = a * torch.where(known, strength.amax(1) / length, 0)[:, None]
         var_r = variance(a[:, i] * a[:, j], covariances(products, mean_x, GAUSSIAN))
     cov = (a * (window_mean(x * f, GAUSSIAN) - mean_x * mean_f)).sum(1)
     var_f = (window_mean(f * f, GAUSSIAN) - mean_f**2)[:, 0].clamp(min=0)
