@@ -1,0 +1,96 @@
+"""Align hand-held exposures of one scene."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+METHODS = ("mtb", "homography")
+WORKING_SIDE = 1600  # pixels of the long side at which a homography is estimated
+MAX_SHIFT_BITS = 8  # AlignMTB finds shifts below 2^8 pixels
+
+
+def align_exposures(images: Sequence[np.ndarray], method: str) -> list[np.ndarray]:
+    """Returns the exposures aligned to the one of middle brightness, cropped to the rectangle that all of them show.
+
+    Neighbours in brightness are aligned with each other, since they have most in common. "mtb" finds whole-pixel
+    shifts (OpenCV's AlignMTB, Ward 2003). "homography" also finds rotation and perspective (SIFT matches, refined by
+    ECC, Evangelidis and Psarakis 2008) and resamples bicubically.
+
+    Args:
+        images: Two or more (H, W[, C]) uint8 or uint16 of one shape, in any order.
+        method: One of METHODS.
+
+    Raises:
+        ValueError: An unknown method, or pictures that have too little in common.
+    """
+    if method not in METHODS:
+        raise ValueError(f"no alignment is called {method!r}: expected {' or '.join(METHODS)}")
+    estimate = _shift if method == "mtb" else _homography
+    grays = [_gray(image) for image in images]
+    order = sorted(range(len(images)), key=lambda k: grays[k].mean())
+    middle = len(order) // 2
+    maps = {order[middle]: np.eye(3)}  # from the middle one's pixels (x, y, 1) to each one's
+    for chain in (order[middle:], order[middle::-1]):
+        for fixed, moving in zip(chain, chain[1:], strict=False):
+            maps[moving] = estimate(grays[fixed], grays[moving]) @ maps[fixed]
+    left, top, right, bottom = _common_rectangle(list(maps.values()), *grays[0].shape)
+    if right - left < grays[0].shape[1] / 2 or bottom - top < grays[0].shape[0] / 2:
+        raise ValueError(f"the exposures cannot be aligned ({method}): less than half of the picture is in all of them")
+    crop = np.array([[1, 0, left], [0, 1, top], [0, 0, 1]], float)
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return [
+        cv2.warpPerspective(image, maps[k] @ crop, (right - left, bottom - top), flags=flags)
+        for k, image in enumerate(images)
+    ]
+
+
+def _gray(image: np.ndarray) -> np.ndarray:
+    """Returns (H, W) uint8."""
+    if image.dtype == np.uint16:
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
+    return image if image.ndim == 2 else cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2GRAY)
+
+
+def _shift(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Returns the shift from the fixed picture's pixels to the moving one's, 3x3; both (H, W) uint8."""
+    dx, dy = cv2.createAlignMTB(MAX_SHIFT_BITS).calculateShift(fixed, moving)
+    return np.array([[1, 0, -dx], [0, 1, -dy], [0, 0, 1]], float)
+
+
+def _homography(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Returns the homography from the fixed picture's pixels to the moving one's, 3x3; both (H, W) uint8.
+
+    Raises:
+        ValueError: Too few matches, or ECC does not converge.
+    """
+    scale = min(1, WORKING_SIDE / max(fixed.shape))
+    fixed, moving = (cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for x in (fixed, moving))
+    exposed = cv2.inRange(moving, 5, 250)
+    fixed, moving = cv2.equalizeHist(fixed), cv2.equalizeHist(moving)  # the same scene at another exposure, nearly
+    sift = cv2.SIFT_create(4000)
+    (points, a), (others, b) = sift.detectAndCompute(fixed, None), sift.detectAndCompute(moving, None)
+    pairs = [] if a is None or b is None else cv2.BFMatcher().knnMatch(a, b, k=2)
+    good = [pair[0] for pair in pairs if len(pair) == 2 and pair[0].distance < 0.75 * pair[1].distance]
+    matched = [np.float32([points[m.queryIdx].pt for m in good]), np.float32([others[m.trainIdx].pt for m in good])]
+    found = cv2.findHomography(*matched, cv2.RANSAC, 3)[0] if len(good) >= 12 else None
+    if found is None:
+        raise ValueError(f"the exposures cannot be aligned (homography): {len(good)} points match, 12 are needed")
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-6)
+    try:
+        warp = found.astype(np.float32)
+        found = cv2.findTransformECC(fixed, moving, warp, cv2.MOTION_HOMOGRAPHY, criteria, exposed, 5)[1]
+    except cv2.error as error:
+        raise ValueError("the exposures cannot be aligned (homography): they have too little in common") from error
+    shrink = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])  # of pixel centres
+    return np.linalg.inv(shrink) @ found.astype(float) @ shrink
+
+
+def _common_rectangle(maps: list[np.ndarray], height: int, width: int) -> tuple[int, int, int, int]:
+    """Returns left, top, right, bottom (exclusive) of the pixels that lie inside every picture, by its map."""
+    corners = np.float64([[[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]])
+    outlines = np.array([cv2.perspectiveTransform(corners, np.linalg.inv(m))[0] for m in maps])  # (K, 4, 2)
+    (x0, x1, x2, x3), (y0, y1, y2, y3) = outlines[..., 0].T, outlines[..., 1].T
+    left, top = np.ceil([np.maximum(x0, x3).max() - 1e-6, np.maximum(y0, y1).max() - 1e-6])
+    right, bottom = np.floor([np.minimum(x1, x2).min() + 1e-6, np.minimum(y2, y3).min() + 1e-6]) + 1
+    return max(int(left), 0), max(int(top), 0), min(int(right), width), min(int(bottom), height)
