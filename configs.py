@@ -123,3 +123,58 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         if not 0 <= getattr(args, name) < 1:
             raise ValueError(f"--{name} is {getattr(args, name)}: expected 0 or more, and less than 1")
     return args
+
+
+def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Returns the settings of run_eval.py from a command line (sys.argv where None)."""
+    parser = argparse.ArgumentParser(
+        prog="run_eval.py",
+        description="Fuses scenes with several methods and scores the saved pictures.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    group = parser.add_argument_group("scenes")
+    group.add_argument("--data", default=f"{ROOT}/data_test", help="folder of scenes: one folder of exposures a scene")
+    group.add_argument(
+        "--pairs",
+        metavar="CSV",
+        help="two exposures a scene: a table with the columns scene, under and over (file names)",
+    )
+    group.add_argument("--reference", metavar="DIR", help="ground truth DIR/<scene>.png, for PSNR and SSIM")
+    group = parser.add_argument_group("methods")
+    group.add_argument(
+        "--weights",
+        nargs="*",
+        metavar="[NAME=]FILE",
+        default=[f"{ROOT}/runs/pretrained/deepfuse.pth"],
+        help="checkpoints that run_infer.py loads",
+    )
+    group.add_argument(
+        "--device", default="cpu", help="where checkpoints run: cpu, cuda (gpu is the same), cuda:1, ..."
+    )
+    group.add_argument(
+        "--methods",
+        nargs="*",
+        choices=("average", "mertens", "enfuse"),
+        default=["average", "mertens", "enfuse"],
+        help="other methods: the plain average, OpenCV's MergeMertens, and enfuse where it is installed",
+    )
+    group.add_argument(
+        "--results", nargs="*", metavar="NAME=DIR", default=[], help="pictures of other programs: DIR/<scene>.png"
+    )
+    group = parser.add_argument_group("scores")
+    group.add_argument(
+        "--full-stack",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="with --pairs: score against all exposures of the scene, not only those that were fused",
+    )
+    group.add_argument(
+        "--lpips",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="LPIPS against --reference; needs the package lpips, which downloads weights",
+    )
+    group = parser.add_argument_group("run")
+    group.add_argument("--output", default="data_result/eval", help="folder to write")
+    group.add_argument("--jobs", type=int, default=1, help="scenes at a time")
+    return parser.parse_args(argv)

@@ -5,6 +5,7 @@ pictures are (H, W, 3) BGR uint8. Everything is computed in float64. Three diffe
 "MEF-SSIM": here `mef_ssim` is the 2015 definition, `mef_ssim_lum` the later variant that MEFNet is trained with.
 """
 
+import functools
 import warnings
 
 import cv2
@@ -222,6 +223,25 @@ def ssim(gray: np.ndarray, reference: np.ndarray) -> float:
     """Returns Wang's SSIM (Gaussian window 11x11, sigma 1.5, population covariance) of two gray pictures, 0..255."""
     settings = dict(data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
     return float(structural_similarity(reference, gray, **settings))
+
+
+def lpips_distance(image: np.ndarray, reference: np.ndarray) -> float:
+    """Returns LPIPS 0.1 with AlexNet (Zhang et al., CVPR 2018) of BGR uint8 to a reference: lower is better.
+
+    Needs the package lpips, which is not among the requirements: it downloads AlexNet's weights at its first use.
+    """
+    import torch
+
+    rgb = (torch.from_numpy(x[None, ..., ::-1] / 127.5 - 1).permute(0, 3, 1, 2).float() for x in (image, reference))
+    with torch.no_grad():
+        return float(_lpips_network()(*rgb))
+
+
+@functools.cache
+def _lpips_network():
+    import lpips
+
+    return lpips.LPIPS(net="alex", verbose=False).eval()
 
 
 def _checked(fused: np.ndarray, stack: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
