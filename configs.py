@@ -9,27 +9,49 @@ ROOT = Path(__file__).resolve().parent
 
 def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the settings of run_infer.py from a command line (sys.argv where None)."""
+    sample = [f"{ROOT}/data_test/interior/{name}" for name in ("0_ev-4.jpg", "2_ev+2.jpg")]
     parser = argparse.ArgumentParser(
         prog="run_infer.py",
-        description="Fuses exposures of one scene into one picture.",
+        description="Fuses exposures of one scene into one picture, or every scene of a folder.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
-        "images",
-        nargs="*",
-        default=[f"{ROOT}/data_test/interior/0_ev-4.jpg", f"{ROOT}/data_test/interior/2_ev+2.jpg"],
-        help="two or more exposures of one scene, in any order",
+    group = parser.add_argument_group("one scene")
+    group.add_argument("images", nargs="*", default=sample, help="two or more exposures, in any order")
+    group.add_argument("-o", "--output", default="data_result/pair/fused_image.png", help="picture to write")
+    group.add_argument("--metadata_from", help="file whose EXIF and colour profile to keep; by default the first input")
+    group = parser.add_argument_group("many scenes")
+    group.add_argument("--input_dir", help="folder with one folder a scene, or with brackets to tell apart by EXIF")
+    group.add_argument("--output_dir", help="folder for the fused pictures, outside --input_dir")
+    group.add_argument(
+        "--skip_existing",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="leave alone the scenes whose fused picture is there; otherwise it is written anew",
     )
-    parser.add_argument("-o", "--output", default="data_result/pair/fused_image.png", help="picture to write")
     group = parser.add_argument_group("network")
     group.add_argument(
         "--weights",
         default=f"{ROOT}/runs/pretrained/deepfuse.pth",
         help="checkpoint of this project, the authors' .npz or the predecessor's .pth",
     )
-    group.add_argument("--model", help="name of the network, where the weights do not say it")
-    group.add_argument("--device", default="cpu", help="cpu, cuda (gpu is the same), cuda:1, ...")
-    return parser.parse_args(argv)
+    group.add_argument("--model", help="name of the network, to make sure that the weights are for it")
+    group.add_argument(
+        "--device", default="auto", help="cpu, cuda (gpu is the same), cuda:N; auto: cuda if there is one"
+    )
+    group = parser.add_argument_group("hand-held shots")
+    group.add_argument(
+        "--align",
+        nargs="?",
+        const="mtb",
+        choices=("mtb", "homography"),
+        help="align first: mtb (shifts, also where no method is named) or homography (rotation as well)",
+    )
+    args = parser.parse_args(argv)
+    if bool(args.input_dir) != bool(args.output_dir):
+        parser.error("--input_dir and --output_dir belong together")
+    if args.input_dir and (args.images is not sample or args.metadata_from):
+        parser.error("--input_dir takes no exposures and no --metadata_from beside it")
+    return args
 
 
 def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -7,7 +7,7 @@ import numpy as np
 
 METHODS = ("mtb", "homography")
 WORKING_SIDE = 1600  # pixels of the long side at which a homography is estimated
-MAX_SHIFT_BITS = 8  # AlignMTB finds shifts below 2^8 pixels
+MTB_BITS = range(3, 9)  # AlignMTB of n bits finds shifts below 2^n pixels
 
 
 def align_exposures(images: Sequence[np.ndarray], method: str) -> list[np.ndarray]:
@@ -53,9 +53,23 @@ def _gray(image: np.ndarray) -> np.ndarray:
 
 
 def _shift(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """Returns the shift from the fixed picture's pixels to the moving one's, 3x3; both (H, W) uint8."""
-    dx, dy = cv2.createAlignMTB(MAX_SHIFT_BITS).calculateShift(fixed, moving)
-    return np.array([[1, 0, -dx], [0, 1, -dy], [0, 0, 1]], float)
+    """Returns the shift from the fixed picture's pixels to the moving one's, 3x3; both (H, W) uint8.
+
+    AlignMTB errs where the range that it searches is much larger than the shift: it is asked for several ranges, and
+    the answer under which the pictures correlate best is taken.
+    """
+    fixed, moving = cv2.equalizeHist(fixed), cv2.equalizeHist(moving)
+    height, width = fixed.shape
+    best, shift = -np.inf, (0, 0)
+    for bits in MTB_BITS:
+        dx, dy = cv2.createAlignMTB(bits).calculateShift(fixed, moving)
+        if 2 * abs(dx) < width and 2 * abs(dy) < height:
+            common = fixed[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
+            own = moving[max(-dy, 0) : height + min(-dy, 0), max(-dx, 0) : width + min(-dx, 0)]
+            correlation = cv2.computeECC(common, own)
+            if correlation > best:
+                best, shift = correlation, (dx, dy)
+    return np.array([[1, 0, -shift[0]], [0, 1, -shift[1]], [0, 0, 1]], float)
 
 
 def _homography(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
