@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def choose_methods(args: argparse.Namespace) -> dict[str, Method]:
-    """Returns the methods to run, by name. Checkpoints are loaded here once, so that a bad one stops before any work."""
+    """Returns the methods to run, by name. Checkpoints are loaded here, so that a bad one stops before any work."""
     weights = args.weights
     if weights == get_eval_args([]).weights and not Path(weights[0]).is_file():
         print(f"{Path(weights[0]).relative_to(ROOT)} is not there: scoring without the shipped network")

@@ -43,8 +43,8 @@ FIDELITY = (
         "mef_ssim_lum",
         "MEF-SSIM-lum",
         ".4f",
-        "the variant that MEFNet is trained with, TIP 2020: structure against the exposure of largest variance, 1 scale, "
-        "zero padding, times a luminance term; higher is better",
+        "the variant that MEFNet is trained with, TIP 2020: structure against the exposure of largest variance, 1 scale, zero "
+        "padding, times a luminance term; higher is better",
     ),
     Column("q_abf", "Q_abf", ".4f", "Xydeas and Petrovic 2000: share of the exposures' edges that is kept; 0..1"),
     Column(
@@ -242,14 +242,15 @@ def score_scene(
 
 
 def scores(image: np.ndarray, stack: np.ndarray, reference: np.ndarray | None = None, lpips: bool = False) -> Row:
-    """Returns every score of a picture (H, W, 3) BGR uint8 against gray exposures (K, H, W) and, if given, a reference."""
+    """Returns every score of (H, W, 3) BGR uint8 against gray exposures (K, H, W) and, where given, a reference."""
     gray = metric.matlab_gray(image)
+    profile = metric.mef_ssim_scales(gray, stack, len(PROFILE))
     row = {
-        "mef_ssim": metric.mef_ssim(gray, stack),
+        "mef_ssim": metric.combine_scales(profile),
         "mef_ssim_lum": metric.mef_ssim_lum(gray, stack),
         "q_abf": metric.q_abf(gray, stack),
         "viff": metric.viff(gray, stack),
-        **{column.key: x for column, x in zip(PROFILE, metric.mef_ssim_scales(gray, stack).tolist(), strict=True)},
+        **{column.key: x for column, x in zip(PROFILE, profile.tolist(), strict=True)},
         "entropy": metric.entropy(gray),
         "average_gradient": metric.average_gradient(gray),
         "standard_deviation": metric.standard_deviation(gray),

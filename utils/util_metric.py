@@ -18,7 +18,6 @@ EDGE = WINDOW // 2
 N = WINDOW * WINDOW
 EPS = np.finfo(np.float64).eps
 SCALE_WEIGHTS = np.array([0.0448, 0.2856, 0.3001]) / 0.6305  # the three finest of MS-SSIM's, normalised
-PROFILE_SCALES = 6
 STRIP_PIXELS = 1 << 18  # pixels that are worked on at a time: their intermediate planes stay in the cache
 
 
@@ -50,23 +49,41 @@ def mef_ssim(fused: np.ndarray, stack: np.ndarray) -> float:
     Raises:
         ValueError: Wrong shapes or range, or a side under 44 pixels (11 at the coarsest scale).
     """
+    return combine_scales(mef_ssim_scales(fused, stack, len(SCALE_WEIGHTS)))
+
+
+def mef_ssim_scales(fused: np.ndarray, stack: np.ndarray, scales: int = 6) -> np.ndarray:
+    """Returns the scale profile (scales,): the mean of MEF-SSIM's 2015 map at each dyadic scale, finest first.
+
+    The published number keeps the first three, which cannot see a halo round a window or a grey veil over the scene:
+    those sit in the coarse ones. NaN where a side is under 11 pixels at that scale. Arguments and errors as for
+    `mef_ssim`.
+    """
     fused, stack = _checked(fused, stack)
     smallest = WINDOW << (len(SCALE_WEIGHTS) - 1)
     if min(fused.shape) < smallest:
         raise ValueError(f"MEF-SSIM needs pictures of at least {smallest}x{smallest} pixels, got {_size(fused)}")
-    scores = _scale_scores(fused, stack, len(SCALE_WEIGHTS))
-    if (scores <= 0).any():
-        warnings.warn("MEF-SSIM: inverted structure, a scale's score below 0 was raised to just above it", stacklevel=2)
-    return float(np.prod(np.maximum(scores, EPS) ** SCALE_WEIGHTS))
+    profile = np.full(scales, np.nan)
+    for scale in range(scales):
+        if min(fused.shape) < WINDOW:
+            break
+        rows = max(1, STRIP_PIXELS // fused.shape[1])
+        strips = [slice(top, top + rows + 2 * EDGE) for top in range(0, fused.shape[0] - 2 * EDGE, rows)]
+        maps = [_structure_map(fused[strip], stack[:, strip]) for strip in strips]
+        profile[scale] = sum(m.sum() for m in maps) / sum(m.size for m in maps)
+        fused, stack = _halved(fused), np.stack([_halved(x) for x in stack])
+    return profile
 
 
-def mef_ssim_scales(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
-    """Returns the scale profile (6,): the mean of MEF-SSIM's 2015 map at each of six dyadic scales, finest first.
+def combine_scales(profile: np.ndarray) -> float:
+    """Returns MEF-SSIM from a scale profile: the weighted product of its three finest scales.
 
-    The published number keeps the first three, which cannot see a halo round a window or a grey veil over the scene:
-    those sit in the coarse ones. NaN where a side is under 11 pixels at that scale. Arguments as for `mef_ssim`.
+    A negative one, of inverted structure, has no real power: it is raised to just above 0, with a warning.
     """
-    return _scale_scores(*_checked(fused, stack), PROFILE_SCALES)
+    finest = profile[: len(SCALE_WEIGHTS)]
+    if (finest <= 0).any():
+        warnings.warn("MEF-SSIM: inverted structure, a scale's score below 0 was raised to just above it", stacklevel=2)
+    return float(np.prod(np.maximum(finest, EPS) ** SCALE_WEIGHTS))
 
 
 def mef_ssim_lum(fused: np.ndarray, stack: np.ndarray) -> float:
@@ -257,20 +274,6 @@ def _checked(fused: np.ndarray, stack: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _size(image: np.ndarray) -> str:
     return f"{image.shape[1]}x{image.shape[0]}"
-
-
-def _scale_scores(fused: np.ndarray, stack: np.ndarray, scales: int) -> np.ndarray:
-    """Returns the mean (scales,) of the 2015 map at each dyadic scale; NaN once a side is under 11 pixels."""
-    scores = np.full(scales, np.nan)
-    for scale in range(scales):
-        if min(fused.shape) < WINDOW:
-            break
-        rows = max(1, STRIP_PIXELS // fused.shape[1])
-        strips = [slice(top, top + rows + 2 * EDGE) for top in range(0, fused.shape[0] - 2 * EDGE, rows)]
-        maps = [_structure_map(fused[strip], stack[:, strip]) for strip in strips]
-        scores[scale] = sum(m.sum() for m in maps) / sum(m.size for m in maps)
-        fused, stack = _halved(fused), np.stack([_halved(x) for x in stack])
-    return scores
 
 
 def _halved(x: np.ndarray) -> np.ndarray:
