@@ -95,109 +95,139 @@ class PyramidLevel(nn.Module):
 
     halo = 4
 
-    def __init__(self, arch: PyramidArchitecture, channels: int):
+    def __init__(self, c_in: int, channels: int, c_out: int, slope: float):
         super().__init__()
-        self.c1 = nn.Conv2d(4 * arch.image_channels, channels, 3)
+        self.c1 = nn.Conv2d(c_in, channels, 3)
         self.c2 = nn.Conv2d(channels, 1 + channels, 3)
         self.c3 = nn.Conv2d(channels, channels, 3)
-        self.c4 = nn.Conv2d(channels, arch.image_channels, 3)
-        self.act = nn.LeakyReLU(arch.slope)
+        self.c4 = nn.Conv2d(channels, c_out, 3)
+        self.act = nn.LeakyReLU(slope)
         for conv in (self.c1, self.c2, self.c3):
-            nn.init.kaiming_normal_(conv.weight, a=arch.slope)
+            nn.init.kaiming_normal_(conv.weight, a=slope)
         nn.init.normal_(self.c4.weight, 0, 0.01)  # the start is the weighted mean of the bands
         for conv in (self.c1, self.c2, self.c3, self.c4):
             nn.init.zeros_(conv.bias)
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the score (N, 1, h - 4, w - 4) and the features (N, C, h - 4, w - 4) of an exposure (N, C', h, w)."""
+        """Returns score (N, 1, h - 4, w - 4) and features (N, C, h - 4, w - 4) of an exposure (N, c_in, h, w)."""
         score, features = self.c2(self.act(self.c1(x))).tensor_split([1], 1)
         return score, self.act(features)
 
     def decode(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns the correction (N, image_channels, h - 4, w - 4) from the added features (N, C, h, w)."""
+        """Returns the correction (N, c_out, h - 4, w - 4) from the added features (N, C, h, w)."""
         return self.c4(self.act(self.c3(features)))
 
-    def forward(self, bands: list[torch.Tensor], surround: list[torch.Tensor]) -> torch.Tensor:
-        """Returns the fused band from the exposures' bands (N, image_channels, h, w) and what else describes them."""
-        inputs = [F.pad(torch.cat(x, 1), [self.halo] * 4, mode="replicate") for x in zip(bands, surround, strict=True)]
+    def forward(self, bands: list[torch.Tensor], context: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the fused band (N, c_out, h, w) and the logarithms of the exposures' weights (N, K, h, w).
+
+        Args:
+            bands: of the exposures, (N, c_out, h, w).
+            context: what else describes them, (N, c_in - c_out, h, w).
+        """
+        inputs = [F.pad(torch.cat(x, 1), [self.halo] * 4, mode="replicate") for x in zip(bands, context, strict=True)]
         scores, features = zip(*map(self.encode, inputs), strict=True)
-        weights = torch.softmax(torch.stack(scores)[..., 2:-2, 2:-2], 0)
-        weighted = sum(weight * band for weight, band in zip(weights, bands, strict=True))
-        return weighted + self.decode(sum(features) * (2 / len(features)))
+        log_weights = torch.log_softmax(torch.cat(scores, 1)[..., 2:-2, 2:-2], 1)
+        weighted = sum(w * band for w, band in zip(log_weights.exp().split(1, 1), bands, strict=True))
+        return weighted + self.decode(sum(features) * (2 / len(features))), log_weights
 
 
 class DeepFusePyramid(nn.Module):
     """A small DeepFuse at every level of a Laplacian pyramid, from the whole scene down to the pixels.
 
-    At each level the encoder, shared by the exposures, sees an exposure's band (its detail at this level), its local
-    brightness, its mean over the whole picture, and what the coarser levels have fused so far. Features are added as
-    in the paper; the decoder's correction goes on top of the bands' mean, weighted by the encoder's scores. One
-    network serves full resolution, one the coarsest level, where the band is the picture itself, one all in between.
+    At each level the encoder, shared by the exposures, sees of an exposure its band (the detail of this level), its
+    local brightness and contrast, its mean over the whole picture, what the coarser levels have fused so far, and how
+    they weighed the exposure. Features are added as in the paper; the decoder's correction goes on top of the bands'
+    mean, weighted by the encoder's scores. One network serves full resolution, one the coarsest level, where the band
+    is the picture itself, and one all levels in between.
     """
+
+    halo = PyramidLevel.halo + 2  # two more for the upsampling
 
     def __init__(self, arch: PyramidArchitecture = PyramidArchitecture()):
         super().__init__()
         self.arch = arch
-        self.fine, self.middle, self.top = (PyramidLevel(arch, c) for c in (arch.fine, arch.coarse, arch.coarse))
+        c = arch.image_channels
+        self.fine = PyramidLevel(5 * c + 1, arch.fine, c, arch.slope)
+        self.middle = PyramidLevel(5 * c + 1, arch.coarse, c, arch.slope)
+        self.top = PyramidLevel(5 * c, arch.coarse, c, arch.slope)
 
-    def pyramid(self, y: torch.Tensor) -> list[torch.Tensor]:
-        """Returns y (N, C, H, W) and its 2x2 means, again and again, down to a short side of at least top_size."""
-        levels = [y]
+    def forward(self, *exposures: torch.Tensor) -> torch.Tensor:
+        """Returns the fused picture of two or more exposures (N, image_channels, H, W) in [0, 1], not clamped."""
+        means = [y.mean((2, 3), keepdim=True) for y in exposures]
+        levels = list(zip(*(self.pyramid(self.moments(y)) for y in exposures), strict=True))
+        state = self.fuse_top(levels[-1], means)
+        for i in reversed(range(len(levels) - 1)):
+            state = self.fuse_level(levels[i], levels[i + 1], state, means, finest=i == 0)
+        return state[:, : self.arch.image_channels]
+
+    @staticmethod
+    def moments(y: torch.Tensor) -> torch.Tensor:
+        """Returns an exposure (N, C, H, W) and its square, (N, 2C, H, W): level 0 of its pyramid."""
+        return torch.cat([y, y * y], 1)
+
+    def pyramid(self, level: torch.Tensor) -> list[torch.Tensor]:
+        """Returns a level (N, 2C, h, w) and its 2x2 means, again and again, down to a short side of top_size."""
+        levels = [level]
         while min(levels[-1].shape[-2:]) >= 2 * self.arch.top_size:
             levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True))
         return levels
 
     def fuse_top(self, tops: list[torch.Tensor], means: list[torch.Tensor]) -> torch.Tensor:
-        """Returns the fused coarsest level (N, C, h, w) of the exposures' coarsest levels and means (N, C, 1, 1)."""
-        mean = (sum(means) / len(means)).expand_as(tops[0])
-        return self._fuse(self.top, tops, [mean] * len(tops), mean, means)
+        """Returns the state (N, C + K, h, w) of the coarsest level: fused picture, logarithms of K weights.
+
+        Args:
+            tops: the exposures' coarsest levels, (N, 2C, h, w).
+            means: the exposures' means over the whole picture, (N, C, 1, 1).
+        """
+        y, contrasts = zip(*map(self._describe, tops), strict=True)
+        mean = (sum(means) / len(means)).expand_as(y[0])
+        return self._fuse(self.top, y, [mean] * len(y), mean, means, zip(contrasts))
 
     def fuse_level(
         self,
         fine: list[torch.Tensor],
         coarse: list[torch.Tensor],
-        fused: torch.Tensor,
+        state: torch.Tensor,
         means: list[torch.Tensor],
         finest: bool,
     ) -> torch.Tensor:
-        """Returns a fused level (N, C, h, w), or a tile of it.
+        """Returns the state (N, C + K, h, w) of a level, or of a tile of it.
 
         A tile starts at even rows and columns; its pixels nearer than `halo` to a side inside the picture are not
         those of the whole.
 
         Args:
-            fine: the exposures at this level, (N, C, h, w).
-            coarse: the exposures at the next coarser level, (N, C, ceil(h / 2), ceil(w / 2)).
-            fused: that level, fused.
+            fine: the exposures at this level, (N, C or 2C, h, w): their squares are not needed.
+            coarse: the exposures at the next coarser level, (N, 2C, ceil(h / 2), ceil(w / 2)).
+            state: of that level.
             means: the exposures' means over the whole picture, (N, C, 1, 1).
             finest: whether this is full resolution.
         """
-        *bases, base = (self._up(y, fine[0].shape[-2:]) for y in (*coarse, fused))
-        return self._fuse(self.fine if finest else self.middle, fine, bases, base, means)
+        c, size = self.arch.image_channels, fine[0].shape[-2:]
+        coarse = [torch.cat(self._describe(y), 1) for y in coarse]
+        state, *coarse = (
+            F.interpolate(y, scale_factor=2, mode="bilinear")[..., : size[0], : size[1]] for y in (state, *coarse)
+        )
+        base, *log_weights = state.split([c] + [1] * len(fine), 1)
+        bases, contrasts = zip(*(y.split(c, 1) for y in coarse), strict=True)
+        level = self.fine if finest else self.middle
+        return self._fuse(level, [y[:, :c] for y in fine], bases, base, means, zip(contrasts, log_weights, strict=True))
 
-    halo = PyramidLevel.halo + 2  # two more for the upsampling
-
-    def forward(self, *exposures: torch.Tensor) -> torch.Tensor:
-        """Returns the fused picture of two or more exposures (N, image_channels, H, W) in [0, 1], not clamped."""
-        means = [y.mean((2, 3), keepdim=True) for y in exposures]
-        levels = list(zip(*map(self.pyramid, exposures), strict=True))
-        fused = self.fuse_top(levels[-1], means)
-        for i in reversed(range(len(levels) - 1)):
-            fused = self.fuse_level(levels[i], levels[i + 1], fused, means, finest=i == 0)
-        return fused
-
-    @staticmethod
-    def _up(y: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        return F.interpolate(y, scale_factor=2, mode="bilinear")[..., : size[0], : size[1]]
+    def _describe(self, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the brightness and the contrast (standard deviation) within each pixel of a level."""
+        mean, square = level.split(self.arch.image_channels, 1)
+        return mean, (square - mean**2).clamp(min=1e-6).sqrt()
 
     @staticmethod
-    def _fuse(level: PyramidLevel, exposures, bases, base, means) -> torch.Tensor:
-        """Returns base + the fused band; an exposure's band is what it has over its own base."""
+    def _fuse(level: PyramidLevel, exposures, bases, base, means, others) -> torch.Tensor:
+        """Returns the state of a level; an exposure's band is what it has over its own base."""
         bands = [y - own for y, own in zip(exposures, bases, strict=True)]
-        surround = [
-            torch.cat([own, base, mean.expand_as(base)], 1) - 0.5 for own, mean in zip(bases, means, strict=True)
+        context = [
+            torch.cat([own - 0.5, base - 0.5, mean.expand_as(own) - 0.5, *other], 1)
+            for own, mean, other in zip(bases, means, others, strict=True)
         ]
-        return base + level(bands, surround)
+        band, log_weights = level(bands, context)
+        return torch.cat([base + band, log_weights], 1)
 
 
 ARCHITECTURES = {

@@ -154,25 +154,27 @@ class Fuser:
             whole = (slice(0, height), slice(0, width))
             yield whole, self._compute(self.model, *read(whole))
             return
-        halves, means = halve(read, height, width)
+        halves, means = halve(lambda box: [self.model.moments(y) for y in read(box)], height, width)
+        means = [mean[:, : self.channels] for mean in means]
         levels = list(zip(*map(self.model.pyramid, halves), strict=True))
-        fused = self._compute(self.model.fuse_top, levels[-1], means)
+        state = self._compute(self.model.fuse_top, levels[-1], means)
         for fine, coarse in reversed(list(pairwise(levels))):
-            finer = torch.empty_like(fine[0])
+            finer = state.new_empty(1, state.shape[1], *fine[0].shape[-2:])
             crop = partial(lambda fine, box: [y[(..., *box)] for y in fine], fine)
-            for box, y_hat in self._level_tiles(crop, coarse, fused, means, *finer.shape[-2:], finest=False):
-                finer[(..., *box)] = y_hat
-            fused = finer
-        yield from self._level_tiles(read, levels[0], fused, means, height, width, finest=True)
+            for box, tile in self._level_tiles(crop, coarse, state, means, *finer.shape[-2:], finest=False):
+                finer[(..., *box)] = tile
+            state = finer
+        for box, tile in self._level_tiles(read, levels[0], state, means, height, width, finest=True):
+            yield box, tile[:, : self.channels]
 
-    def _level_tiles(self, read: Reader, coarse, fused, means, height: int, width: int, finest: bool) -> Tiles:
-        """Yields the tiles of a level of the pyramid; arguments as those of `DeepFusePyramid.fuse_level`."""
+    def _level_tiles(self, read: Reader, coarse, state, means, height: int, width: int, finest: bool) -> Tiles:
+        """Yields the tiles of a level's state; arguments as those of `DeepFusePyramid.fuse_level`."""
 
         def fuse_box(box: Box) -> torch.Tensor:
             outer, inner = grow(box, self.model.halo, height, width)
             half = halved(outer)
             coarse_crops = [y[(..., *half)] for y in coarse]
-            args = read(outer), coarse_crops, fused[(..., *half)], means, finest
+            args = read(outer), coarse_crops, state[(..., *half)], means, finest
             return self._compute(self.model.fuse_level, *args)[(..., *inner)]
 
         return self._boxes(fuse_box, height, width)
@@ -294,7 +296,7 @@ def halved(box: Box) -> Box:
 
 
 def halve(read: Reader, height: int, width: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Returns the exposures at half the size (1, C, ceil(H / 2), ceil(W / 2)), and their means (1, C, 1, 1)."""
+    """Returns what `read` gives of a picture, at half the size (1, C, ceil(H / 2), ceil(W / 2)); means (1, C, 1, 1)."""
     halves, sums = [], []
     for box in split((slice(0, height), slice(0, width)), CPU_TILE):
         exposures = read(box)
