@@ -1,0 +1,213 @@
+"""Weights of three kinds: loaded exactly, told apart by content, refused with one clear line."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.signal import convolve2d
+
+from models import ARCHITECTURES, fuse_model
+from utils.util_image import read_image
+from utils.util_train import new_training, save_checkpoint
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+AUTHORS = SHARED / "authors_release"
+PREDECESSOR = SHARED / "predecessor" / "epoch024-loss0.213.pth"
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def archive(tmp_path, rng):
+    """A file of the authors' form, and its kernels."""
+    shapes = [(32, 1, 3, 3), (64, 32, 5, 5), (64, 64, 7, 7), (32, 64, 5, 5), (16, 32, 5, 5), (1, 16, 7, 7)]
+    kernels = [rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape).astype(np.float32) for shape in shapes]
+    path = tmp_path / "authors.npz"
+    np.savez(path, *kernels)
+    return path, kernels
+
+
+def predecessor_state(rng, image_channels=1):
+    sizes = [(image_channels, 16, 5), (16, 32, 7), (32, 32, 7), (32, 16, 5), (16, image_channels, 5)]
+    state = {}
+    for layer, (c_in, c_out, k) in zip(("layer1", "layer2", "layer4", "layer5", "layer6"), sizes, strict=True):
+        values = {
+            "0.weight": rng.normal(0, 0.1, (c_out, c_in, k, k)),
+            "0.bias": rng.normal(0, 0.1, c_out),
+            "1.weight": rng.uniform(0.5, 1.5, c_out),
+            "1.bias": rng.normal(0, 0.1, c_out),
+            "1.running_mean": rng.normal(0, 0.1, c_out),
+            "1.running_var": rng.uniform(0.5, 1.5, c_out),
+        }
+        state |= {f"{layer}.layer.{key}": torch.tensor(value, dtype=torch.float32) for key, value in values.items()}
+        state[f"{layer}.layer.1.num_batches_tracked"] = torch.tensor(7)
+    return state
+
+
+def predecessor_output(state, y1, y2):
+    """The predecessor's network, written out from its layers."""
+
+    def layer(x, name, last=False):
+        get = lambda key: state[f"{name}.layer.{key}"]  # noqa: E731
+        x = F.conv2d(x, get("0.weight"), get("0.bias"), padding=get("0.weight").shape[-1] // 2)
+        x = (x - get("1.running_mean")[:, None, None]) / (get("1.running_var")[:, None, None] + 1e-5).sqrt()
+        x = x * get("1.weight")[:, None, None] + get("1.bias")[:, None, None]
+        return torch.sigmoid(x) if last else F.leaky_relu(x, 0.01)
+
+    x1, x2 = (layer(layer(y, "layer1"), "layer2") for y in (y1, y2))
+    return layer(layer(layer(x1 + x2, "layer4"), "layer5"), "layer6", last=True)
+
+
+def test_authors_archive_is_a_true_convolution(archive, rng):
+    path, kernels = archive
+    model = fuse_model(weights=path)
+    y1, y2 = rng.random((2, 14, 12))
+
+    def layer(x, kernel):
+        total = [sum(convolve2d(a, k, "same") for a, k in zip(x, row, strict=True)) for row in kernel]
+        return np.where(np.array(total) > 0, total, 0.01 * np.array(total))
+
+    features = sum(layer(layer(y[None], kernels[0]), kernels[1]) for y in (y1, y2))
+    for kernel in kernels[2:]:
+        features = layer(features, kernel)
+    with torch.no_grad():
+        y_hat = model(*(torch.tensor(y, dtype=torch.float32)[None, None] for y in (y1, y2)))
+    assert model.name == "DeepFuse_authors"
+    np.testing.assert_allclose(y_hat[0].numpy(), features, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["forth4", "montsaint", "stream1"])
+def test_authors_release_gives_the_authors_pictures(name):
+    if not AUTHORS.is_dir():
+        pytest.skip("the authors' release is not here (../shared/data/authors_release)")
+    model = fuse_model(weights=AUTHORS / "DF_model_Epoch99.npz")
+    inputs = read_image(AUTHORS / "inputs" / f"{name}.png")  # BGR: red is over-exposed, green and blue under-exposed
+    output = read_image(AUTHORS / "outputs" / f"{name}.png")[..., 0]
+    box = np.s_[300:480, 300:480]
+    under, over = (torch.from_numpy(inputs[box][..., channel] / np.float32(255))[None, None] for channel in (0, 2))
+    with torch.no_grad():
+        y_hat = model(under, over)[0, 0, 13:-13, 13:-13].numpy().ravel()
+    expected = output[box][13:-13, 13:-13].ravel().astype(np.float64)
+    # Their picture is stretched by the minimum and maximum of the whole: a line, whose two numbers are fitted here.
+    line = np.polyfit(y_hat, expected, 1)
+    assert np.abs(np.polyval(line, y_hat) - expected).mean() < 0.3
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_predecessor_form(tmp_path, rng, wrapped):
+    state = predecessor_state(rng)
+    path = tmp_path / "epoch024-loss0.213.pth"
+    torch.save({"epoch": 24, "model": state, "best_loss": np.float64(0.2)} if wrapped else state, path)
+    model = fuse_model(weights=path)
+    y1, y2 = torch.tensor(rng.random((2, 1, 1, 20, 17)), dtype=torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(y1, y2), predecessor_output(state, y1, y2), atol=1e-5, rtol=1e-5)
+    assert model.name == "DeepFuse_bn" and not model.training
+
+
+def test_predecessor_file():
+    if not PREDECESSOR.is_file():
+        pytest.skip("the predecessor's checkpoint is not here (../shared/data/predecessor)")
+    model = fuse_model(weights=PREDECESSOR)
+    scalars = [(np._core.multiarray.scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype("float64"))]
+    with torch.serialization.safe_globals(scalars):
+        state = torch.load(PREDECESSOR, weights_only=True)["model"]
+    y1, y2 = torch.rand(2, 1, 1, 24, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(model(y1, y2), predecessor_output(state, y1, y2), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+@pytest.mark.parametrize("image_channels", [1, 3])
+def test_own_checkpoint_rebuilds_the_network_from_the_file_alone(tmp_path, name, image_channels):
+    model = fuse_model(name, image_channels=image_channels)
+    save_checkpoint(tmp_path / "last.pth", new_training(model, lr=1e-3), loss=1.0)
+    again = fuse_model(weights=tmp_path / "last.pth")
+    y1, y2 = torch.rand(2, 1, image_channels, 40, 40)
+    with torch.no_grad():
+        assert torch.equal(model(y1, y2), again(y1, y2))
+    assert (again.name, again.arch, again.training) == (name, model.arch, False)
+
+
+class Evil:
+    def __reduce__(self):
+        return open, ("ran", "w")  # noqa: SIM115
+
+
+def write_bad(path, kind, rng):
+    if kind == "text":
+        path.write_text("not weights at all")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "noise":
+        path.write_bytes(rng.bytes(3000))
+    elif kind == "pickled code":
+        torch.save({"model": Evil()}, path)
+    elif kind == "plain pickle of code":
+        path.write_bytes(pickle.dumps({"model": Evil()}, protocol=2))
+    elif kind == "tensor":
+        torch.save(torch.zeros(3), path)
+    elif kind == "stranger":
+        torch.save({"state_dict": {"conv.weight": torch.zeros(3)}}, path)
+    elif kind == "objects":
+        np.savez(path.with_suffix(".npz"), arr_0=np.array([{}], dtype=object))
+        path.with_suffix(".npz").replace(path)
+    elif kind == "other arrays":
+        with path.open("wb") as file:
+            np.savez(file, arr_0=np.zeros((3, 3), np.float32))
+    else:
+        model = fuse_model("DeepFuse_3x3")
+        save_checkpoint(path, new_training(model, lr=1e-3), loss=1.0)
+        if kind == "truncated":
+            path.write_bytes(path.read_bytes()[:5000])
+        elif kind == "other weights":
+            checkpoint = torch.load(path, weights_only=True)
+            torch.save(checkpoint | {"model": fuse_model("DeepFuse").state_dict()}, path)
+        elif kind == "unknown network":
+            torch.save(torch.load(path, weights_only=True) | {"name": "DeepFuse_9x9"}, path)
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("text", "not a checkpoint"),
+        ("empty", "not a checkpoint"),
+        ("noise", "not a checkpoint"),
+        ("truncated", "not a checkpoint, or it is damaged"),
+        ("pickled code", "Python code"),
+        ("plain pickle of code", "Python code"),
+        ("tensor", "holds a Tensor"),
+        ("stranger", "not a checkpoint that is known"),
+        ("objects", "Python objects"),
+        ("other arrays", "not the authors' archive"),
+        ("other weights", "does not fit"),
+        ("unknown network", "DeepFuse_9x9"),
+    ],
+)
+def test_bad_files_are_one_clear_line(tmp_path, monkeypatch, rng, kind, message):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "weights.pth"
+    write_bad(path, kind, rng)
+    with pytest.raises(ValueError, match=message) as caught:
+        fuse_model(weights=path)
+    assert "weights.pth" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()  # no code in the file ran
+
+
+def test_mismatch_says_what_to_ask_for(tmp_path):
+    path = tmp_path / "gray.pth"
+    save_checkpoint(path, new_training(fuse_model("DeepFuse_3x3"), lr=1e-3), loss=1.0)
+    with pytest.raises(ValueError, match="holds a DeepFuse_3x3, expected a DeepFuse:"):
+        fuse_model("DeepFuse", path)
+    with pytest.raises(ValueError, match=r"gray \(1-channel\).*RGB \(3-channel\).*--gray"):
+        fuse_model(weights=path, image_channels=3)
+    with pytest.raises(ValueError, match="expected one of DeepFuse, "):
+        fuse_model("deepfuse")
+    with pytest.raises(FileNotFoundError, match="nowhere.pth"):
+        fuse_model(weights=tmp_path / "nowhere.pth")
