@@ -18,7 +18,7 @@ from models import read_checkpoint
 from utils.util_fusion import Fuser
 from utils.util_image import from_float
 from utils.util_loss import MEFLoss, ssim
-from utils.util_metric import mef_ssim, mef_ssim_lum, mef_ssim_scales
+from utils.util_metric import combine_scales, mef_ssim_lum, mef_ssim_scales
 from utils.utils import replacing
 
 Criterion = Callable[[nn.Module, torch.Tensor], torch.Tensor]  # model, samples (N, K, C, H, W) -> losses (N,)
@@ -270,8 +270,8 @@ def validate_pairs(model: nn.Module, pairs: Iterable, shown: int = 4) -> tuple[d
         losses.append(MEFLoss()(y_hat, list(exposures.unbind(1))).item())
         rgb = to_rgb(y_hat[0].cpu().numpy())
         fused, stack = rgb[..., 0].astype(np.float64), np.stack(shots).astype(np.float64) * 255
-        coarse = np.nanmean(mef_ssim_scales(fused, stack)[3:])
-        scores.append((mef_ssim(fused, stack), mef_ssim_lum(fused, stack), coarse))
+        profile = mef_ssim_scales(fused, stack)
+        scores.append((combine_scales(profile), mef_ssim_lum(fused, stack), np.nanmean(profile[3:])))
         if len(pictures) < shown:
             pictures[f"validation/{name}"] = strip([*(to_rgb(y[None]) for y in shots), rgb])
     mean = np.mean(scores, 0).tolist()

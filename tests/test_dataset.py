@@ -1,0 +1,237 @@
+"""Photographs and brackets as samples: what is drawn, that it repeats, and what happens to bad files."""
+
+import csv
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from utils import util_dataset as data
+from utils.util_dataset import BracketPairs, Draws, Photographs, SimulatedPairs, WholePairs
+
+
+def picture(rng, height=90, width=120):
+    """A smooth BGR picture, uint8."""
+    return cv2.resize(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "train2014" / "deeper").mkdir(parents=True)
+    for i in range(6):
+        folder = tmp_path / "train2014" / ("deeper" if i % 2 else "")
+        cv2.imwrite(str(folder / f"{i}.png"), picture(rng))
+    return tmp_path / "train2014"
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Three scenes of four shots, of mean luminances of about .1, .3, .5 and .7, the second shot a twin."""
+    rng = np.random.default_rng(1)
+    for name in ("a", "b", "c"):
+        folder = tmp_path / "scenes" / name
+        folder.mkdir(parents=True)
+        texture = picture(rng) // 8
+        for number, base in enumerate((180, 75, 77, 20, 120)):  # not in the order of brightness
+            cv2.imwrite(str(folder / f"{number}.png"), texture + base)
+    return tmp_path / "scenes"
+
+
+def test_draws_use_every_item_alike_and_repeat():
+    draws = Draws(items=7, samples=24, seed=3)
+    draws.epoch = 5
+    first = list(draws)
+    counts = Counter(item for item, _ in first)
+    assert len(first) == len(draws) == 24 and set(counts.values()) == {3, 4}
+    assert first == list(draws)
+    draws.epoch = 6
+    assert first != list(draws)
+    assert sorted(item for item, _ in Draws(7, 0, 3)) == list(range(7))
+
+
+def test_hold_out_splits_by_seed():
+    train, held_out = data.hold_out(list("abcdefgh"), 3, seed=1)
+    assert sorted(train + held_out) == list("abcdefgh") and len(held_out) == 3
+    assert (train, held_out) == data.hold_out(list("abcdefgh"), 3, seed=1)
+    with pytest.raises(ValueError, match="found 2 to train on, of which 2"):
+        data.hold_out(["a", "b"], 2, seed=1)
+
+
+@pytest.mark.parametrize("zoom", [True, False])
+def test_window_lies_inside_and_reaches_everywhere(zoom):
+    rng = np.random.default_rng(0)
+    windows = [data.random_window(40, 60, 16, rng, zoom) for _ in range(3000)]
+    sides = {rows.stop - rows.start for rows, _ in windows}
+    assert all(w[0].stop - w[0].start == w[1].stop - w[1].start for w in windows)
+    assert (min(sides), max(sides)) == (16, 40 if zoom else 16)
+    assert min(w[0].start for w in windows) == min(w[1].start for w in windows) == 0
+    assert max(w[0].stop for w in windows) == 40 and max(w[1].stop for w in windows) == 60
+
+
+def test_symmetries_are_the_eight_of_the_square():
+    rng = np.random.default_rng(0)
+    square = np.arange(9).reshape(3, 3)
+    seen = {data.random_symmetry(square, rng).tobytes() for _ in range(200)}
+    assert seen == {np.rot90(s, k).tobytes() for s in (square, square.T) for k in range(4)}
+
+
+def test_photographs_are_found_everywhere_and_cut_from_the_picture(photographs):
+    paths = data.find_photographs([photographs])
+    assert len(paths) == 6
+    sample = Photographs(paths, crop_size=32)[(2, 0)]
+    assert sample.shape == (1, 1, 32, 32) and sample.dtype == torch.float32
+    gray = cv2.cvtColor(cv2.imread(paths[2]), cv2.COLOR_BGR2GRAY)
+    matches = []  # the crop is found again, to 8-bit rounding, in one of the symmetries
+    for k in range(4):
+        for turned in (np.rot90(sample[0, 0], k), np.rot90(sample[0, 0], k).T):
+            template = np.rint(turned * 255).astype(np.uint8)
+            matches.append(cv2.matchTemplate(gray, template, cv2.TM_SQDIFF).min() / 32**2)
+    assert min(matches) < 1
+
+
+def test_rgb_photographs_are_in_the_order_of_rgb_networks(tmp_path):
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((50, 50, 3), (0, 0, 255), np.uint8))  # BGR
+    sample = Photographs([str(tmp_path / "red.png")], crop_size=32, image_channels=3)[(0, 0)]
+    assert sample.shape == (1, 3, 32, 32) and sample.mean((0, 2, 3)).tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("simulate", [True, False])
+def test_samples_do_not_depend_on_the_workers(photographs, simulate):
+    samples = Photographs(data.find_photographs([photographs]), 32, simulate=simulate)
+    one, two = (
+        torch.cat(list(DataLoader(samples, 3, sampler=Draws(6, 9, seed=1), num_workers=workers)))
+        for workers in (0, 2)
+    )
+    assert torch.equal(one, two)
+
+
+def test_small_photographs_are_enlarged_and_tiny_ones_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "small.png"), picture(np.random.default_rng(0), 20, 30))
+    paths = data.find_photographs([tmp_path])
+    assert Photographs(paths, crop_size=64)[(0, 0)].shape == (1, 1, 64, 64)
+    with pytest.warns(UserWarning, match="small"), pytest.raises(ValueError, match="30x20.*--crop_size"):
+        Photographs(paths, crop_size=256)[(0, 0)]
+
+
+def test_unreadable_photograph_is_named_and_replaced(photographs):
+    (photographs / "broken.jpg").write_text("no picture")
+    (photographs / "empty.jpg").touch()
+    paths = data.find_photographs([photographs])
+    assert len(paths) == 7  # the empty file is no candidate
+    broken = next(i for i, path in enumerate(paths) if "broken" in path)
+    with pytest.warns(UserWarning, match="broken.jpg"):
+        assert Photographs(paths, 32)[(broken, 0)].shape == (1, 1, 32, 32)
+
+
+def test_folders_without_pictures_say_what_was_searched_for(tmp_path):
+    for search in (data.find_photographs, data.read_brackets):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            search([tmp_path / "nowhere"])
+        with pytest.raises(FileNotFoundError, match=r"looked for.*\.jpg"):
+            search([tmp_path])
+
+
+def test_simulated_pair_is_under_and_over_in_8_bits():
+    rng = np.random.default_rng(0)
+    y = rng.random((40, 50)).astype(np.float32)
+    for seed in range(20):
+        under, over = data.simulate_pair(y, np.random.default_rng(seed))
+        assert under.mean() < y.mean() < over.mean()
+        levels = np.stack([under, over]) * 255
+        assert levels.min() >= 0 and levels.max() <= 255 and np.abs(levels - np.rint(levels)).max() < 1e-4
+
+
+def test_pushed_exposure_is_the_formula():
+    levels = np.arange(256, dtype=np.uint8)[None]
+    assert (data.push_exposure(levels, 0) == levels).all()
+    expected = [min(255, round(255 * (2 * (level / 255) ** 2.2) ** (1 / 2.2))) for level in range(256)]
+    assert data.push_exposure(levels, 1)[0].tolist() == expected
+
+
+def test_brackets_are_sorted_and_cached_within_the_bound(scenes):
+    brackets = data.read_brackets([scenes])
+    assert [b.folder.name for b in brackets] == ["a", "b", "c"]
+    assert [path.name for path in brackets[0].paths] == ["3.png", "1.png", "2.png", "4.png", "0.png"]
+    assert list(brackets[0].means) == sorted(brackets[0].means)
+    size = 90 * 120
+    for room, expected in ((0, 0), (7 * size / 1e6, 7)):
+        partly = data.read_brackets([scenes], cache_mb=room)
+        assert sum(y is not None for b in partly for y in b.cached) == expected
+        draws = [(i % 3, i) for i in range(6)]
+        full, part = BracketPairs(brackets, 32), BracketPairs(partly, 32)
+        assert all(torch.equal(full[draw], part[draw]) for draw in draws)
+
+
+def test_pairs_share_crop_and_symmetry(scenes, monkeypatch):
+    monkeypatch.setattr(data, "HARDER", 0)  # unpushed, the two shots differ by a constant
+    samples = BracketPairs(data.read_brackets([scenes]), 32)
+    for seed in range(20):
+        sample = samples[(seed % 3, seed)]
+        assert sample.shape == (2, 1, 32, 32)
+        step = sample[1] - sample[0]
+        assert step.min() > 0.1 and step.max() - step.min() < 2.5 / 255
+
+
+def test_drawn_pairs_are_never_alike(scenes):
+    rng = np.random.default_rng(0)
+    means = data.read_brackets([scenes])[0].means
+    counts = Counter(data.draw_pair(means, rng) for _ in range(2000))
+    assert (1, 2) not in counts and len(counts) == 9 and all(i < j for i, j in counts)
+    assert counts[0, 4] == max(counts.values())
+
+
+def test_unusable_scenes_and_shots_are_named(scenes):
+    grey = np.full((90, 120, 3), 100, np.uint8)
+    for name, shots in {
+        "single": [grey],
+        "alike": [grey, grey + 3],
+        "sizes": [grey, cv2.resize(grey, (60, 60)) + 90],
+        "tiny": [grey[:20] - 90, grey[:20]],
+    }.items():
+        (scenes / name).mkdir()
+        for number, shot in enumerate(shots):
+            cv2.imwrite(str(scenes / name / f"{number}.png"), shot)
+    (scenes / "a" / "9.png").write_text("no picture")
+    with pytest.warns(UserWarning) as caught:
+        brackets = data.read_brackets([scenes])
+    messages = " ".join(str(w.message) for w in caught)
+    assert [b.folder.name for b in brackets] == ["a", "b", "c"] and len(brackets[0].paths) == 5
+    for part in ("single: 1 readable", "alike: its exposures are alike", "different sizes (120x90, 60x60)", "9.png"):
+        assert part in messages
+    assert "expected at least 44" in messages
+    with pytest.raises(ValueError, match="too small for crops of 400"):
+        BracketPairs(brackets, 400)
+
+
+def test_validation_pairs(scenes, tmp_path):
+    (_, under, over), *_ = data.pairs_of(data.read_brackets([scenes]))
+    assert (under.name, over.name) == ("3.png", "0.png")  # nearest to 45 and 180
+    table = tmp_path / "pairs.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([("scene", "under", "over", "note"), ("b", "1.png", "4.png", "x")])
+    pairs = WholePairs(data.read_pairs(scenes, table))
+    ((name, under, over),) = pairs
+    assert (name, len(pairs)) == ("b", 1)
+    expected = cv2.cvtColor(cv2.imread(str(scenes / "b" / "1.png")), cv2.COLOR_BGR2GRAY) / 255
+    assert under.shape == (90, 120) and np.abs(under - expected).max() < 0.6 / 255 and under.mean() < over.mean()
+    table.write_text("scene,under,over\nb,1.png,99.png\n")
+    with pytest.raises(FileNotFoundError, match="99.png, which is not there"):
+        data.read_pairs(scenes, table)
+    table.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="columns scene, under, over"):
+        data.read_pairs(scenes, table)
+
+
+def test_simulated_validation_pairs_repeat(photographs):
+    (photographs / "broken.jpg").write_text("no picture")
+    pairs = SimulatedPairs(data.find_photographs([photographs]), seed=0)
+    with pytest.warns(UserWarning, match="broken.jpg"):
+        first = list(pairs)
+    with pytest.warns(UserWarning):
+        second = list(pairs)
+    assert len(first) == 6 and all(np.array_equal(a[1:], b[1:]) for a, b in zip(first, second, strict=True))
