@@ -64,28 +64,26 @@ def choose_methods(args: argparse.Namespace) -> dict[str, Method]:
         print(f"{Path(weights[0]).relative_to(ROOT)} is not there: scoring without the shipped network")
         weights = []
     methods: dict[str, Method] = {}
-    for name, path in map(util_eval.named_path, weights):
-        if name in methods or name in args.methods:
-            raise ValueError(f"two methods are called {name}; give --weights NAME={path}")
-        util_eval.load_fuser(path, args.device)
-        methods[name] = partial(util_eval.fuse_with_weights, weights=path, device=args.device)
     for name in args.methods:
         if name == "enfuse" and util_eval.enfuse_version() is None:
             print("enfuse is not installed: scoring without it")
             continue
-        methods[name] = getattr(util_eval, name)
-    return methods
+        methods[name] = util_eval.BASELINES[name]
+    networks: dict[str, Method] = {}
+    for text in weights:
+        name, path = util_eval.named_path(text, {**methods, **networks})
+        util_eval.load_fuser(path, args.device)
+        networks[name] = partial(util_eval.fuse_with_weights, weights=path, device=args.device)
+    return networks | methods
 
 
 def saved_results(results: list[str], methods: dict[str, Method]) -> dict[str, Path]:
     """Returns the folders of --results NAME=DIR by name."""
     folders: dict[str, Path] = {}
     for text in results:
-        name, folder = util_eval.named_path(text)
-        if "=" not in text or not name:
+        if "=" not in text:
             raise ValueError(f"--results must be NAME=DIR, got {text}")
-        if name in folders or name in methods:
-            raise ValueError(f"two methods are called {name}; give --results another NAME")
+        name, folder = util_eval.named_path(text, {**methods, **folders})
         if not Path(folder).is_dir():
             raise FileNotFoundError(f"{folder}: no such folder of {name}'s pictures")
         folders[name] = Path(folder)

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +43,8 @@ FIDELITY = (
         "mef_ssim_lum",
         "MEF-SSIM-lum",
         ".4f",
-        "the variant that MEFNet is trained with, TIP 2020: structure against the exposure of largest variance, 1 scale, zero "
-        "padding, times a luminance term; higher is better",
+        "the variant that MEFNet is trained with, TIP 2020: structure against the exposure of largest variance, "
+        "1 scale, zero padding, times a luminance term; higher is better",
     ),
     Column("q_abf", "Q_abf", ".4f", "Xydeas and Petrovic 2000: share of the exposures' edges that is kept; 0..1"),
     Column(
@@ -175,10 +175,23 @@ def fuse_with_weights(images: Sequence[np.ndarray], weights: str, device: str) -
     return load_fuser(weights, device).fuse(images)
 
 
-def named_path(text: str) -> tuple[str, str]:
-    """Returns (name, path) of "NAME=PATH", or of "PATH" with the file's name without its suffix."""
+BASELINES: dict[str, Method] = {"average": average, "mertens": mertens, "enfuse": enfuse}
+
+
+def named_path(text: str, taken: Container[str]) -> tuple[str, str]:
+    """Returns (name, path) of "NAME=PATH", or of "PATH" with the file's name without its suffix.
+
+    Raises:
+        ValueError: The name is taken, or cannot name a folder.
+    """
     name, equals, path = text.partition("=")
-    return (name, path) if equals else (Path(text).stem, text)
+    if not equals:
+        name, path = Path(text).stem, text
+    if name in taken:
+        raise ValueError(f"two methods are called {name}: give NAME={path} with another name")
+    if not name or name != Path(name).name:
+        raise ValueError(f"a method's name must be that of a folder, got {name!r} in {text}")
+    return name, path
 
 
 def read_8bit(path: str | os.PathLike) -> np.ndarray:
