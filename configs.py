@@ -116,6 +116,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument("--clip_grad", type=float, default=0.0, help="largest norm of the gradient; 0: any")
     group.add_argument("--ema", type=float, default=0.0, help="decay a step of an average of weights; 0: none is kept")
+    group.add_argument("--amp", action=on_off, default=False, help="let the network compute in bfloat16: faster")
     group.add_argument("--seed", type=int, default=0, help="of everything random")
 
     group = parser.add_argument_group("run")

@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
     writer.add_text("settings", "\n".join(f"    {line}" for line in settings_block(settings).splitlines()))
     sample = [read_image(path) for path in list_images(SAMPLE)] if SAMPLE.is_dir() else []
 
-    criterion = train.OBJECTIVES[args.objective]
+    criterion = functools.partial(train.OBJECTIVES[args.objective], amp=args.amp)
     lr_at = functools.partial(train.learning_rate, args.lr, args.lr_schedule, num_epochs=args.num_epochs)
     last = folder / "checkpoints" / "last.pth"
     try:
