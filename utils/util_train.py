@@ -243,7 +243,7 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
 # Validation: (scores, pictures); "loss" is among the scores, pictures are (H, W, 3) RGB uint8
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def validate_recon(model: nn.Module, batches: Iterable, shown: int = 4) -> tuple[dict, dict]:
     """Returns the mean "loss" and "ssim" of reconstructed photographs, and a picture: above the first inputs, below
     their reconstructions."""
@@ -260,7 +260,7 @@ def validate_recon(model: nn.Module, batches: Iterable, shown: int = 4) -> tuple
     return {"loss": 1 - mean, "ssim": mean}, {"reconstruction": picture}
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def validate_pairs(model: nn.Module, pairs: Iterable, shown: int = 4) -> tuple[dict, dict]:
     """Returns the scores of whole pairs at native size, and pictures of the first: under, over, fused.
 
