@@ -36,7 +36,8 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.resume_path} has finished epoch {training.epoch}: expected a larger --num_epochs")
 
     folder = run_folder(args)
-    settings = vars(args) | {"model": model.name, "device": str(device), "git": git_sha(), "torch": str(torch.__version__)}
+    settings = vars(args) | {"model": model.name, "device": str(device)}
+    settings |= {"git": git_sha(), "torch": str(torch.__version__)}
     write_json(folder / "settings.json", settings)
     say(settings_block(settings))
     say(f"{len(batches.sampler)} samples an epoch; run folder {folder}")

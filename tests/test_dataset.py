@@ -103,8 +103,7 @@ def test_rgb_photographs_are_in_the_order_of_rgb_networks(tmp_path):
 def test_samples_do_not_depend_on_the_workers(photographs, simulate):
     samples = Photographs(data.find_photographs([photographs]), 32, simulate=simulate)
     one, two = (
-        torch.cat(list(DataLoader(samples, 3, sampler=Draws(6, 9, seed=1), num_workers=workers)))
-        for workers in (0, 2)
+        torch.cat(list(DataLoader(samples, 3, sampler=Draws(6, 9, seed=1), num_workers=workers))) for workers in (0, 2)
     )
     assert torch.equal(one, two)
 

@@ -269,7 +269,8 @@ def validate_pairs(model: nn.Module, pairs: Iterable, shown: int = 4) -> tuple[d
 
     Returns:
         Means over the pairs: "loss" (`MEFLoss`) and, of the picture in 8 bits, "mef_ssim", "mef_ssim_lum" and
-        "mef_ssim_coarse" (scales 4 to 6, where halos and veils show); "mef_ssim_worst"; and the pictures by name.
+        "mef_ssim_coarse" (scales 4 to 6 of the profile, where halos and veils show); "mef_ssim_worst". And the
+        pictures by name.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -281,7 +282,8 @@ def validate_pairs(model: nn.Module, pairs: Iterable, shown: int = 4) -> tuple[d
         rgb = to_rgb(y_hat[0].cpu().numpy())
         fused, stack = rgb[..., 0].astype(np.float64), np.stack(shots).astype(np.float64) * 255
         profile = mef_ssim_scales(fused, stack)
-        scores.append((combine_scales(profile), mef_ssim_lum(fused, stack), np.nanmean(profile[3:])))
+        profile = profile[np.isfinite(profile)]  # small pictures have fewer scales
+        scores.append((combine_scales(profile), mef_ssim_lum(fused, stack), profile[-3:].mean()))
         if len(pictures) < shown:
             pictures[f"validation/{name}"] = strip([*(to_rgb(y[None]) for y in shots), rgb])
     mean = np.mean(scores, 0).tolist()
