@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import platform
 import shlex
+import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -119,11 +120,11 @@ def score_all(score: partial, scenes: list[Scene], jobs: int) -> tuple[list[Row]
         return collect(map(score, scenes), len(scenes))
     threads = max(1, (os.cpu_count() or 1) // jobs)
     spawn = multiprocessing.get_context("spawn")  # PyTorch's threads do not survive a fork
-    with ProcessPoolExecutor(jobs, spawn, limit_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(jobs, spawn, set_up_worker, (threads,)) as pool:
         try:
             return collect(pool.map(score, scenes), len(scenes))
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # scenes under way are finished
             raise
 
 
@@ -136,9 +137,10 @@ def collect(results, count: int) -> tuple[list[Row], list[str]]:
     return rows, faults
 
 
-def limit_threads(count: int) -> None:
-    torch.set_num_threads(count)
-    cv2.setNumThreads(count)
+def set_up_worker(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then stops the others
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
 
 
 def describe(args: argparse.Namespace, rows: list[Row], references: tuple) -> str:
