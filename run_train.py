@@ -2,23 +2,23 @@
 
 import argparse
 import functools
+import os
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from configs import ROOT, get_train_args
+from configs import get_infer_args, get_train_args
 from models import fuse_model
 from utils import util_dataset as data
 from utils import util_train as train
 from utils.util_device import device_on
-from utils.util_image import list_images, read_image
+from utils.util_image import read_image
 from utils.utils import duration, exit_on_error, git_sha, make_run_folder, seed_everything, settings_block, write_json
-
-SAMPLE = ROOT / "data_test" / "interior"  # the pair whose fusion TensorBoard shows: its darkest and brightest shot
 
 
 def main(args: argparse.Namespace) -> None:
@@ -44,8 +44,7 @@ def main(args: argparse.Namespace) -> None:
     say(f"TensorBoard: tensorboard --logdir {args.runs_path}")
     writer = SummaryWriter(folder / "logs", purge_step=first)
     writer.add_text("settings", "\n".join(f"    {line}" for line in settings_block(settings).splitlines()))
-    sample = [read_image(path) for path in list_images(SAMPLE)] if SAMPLE.is_dir() else []
-
+    sample = sample_pair()
     criterion = functools.partial(train.OBJECTIVES[args.objective], amp=args.amp)
     lr_at = functools.partial(train.learning_rate, args.lr, args.lr_schedule, num_epochs=args.num_epochs)
     last = folder / "checkpoints" / "last.pth"
@@ -60,16 +59,11 @@ def main(args: argparse.Namespace) -> None:
                 continue
 
             scores, pictures = validate(training.best_model)
-            if len(sample) > 1:
-                pictures["sample pair"] = train.fused_sample(training.best_model, [sample[0], sample[-1]])
+            if sample:
+                pictures["sample pair"] = train.fused_sample(training.best_model, sample)
             train.log_epoch(writer, epoch, {"validation": scores}, pictures)
             loss = scores.get("loss", trained["loss"])
-            improved = loss < training.best_loss
-            training.best_loss = min(loss, training.best_loss)
-            train.save_checkpoint(last, training, loss)
-            if improved:
-                train.save_checkpoint(last.with_name(f"epoch{epoch:03}-loss{loss:.3f}.pth"), training, loss)
-                train.save_weights(last.with_name("best.pth"), training, settings)
+            improved = train.save_validated(last.parent, training, loss, settings)
             say("validation: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()) + (" (best)" if improved else ""))
     except KeyboardInterrupt:
         if last.exists():
@@ -144,6 +138,12 @@ def loader(args: argparse.Namespace, samples: Dataset, count: int, device: torch
         pin_memory=device.type == "cuda",
         worker_init_fn=data.start_worker,
     )
+
+
+def sample_pair() -> list[np.ndarray]:
+    """Returns the pair that run_infer.py fuses by default, (H, W, 3) BGR uint8 each; nothing where it is not there."""
+    paths = get_infer_args([]).images
+    return [read_image(path) for path in paths] if all(map(os.path.isfile, paths)) else []
 
 
 def run_folder(args: argparse.Namespace) -> Path:

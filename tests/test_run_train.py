@@ -14,9 +14,9 @@ from utils.util_fusion import Fuser
 
 
 @pytest.fixture(autouse=True)
-def no_sample(monkeypatch, tmp_path):
+def no_sample(monkeypatch):
     """The sample pair's fusion takes long with the paper's network: it has a test of its own."""
-    monkeypatch.setattr(run_train, "SAMPLE", tmp_path / "none")
+    monkeypatch.setattr(run_train, "sample_pair", list)
 
 
 @pytest.fixture
@@ -97,7 +97,8 @@ def test_two_and_two_epochs_are_four(tmp_path, photographs, scenes, objective):
 
 def test_tensorboard_holds_scores_and_pictures(tmp_path, photographs, monkeypatch):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    monkeypatch.setattr(run_train, "SAMPLE", photographs)
+    pair = [cv2.imread(str(photographs / name)) for name in ("0.jpg", "4.jpg")]
+    monkeypatch.setattr(run_train, "sample_pair", lambda: pair)
     folder = run(tmp_path, "--image_path", photographs, "--num_epochs", 2, "--model", "DeepFuse_3x3")
     events = event_accumulator.EventAccumulator(str(folder / "logs")).Reload()
     tags = events.Tags()
@@ -107,10 +108,8 @@ def test_tensorboard_holds_scores_and_pictures(tmp_path, photographs, monkeypatc
     assert set(tags["images"]) == {"reconstruction", "sample pair"}
     encoded = np.frombuffer(events.Images("sample pair")[-1].encoded_image_string, np.uint8)
     picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    paths = sorted(photographs.iterdir())
-    first, last = cv2.imread(str(paths[0])), cv2.imread(str(paths[-1]))
-    fused = Fuser.from_checkpoint(folder / "checkpoints" / "last.pth").fuse([first, last])
-    assert np.array_equal(picture, np.hstack([first, last, fused]))  # true colours, and what the user would get
+    fused = Fuser.from_checkpoint(folder / "checkpoints" / "last.pth").fuse(pair)
+    assert np.array_equal(picture, np.hstack([*pair, fused]))  # true colours, and what the user would get
 
 
 def test_validation_when_due_and_on_given_pairs(tmp_path, scenes):
@@ -176,7 +175,7 @@ def test_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, photograph
     monkeypatch.undo()
     resume = capsys.readouterr().out.split("--resume_path ")[1].strip()
     assert torch.load(resume, weights_only=True)["epoch"] == 1
-    monkeypatch.setattr(run_train, "SAMPLE", tmp_path / "none")
+    monkeypatch.setattr(run_train, "sample_pair", list)
     run(tmp_path, "--resume_path", resume)
     assert same(checkpoint(unbroken), torch.load(resume, weights_only=True))
 

@@ -118,6 +118,21 @@ def save_checkpoint(path: Path, training: Training, loss: float) -> None:
         torch.save(content, temporary)
 
 
+def save_validated(folder: Path, training: Training, loss: float, settings: dict) -> bool:
+    """Writes last.pth and, where the validation loss is the best so far, the epoch's checkpoint and best.pth to ship.
+
+    Returns:
+        Whether it is the best so far; `training.best_loss` then is this loss.
+    """
+    improved = loss < training.best_loss
+    training.best_loss = min(loss, training.best_loss)
+    save_checkpoint(folder / "last.pth", training, loss)
+    if improved:
+        save_checkpoint(folder / f"epoch{training.epoch:03}-loss{loss:.3f}.pth", training, loss)
+        save_weights(folder / "best.pth", training, settings)
+    return improved
+
+
 def resume_training(path: Path, training: Training) -> None:
     """Restores what `save_checkpoint` wrote into a run at its start, of the same network.
 
