@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from utils.util_metadata import Metadata, read_metadata
 Box = tuple[slice, slice]  # rows, columns
 Tiles = Iterator[tuple[Box, torch.Tensor]]  # boxes that cover a picture, each with its pixels (1, C, h, w)
 Reader = Callable[[Box], list[torch.Tensor]]  # from a box to the exposures' pixels in it, (1, C, h, w) in [0, 1]
-CPU_TILE, MIN_TILE, MAX_TILE = 512, 64, 4096  # pixels; even, as the pyramid asks
+CPU_TILE, MIN_TILE, MAX_TILE = 160, 64, 4096  # pixels; divisible by four, as the pyramid asks
 GPU_BYTES_PER_PIXEL = 4096  # of a tile: 64 channels of float32 a few times over, and the convolutions' workspace
 
 
@@ -149,32 +148,39 @@ class Fuser:
             yield box, (fused[(..., *box)] - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)
 
     def _pyramid_tiles(self, read: Reader, height: int, width: int) -> Tiles:
-        """Coarse to fine: the coarser levels, a third of the pixels, are held whole; the finest is read as needed."""
-        if min(height, width) < 2 * self.model.arch.top_size:
+        """Coarse to fine. Held whole are the exposures at a quarter of the size and below, and one fused level."""
+        model = self.model
+        if min(height, width) < 4 * model.arch.top_size:
             whole = (slice(0, height), slice(0, width))
-            yield whole, self._compute(self.model, *read(whole))
+            yield whole, self._compute(model, *read(whole))
             return
-        halves, means = halve(lambda box: [self.model.moments(y) for y in read(box)], height, width)
-        means = [mean[:, : self.channels] for mean in means]
-        levels = list(zip(*map(self.model.pyramid, halves), strict=True))
-        state = self._compute(self.model.fuse_top, levels[-1], means)
-        for fine, coarse in reversed(list(pairwise(levels))):
-            finer = state.new_empty(1, state.shape[1], *fine[0].shape[-2:])
-            crop = partial(lambda fine, box: [y[(..., *box)] for y in fine], fine)
-            for box, tile in self._level_tiles(crop, coarse, state, means, *finer.shape[-2:], finest=False):
+
+        def read_moments(box: Box) -> list[torch.Tensor]:
+            return [model.moments(y) for y in read(box)]
+
+        def read_half(box: Box) -> list[torch.Tensor]:
+            return list(map(halve, read_moments(tuple(slice(2 * side.start, 2 * side.stop) for side in box))))
+
+        quarters, means = quarter_size(read, model.moments, height, width)
+        levels = list(zip(*map(model.pyramid, quarters), strict=True))
+        readers = [read_moments, read_half, *(partial(crop, level) for level in levels[:-1])]
+        sizes = [(height, width), ((height + 1) // 2, (width + 1) // 2), *(y[0].shape[2:] for y in levels[:-1])]
+        state = self._compute(model.fuse_top, levels[-1], means)
+        for reader, size in reversed(list(zip(readers[1:], sizes[1:], strict=True))):
+            finer = state.new_empty(*state.shape[:2], *size)
+            for box, tile in self._level_tiles(reader, state, means, *size, finest=False):
                 finer[(..., *box)] = tile
             state = finer
-        for box, tile in self._level_tiles(read, levels[0], state, means, height, width, finest=True):
+        for box, tile in self._level_tiles(read_moments, state, means, height, width, finest=True):
             yield box, tile[:, : self.channels]
 
-    def _level_tiles(self, read: Reader, coarse, state, means, height: int, width: int, finest: bool) -> Tiles:
-        """Yields the tiles of a level's state; arguments as those of `DeepFusePyramid.fuse_level`."""
+    def _level_tiles(self, read: Reader, state: torch.Tensor, means, height: int, width: int, finest: bool) -> Tiles:
+        """Yields the tiles of a level's state; arguments as of `DeepFusePyramid.fuse_level`, `read` its `fine`."""
 
         def fuse_box(box: Box) -> torch.Tensor:
             outer, inner = grow(box, self.model.halo, height, width)
-            half = halved(outer)
-            coarse_crops = [y[(..., *half)] for y in coarse]
-            args = read(outer), coarse_crops, state[(..., *half)], means, finest
+            fine = read(outer)
+            args = fine, list(map(halve, fine)), state[(..., *halved(outer))], means, finest
             return self._compute(self.model.fuse_level, *args)[(..., *inner)]
 
         return self._boxes(fuse_box, height, width)
@@ -295,15 +301,28 @@ def halved(box: Box) -> Box:
     return tuple(slice(side.start // 2, (side.stop + 1) // 2) for side in box)
 
 
-def halve(read: Reader, height: int, width: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Returns what `read` gives of a picture, at half the size (1, C, ceil(H / 2), ceil(W / 2)); means (1, C, 1, 1)."""
-    halves, sums = [], []
+def crop(pictures: Sequence[torch.Tensor], box: Box) -> list[torch.Tensor]:
+    """Returns the box of each picture (..., H, W)."""
+    return [picture[(..., *box)] for picture in pictures]
+
+
+def halve(level: torch.Tensor) -> torch.Tensor:
+    """Returns the 2x2 means (N, C, ceil(H / 2), ceil(W / 2)) of (N, C, H, W), as `DeepFusePyramid.pyramid` does."""
+    return F.avg_pool2d(level, 2, ceil_mode=True)
+
+
+def quarter_size(
+    read: Reader, moments: Callable[[torch.Tensor], torch.Tensor], height: int, width: int
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Returns the exposures' moments, halved twice (1, 2C, h, w), and the exposures' means (1, C, 1, 1)."""
+    quarters, sums = [], []
     for box in split((slice(0, height), slice(0, width)), CPU_TILE):
         exposures = read(box)
-        if not halves:
-            halves = [y.new_empty(1, y.shape[1], (height + 1) // 2, (width + 1) // 2) for y in exposures]
+        if not quarters:
+            size = tuple((((side + 1) // 2) + 1) // 2 for side in (height, width))
+            quarters = [y.new_empty(1, 2 * y.shape[1], *size) for y in exposures]
             sums = [y.new_zeros(1, y.shape[1], 1, 1, dtype=torch.float64) for y in exposures]
-        for y, half, total in zip(exposures, halves, sums, strict=True):
-            half[(..., *halved(box))] = F.avg_pool2d(y, 2, ceil_mode=True)
+        for y, quarter, total in zip(exposures, quarters, sums, strict=True):
+            quarter[(..., *halved(halved(box)))] = halve(halve(moments(y)))
             total += y.sum((2, 3), keepdim=True, dtype=torch.float64)
-    return halves, [(total / (height * width)).float() for total in sums]
+    return quarters, [(total / (height * width)).float() for total in sums]
