@@ -28,6 +28,7 @@ def main(args: argparse.Namespace) -> None:
     device = device_on(args.device)
     model = network(args).to(device)
     batches, validate = datasets(args, model, device)
+    batches.dataset[next(iter(batches.sampler))]  # what is wrong with the pictures comes to light here
     training = train.new_training(model, args.lr, args.ema)
     if args.resume_path:
         train.resume_training(args.resume_path, training)

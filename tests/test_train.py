@@ -77,6 +77,16 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(model, value):
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
 
 
+def test_weights_that_are_not_finite_end_the_epoch(model):
+    def flat(model, exposures):  # a finite loss, 0, whose gradient is not
+        return (next(model.parameters()).flatten()[:1] * 0).sqrt()
+
+    training = train.new_training(model, lr=1e-3)
+    with pytest.raises(FloatingPointError, match="weights are not finite after epoch 1"):
+        train.train_one_epoch(training, [torch.rand(1, 1, 1, 24, 24)], flat, constant(1e-3))
+    assert training.epoch == 0
+
+
 def test_clipped_gradient(model):
     training = train.new_training(model, lr=1.0)
     training.optimizer = torch.optim.SGD(model.parameters(), lr=1.0)

@@ -293,8 +293,8 @@ def _unusable(shots: list[np.ndarray]) -> str:
     if len(shots) < 2:
         return f"{len(shots)} readable exposure, expected two or more"
     if len({y.shape for y in shots}) > 1:
-        sizes = sorted({f"{y.shape[1]}x{y.shape[0]}" for y in shots})
-        return f"its exposures have different sizes ({', '.join(sizes)})"
+        smallest, largest = (pick((y.size, y.shape) for y in shots)[1] for pick in (min, max))
+        return f"its exposures have different sizes, such as {smallest[::-1]} and {largest[::-1]}"
     if min(shots[0].shape) < MIN_SIDE:
         return f"its short side is {min(shots[0].shape)}, expected at least {MIN_SIDE} pixels"
     means = [y.mean() / 255 for y in shots]

@@ -211,7 +211,7 @@ def train_one_epoch(
         "loss", the mean over the samples; "learning_rate", the last one; "images_per_second".
 
     Raises:
-        FloatingPointError: a loss is not finite; the model is as it was before that step.
+        FloatingPointError: a loss is not finite (the model is as it was before that step), or the weights are not.
     """
     model, optimizer = training.model.train(), training.optimizer
     device = next(model.parameters()).device
@@ -225,7 +225,7 @@ def train_one_epoch(
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"the loss is {value} in epoch {training.epoch + 1}, step {number + 1}, at learning rate {lr:.2g}: "
-                "lower --lr or --clip_grad"
+                "lower --lr, or set --clip_grad"
             )
         optimizer.zero_grad()
         loss.backward()
@@ -237,6 +237,10 @@ def train_one_epoch(
             update_average(training.average, model, min(training.ema, (1 + training.step) / (10 + training.step)))
         total, count = total + value * len(exposures), count + len(exposures)
         report({"learning_rate": f"{lr:.2e}", "loss": f"{total / count:.4f}"})
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        raise FloatingPointError(
+            f"weights are not finite after epoch {training.epoch + 1}: lower --lr, or set --clip_grad"
+        )
     training.epoch += 1
     return {
         "loss": total / count,
