@@ -116,14 +116,17 @@ def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata |
         options = [cv2.IMWRITE_WEBP_QUALITY, 95]
     try:
         if metadata is None or suffix in (".tif", ".tiff", ".bmp"):
-            pieces = [cv2.imencode(suffix, image, options)[1].data]
+            done, data = cv2.imencode(suffix, image, options)
         else:
             exif = metadata.exif and exif_block(metadata, width, height)
             blocks = {cv2.IMAGE_METADATA_EXIF: exif, cv2.IMAGE_METADATA_ICCP: metadata.icc}
             blocks = {kind: np.frombuffer(block, np.uint8) for kind, block in blocks.items() if block}
-            pieces = [cv2.imencodeWithMetadata(suffix, image, list(blocks), list(blocks.values()), options)[1].data]
-    except cv2.error as error:
-        raise ValueError(f"{path}: {suffix} cannot hold {width} x {height} pixels: {error.err}") from error
+            done, data = cv2.imencodeWithMetadata(suffix, image, list(blocks), list(blocks.values()), options)
+    except cv2.error:
+        done = False
+    if not done:
+        raise ValueError(f"{path}: {suffix} cannot hold {width} x {height} pixels: write .png or .tif")
+    pieces = [data.data]
     if metadata and suffix in (".tif", ".tiff"):
         pieces = add_to_tiff(pieces[0], metadata, width, height)
     with replacing(path) as temporary, open(temporary, "wb") as file:
