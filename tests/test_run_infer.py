@@ -1,0 +1,184 @@
+"""run_infer.py and utils/util_scenes.py: pairs, folders, brackets, and every refusal in one line."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from configs import get_infer_args
+from models import fuse_model
+from run_infer import main
+from utils.util_fusion import Fuser
+from utils.util_image import read_image, write_image
+from utils.util_scenes import find_scenes
+from utils.utils import exit_on_error
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    model = fuse_model("DeepFuse_3x3")
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.save({"name": model.name, "arch": dataclasses.asdict(model.arch), "model": model.state_dict()}, path)
+    return path
+
+
+def photo(path, value, second=None, exposure_time=None, shape=(20, 30, 3)):
+    """Writes a picture of about this value, with capture data where given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    if second is not None:
+        shot = exif.get_ifd(0x8769)
+        shot[33434], shot[36867] = exposure_time, f"2024:05:06 07:{second // 60:02}:{second % 60:02}"
+    pixels = np.random.default_rng(value).integers(value - 20, value + 20, shape).astype(np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif)
+    return path
+
+
+def run(*arguments):
+    """Runs the script's body as its last lines do."""
+    with exit_on_error():
+        main(get_infer_args(list(map(str, arguments))))
+
+
+def refused(capsys, *arguments):
+    """Returns the one line of the error that must come."""
+    with pytest.raises(SystemExit) as raised:
+        run(*arguments)
+    assert raised.value.code == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    return lines[-1]
+
+
+def test_a_pair_is_fused_in_any_order_and_the_place_is_said(tmp_path, weights, capsys):
+    a, b = photo(tmp_path / "a.png", 60), photo(tmp_path / "b.png", 190)
+    for name, pair in (("ab", (a, b)), ("ba", (b, a))):
+        run(*pair, "-o", tmp_path / f"new/{name}.png", "--weights", weights, "--device", "cpu")
+        assert str(tmp_path / f"new/{name}.png") in capsys.readouterr().out
+    fused = read_image(tmp_path / "new/ab.png")
+    np.testing.assert_array_equal(fused, read_image(tmp_path / "new/ba.png"))
+    np.testing.assert_array_equal(fused, Fuser.from_checkpoint(weights).fuse([read_image(a), read_image(b)]))
+
+
+def test_the_sample_is_the_default_and_is_there():
+    args = get_infer_args([])
+    assert len(args.images) == 2 and all(Path(path).is_file() for path in args.images)
+    assert args.output == "data_result/pair/fused_image.png"
+
+
+def test_the_command_line_itself(tmp_path, weights):
+    command = [sys.executable, ROOT / "run_infer.py", "--weights", weights, "--device", "cpu", "-o"]
+    done = subprocess.run([*command, tmp_path / "out.png"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "out.png" in done.stdout and (tmp_path / "out.png").is_file()
+    done = subprocess.run([*command, "out.png", "no.jpg", "no.jpg"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == "error: no.jpg: no such file\n"
+
+
+def test_bad_input_is_one_line_and_loses_nothing(tmp_path, weights, capsys):
+    a, b = photo(tmp_path / "a.png", 60), photo(tmp_path / "b.png", 190)
+    out = tmp_path / "out.png"
+    out.write_text("before")
+    (tmp_path / "text.jpg").write_text("words")
+    (tmp_path / "half.png").write_bytes(b.read_bytes()[:500])
+    small = photo(tmp_path / "small.png", 90, shape=(10, 30, 3))
+    (tmp_path / "text.pth").write_text("words")
+    (tmp_path / "half.pth").write_bytes(weights.read_bytes()[:3000])
+    network = "--weights", weights, "--device", "cpu"
+    for arguments, expected in (
+        ((a, tmp_path / "none.jpg", *network), "none.jpg: no such file"),
+        ((a, tmp_path / "text.jpg", *network), "text.jpg: damaged, or not a picture"),
+        ((a, tmp_path / "half.png", *network), "half.png: damaged"),
+        ((a, small, *network), "small.png: size"),
+        ((a, *network), "two or more exposures"),
+        ((a, b, "--weights", tmp_path / "none.pth"), "none.pth"),
+        ((a, b, "--weights", tmp_path / "text.pth"), "text.pth"),
+        ((a, b, "--weights", tmp_path / "half.pth"), "half.pth"),
+        ((a, b, "--weights", weights, "--model", "DeepFuse_bn"), "DeepFuse_bn"),
+        ((a, b, "--weights", weights, "--device", "abacus"), "abacus"),
+        ((a, b, *network, "--metadata_from", tmp_path / "none.jpg"), "none.jpg: no such file"),
+        ((a, b, *network, "--align", "homography"), "cannot be aligned"),
+    ):
+        assert expected in refused(capsys, *arguments, "-o", out), arguments
+    assert "overwritten" in refused(capsys, a, b, "-o", b, *network)
+    assert "suffix" in refused(capsys, a, b, "-o", tmp_path / "out.gif", *network)
+    if not torch.cuda.is_available():
+        assert "cuda" in refused(capsys, a, b, "-o", out, "--weights", weights, "--device", "cuda").lower()
+    assert out.read_text() == "before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["a.png", "b.png", "out.png", "text.jpg", "half.png", "small.png", "text.pth", "half.pth"]
+    )
+
+
+def test_a_folder_of_scenes_goes_on_after_a_bad_one(tmp_path, weights, capsys):
+    source, target = tmp_path / "in", tmp_path / "out"
+    for scene in ("first", "ruined", "single", "third"):
+        photo(source / scene / "0.jpg", 60)
+        if scene != "single":
+            photo(source / scene / "1.jpg", 190)
+    (source / "ruined/1.jpg").write_text("words")
+    folders = "--input_dir", source, "--output_dir", target
+    with pytest.raises(SystemExit):
+        run(*folders, "--weights", weights, "--device", "cpu")
+    said = capsys.readouterr()
+    assert sorted(p.name for p in target.iterdir()) == ["first.jpg", "third.jpg"]
+    assert "Fused 2 scenes" in said.out
+    assert "ruined" in said.err and "1.jpg" in said.err and "single" in said.err and "2 of 4" in said.err
+    old = (target / "first.jpg").stat().st_mtime_ns
+    (target / "third.jpg").unlink()
+    (source / "ruined/1.jpg").unlink()
+    photo(source / "ruined/1.jpg", 190)
+    photo(source / "single/1.jpg", 190)
+    run(*folders, "--weights", weights, "--device", "cpu", "--skip_existing")
+    assert len(list(target.iterdir())) == 4 and (target / "first.jpg").stat().st_mtime_ns == old
+    assert "lies in --input_dir" in refused(capsys, "--input_dir", source, "--output_dir", source / "new")
+
+
+def test_a_flat_folder_is_split_into_brackets(tmp_path, weights, capsys):
+    source = tmp_path / "card"
+    shots = [  # name, second, exposure time: two brackets in a row, a pause, a third one of two, a lone picture
+        ("a", 0, 0.01), ("b", 1, 0.0025), ("c", 2, 0.04), ("d", 3, 0.01), ("e", 4, 0.0025), ("f", 5, 0.04),
+        ("g", 100, 4.0), ("h", 108, 1.0), ("i", 300, 0.01),
+    ]  # fmt: skip
+    for name, second, exposure_time in reversed(shots):
+        photo(source / f"{name}.jpg", 100, second, exposure_time)
+    scenes, singles = find_scenes(source)
+    assert ["".join(path.stem for path in scene.paths) for scene in scenes] == ["abc", "def", "gh"]
+    assert [scene.name for scene in scenes] == ["a_fused", "d_fused", "g_fused"] and singles == [source / "i.jpg"]
+    run("--input_dir", source, "--output_dir", tmp_path / "out", "--weights", weights, "--device", "cpu")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_fused.jpg", "d_fused.jpg", "g_fused.jpg"]
+    assert "1 pictures belong to no bracket: i.jpg" in capsys.readouterr().out
+
+
+def test_folders_that_cannot_be_understood_are_refused(tmp_path, capsys):
+    def folder(path):
+        return refused(capsys, "--input_dir", path, "--output_dir", tmp_path / "out")
+
+    assert "no such folder" in folder(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    assert "no pictures" in folder(tmp_path / "empty")
+    photo(tmp_path / "plain/a.jpg", 60)
+    assert "a.jpg: no EXIF exposure" in folder(tmp_path / "plain")
+    photo(tmp_path / "plain/sub/b.jpg", 60)
+    assert "both" in folder(tmp_path / "plain")
+    for arguments in (["--input_dir", "x"], ["a", "b", "--input_dir", "x", "--output_dir", "y"]):
+        with pytest.raises(SystemExit) as raised:
+            get_infer_args(arguments)
+        assert raised.value.code == 2
+
+
+def test_output_of_16_bits_and_metadata(tmp_path, weights):
+    shape, pairs = (40, 50, 3), []
+    for value in (9000, 40000):
+        image = np.random.default_rng(value).integers(value, value + 20000, shape).astype(np.uint16)
+        pairs.append(tmp_path / f"{value}.tif")
+        write_image(pairs[-1], image)
+    run(*pairs, "-o", tmp_path / "out.tif", "--weights", weights, "--device", "cpu")
+    fused = read_image(tmp_path / "out.tif")
+    assert fused.dtype == np.uint16 and len(np.unique(fused)) > 256 and len(np.unique(fused % 257)) > 200
