@@ -66,7 +66,8 @@ def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
         ValueError: nothing would be left to train on.
     """
     if count >= len(items):
-        raise ValueError(f"found {len(items)} to train on, of which {count} are held out for validation: more needed")
+        found = f"found {len(items)} to train on, of which {count} are held out for validation"
+        raise ValueError(f"{found}: add some, or set --val_fraction 0")
     held_out = set(np.random.default_rng(seed).permutation(len(items))[:count].tolist())
     return (
         [item for i, item in enumerate(items) if i not in held_out],
@@ -117,7 +118,7 @@ def push_exposure(y: np.ndarray, stops: float) -> np.ndarray:
 def simulate_pair(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns (2, H, W): an under- and an over-exposed shot, as a camera might have taken them, of a photograph.
 
-    The photograph is linearised, exposed 0.5 to 4 stops less and 0.5 to 4 stops more, clipped by the sensor, sent
+    The photograph is linearised, exposed 0.5 to 4 stops less and 0.5 to 3 stops more, clipped by the sensor, sent
     through one camera curve for both (a power and a contrast), and given noise and 8 bits.
 
     Args:
@@ -126,7 +127,7 @@ def simulate_pair(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     linear = y**GAMMA
     power, contrast, noise = 1 / rng.uniform(1.8, 2.6), rng.uniform(0, 0.5), rng.uniform(0, 0.01)
     shots = []
-    for stops in (-rng.uniform(0.5, 4), rng.uniform(0.5, 4)):
+    for stops in (-rng.uniform(0.5, 4), rng.uniform(0.5, 3)):
         shot = np.clip(linear * np.float32(2**stops), 0, 1) ** np.float32(power)
         shot = shot + np.float32(contrast) * (3 * shot**2 - 2 * shot**3 - shot)
         shot = shot + np.float32(noise) * rng.standard_normal(y.shape, np.float32)
