@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from utils import util_metric
 from utils.util_loss import MEFLoss, SSIMLoss, mef_ssim_lum, mef_ssim_map, mef_ssim_scales, ssim, window_mean
 
 
@@ -98,6 +99,12 @@ def test_no_score_is_above_one_or_not_finite(kind, dtype):
     if kind == "all the same":
         assert mef_ssim_map(fused, stack).min() > 1 - 1e-3
         assert mef_ssim_lum(fused, stack).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_mef_ssim_lum_is_that_of_the_metric():
+    stack, fused = (pictures(1, 3, 48, 52) * 255).round() / 255, (pictures(1, 1, 48, 52, seed=1) * 255).round() / 255
+    expected = util_metric.mef_ssim_lum(fused[0, 0].numpy() * 255, stack[0].numpy() * 255)
+    assert mef_ssim_lum(fused, stack).item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_mef_loss_has_the_gradient_of_finite_differences():

@@ -119,7 +119,7 @@ def mef_ssim_lum(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
     cov = window_mean(fused * exposures, GAUSSIAN_LUM, pad) - mean_f[:, None] * mean_x
     var_best, best = var_x.max(1, keepdim=True)
     structure = (2 * cov.gather(1, best)[:, 0] + c2) / (var_f + var_best[:, 0].clamp(min=0) + c2)
-    weight_g = torch.exp(-((exposures.mean((2, 3), keepdim=True) - 0.5) ** 2) / (2 * sigma_g**2))
+    weight_g = torch.exp(-((mean_x.mean((2, 3), keepdim=True) - 0.5) ** 2) / (2 * sigma_g**2))
     weight = weight_g * torch.exp(-((mean_x - 0.5) ** 2) / (2 * sigma_l**2))
     desired = (weight * mean_x).sum(1) / weight.sum(1).clamp(min=1e-12)
     luminance = (2 * mean_f * desired + c1) / (mean_f**2 + desired**2 + c1)
