@@ -15,6 +15,7 @@ BOX, GAUSSIAN, GAUSSIAN_LUM = 0.0, 1.5, WINDOW / 6  # sigmas of the windows; 0 i
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept must serve training too
 def _band(size: int, sigma: float, pad: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Returns the (size + 2 * pad - 10, size) matrix whose rows are the window, shifted by one pixel a row."""
     x = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
