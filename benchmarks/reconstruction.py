@@ -1,0 +1,37 @@
+"""How well a network reconstructs photographs: python benchmarks/reconstruction.py FOLDER [--weights W].
+
+A photograph's luminance is fused with itself and rounded to 8 bits; scikit-image's SSIM compares the two.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from skimage.metrics import structural_similarity
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from utils.util_fusion import Fuser  # noqa: E402
+from utils.util_image import from_float, list_images, luma, read_image  # noqa: E402
+from utils.utils import exit_on_error  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", help="photographs, searched recursively")
+    parser.add_argument("--weights", default=ROOT / "runs/pretrained/deepfuse_recon.pth")
+    args = parser.parse_args()
+    fuser = Fuser.from_checkpoint(args.weights)
+    scores = []
+    for path in list_images(args.folder, recursive=True):
+        y = luma(read_image(path))
+        pictures = from_float(y, np.uint8), from_float(fuser.fuse_luminance([y, y]), np.uint8)
+        gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+        scores.append(structural_similarity(*pictures, data_range=255, **gaussian))
+    print(f"SSIM of {len(scores)} photographs: mean {np.mean(scores):.4f}, lowest {np.min(scores):.4f}")
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        main()
