@@ -138,8 +138,10 @@ def test_a_gpu_short_of_memory_gets_smaller_tiles():
         def forward(self, *y):
             raise torch.cuda.OutOfMemoryError("no memory")
 
-    with pytest.raises(torch.cuda.OutOfMemoryError):
+    with pytest.raises(ValueError, match="no memory for a tile of 64"):
         Fuser(Never(), tile=400).fuse(images)
+    with pytest.raises(ValueError, match="even"):
+        Fuser(Mean(), tile=33)
 
 
 def test_fuse_luminance_is_the_network():

@@ -36,12 +36,16 @@ class Fuser:
     """Fuses exposures with a network, a tile at a time: memory grows with the pictures, not with the network."""
 
     def __init__(self, model: torch.nn.Module, device: str = "cpu", tile: int | None = None):
-        """Args:
-        model: From `models.fuse_model`.
-        device: As for `util_device.device_on`: "cpu", "cuda", "auto", ...
-        tile: Side in pixels, even, of the largest square that the network fuses at once; None chooses it by the
-            memory that the device has free. It halves whenever a GPU runs out of memory.
+        """Puts the network on a device, in eval mode.
+
+        Args:
+            model: From `models.fuse_model`.
+            device: As for `util_device.device_on`: "cpu", "cuda", "auto", ...
+            tile: Side in pixels, even, of the largest square that the network fuses at once; None chooses it by the
+                memory that the device has free. It halves whenever a GPU runs out of memory.
         """
+        if tile is not None and (tile < 2 or tile % 2):
+            raise ValueError(f"tile must be an even number of pixels, got {tile}")
         self.device = device_on(device)
         self.model = model.eval().to(self.device)
         self.channels = model.arch.image_channels
@@ -62,7 +66,8 @@ class Fuser:
             images: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16.
 
         Raises:
-            ValueError: Fewer than two exposures, or shapes or types that differ or are not these.
+            ValueError: Fewer than two exposures, shapes or types that differ or are not these, or a device without
+                memory for the smallest tile.
         """
         check_exposures(images)
         fused = np.empty_like(images[0])
@@ -192,9 +197,9 @@ class Fuser:
         while pending:
             try:
                 fused = fuse_box(pending[0])
-            except torch.cuda.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError as error:
                 if tile <= MIN_TILE:
-                    raise
+                    raise ValueError(f"{self.device} has no memory for a tile of {tile} pixels: use the cpu") from error
                 fused = None
             if fused is not None:
                 yield pending.pop(0), fused
