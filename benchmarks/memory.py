@@ -28,27 +28,23 @@ from run_infer import main
 start = time.perf_counter()
 main(get_infer_args(sys.argv[2:]))
 unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss in bytes
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, time.perf_counter() - start)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+print(peak, time.perf_counter() - start, time.process_time())
 """
 
 
 def main(args: argparse.Namespace) -> None:
-    print("| megapixels | exposures | file | peak memory, GB | time, s |\n|---:|---:|---|---:|---:|")
+    print("| megapixels | exposures | file | peak memory, GB | time, s | CPU time, s |\n|---:|---:|---|---:|---:|---:|")
     for width, height, count, suffix, bits in args.rows:
         with tempfile.TemporaryDirectory() as folder:
             sources = sorted(map(str, (ROOT / "data_test/interior").glob("*.jpg")))[:: 2 if count == 2 else 1][:count]
             run(MAKE, folder, width, height, suffix, bits, *sources)
             exposures = [f"{folder}/{k}{suffix}" for k in range(count)]
             options = ["--weights", args.weights, "--device", args.device, "-o", f"{folder}/fused{suffix}"]
-            peak, seconds = run(FUSE, ROOT, *exposures, *options).split()[-2:]
-        row = (
-            f"{width * height / 1e6:.1f}",
-            count,
-            f"{bits}-bit {suffix[1:]}",
-            f"{float(peak):.2f}",
-            f"{float(seconds):.0f}",
-        )
-        print(f"| {' | '.join(map(str, row))} |", flush=True)
+            peak, seconds, cpu = map(float, run(FUSE, ROOT, *exposures, *options).split()[-3:])
+        size = f"{width * height / 1e6:.1f}"
+        cells = size, count, f"{bits}-bit {suffix[1:]}", f"{peak:.2f}", f"{seconds:.0f}", f"{cpu:.0f}"
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 def run(code: str, *arguments: object) -> str:
