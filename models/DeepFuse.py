@@ -7,6 +7,7 @@
 C1 and C2 are shared by all exposures, fusion is tensor addition, C3 to C5 reconstruct.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -118,7 +119,9 @@ class PyramidLevel(nn.Module):
         return self.c4(self.act(self.c3(features)))
 
     def forward(self, bands: list[torch.Tensor], context: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the fused band (N, c_out, h, w) and the logarithms of the exposures' weights (N, K, h, w).
+        """Returns the fused band (N, c_out, h, w) and the logarithms (N, K, h, w) of K / 2 times the weights.
+
+        That factor makes the even weight of any stack that of a pair.
 
         Args:
             bands: of the exposures, (N, c_out, h, w).
@@ -128,7 +131,7 @@ class PyramidLevel(nn.Module):
         scores, features = zip(*map(self.encode, inputs), strict=True)
         log_weights = torch.log_softmax(torch.cat(scores, 1)[..., 2:-2, 2:-2], 1)
         weighted = sum(w * band for w, band in zip(log_weights.exp().split(1, 1), bands, strict=True))
-        return weighted + self.decode(sum(features) * (2 / len(features))), log_weights
+        return weighted + self.decode(sum(features) * (2 / len(features))), log_weights + math.log(len(bands) / 2)
 
 
 class DeepFusePyramid(nn.Module):
@@ -173,7 +176,7 @@ class DeepFusePyramid(nn.Module):
         return levels
 
     def fuse_top(self, tops: list[torch.Tensor], means: list[torch.Tensor]) -> torch.Tensor:
-        """Returns the state (N, C + K, h, w) of the coarsest level: fused picture, logarithms of K weights.
+        """Returns the state (N, C + K, h, w) of the coarsest level: fused picture, logarithms of the weights.
 
         Args:
             tops: the exposures' coarsest levels, (N, 2C, h, w).

@@ -5,6 +5,7 @@ Three kinds of file are told apart by their content: this project's checkpoints,
 """
 
 import dataclasses
+import os
 import pickle
 import warnings
 import zipfile
@@ -53,6 +54,8 @@ def fuse_model(
     if weights is None:
         name = name or "DeepFuse"
         return build_network(name, dataclasses.replace(ARCHITECTURES[name], image_channels=image_channels or 1))
+    if not os.path.isfile(weights):
+        raise FileNotFoundError(f"{weights}: no such file of weights")
     model = _read_network(weights)
     if name not in (None, model.name):
         raise ValueError(f"{weights} holds a {model.name}, expected a {name}: ask for model {model.name}")
