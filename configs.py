@@ -44,7 +44,7 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="?",
         const="mtb",
         choices=("mtb", "homography"),
-        help="align first: mtb (shifts, also where no method is named) or homography (rotation as well)",
+        help="align first (after the exposures): mtb (shifts, also if no method is named) or homography (rotation too)",
     )
     args = parser.parse_args(argv)
     if bool(args.input_dir) != bool(args.output_dir):
