@@ -54,8 +54,6 @@ def fuse_model(
     if weights is None:
         name = name or "DeepFuse"
         return build_network(name, dataclasses.replace(ARCHITECTURES[name], image_channels=image_channels or 1))
-    if not os.path.isfile(weights):
-        raise FileNotFoundError(f"{weights}: no such file of weights")
     model = _read_network(weights)
     if name not in (None, model.name):
         raise ValueError(f"{weights} holds a {model.name}, expected a {name}: ask for model {model.name}")
@@ -75,8 +73,8 @@ def read_checkpoint(path: str | PathLike) -> dict:
         FileNotFoundError: there is no such file.
         ValueError: the file is no checkpoint, is damaged, or would run code.
     """
-    with open(path, "rb"):  # a missing file is an OSError that names it; what follows is about the content
-        pass
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path}: no such file of weights")
     try:
         with torch.serialization.safe_globals(NUMPY_SCALARS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol of files that are refused in any case
