@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent
 
 def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the settings of run_infer.py from a command line (sys.argv where None)."""
-    sample = [f"{ROOT}/data_test/interior/{name}" for name in ("0_ev-4.jpg", "2_ev+2.jpg")]
+    sample = [f"{ROOT}/data_test/courtyard/{name}" for name in ("0_ev-4.jpg", "2_ev+2.jpg")]
     parser = argparse.ArgumentParser(
         prog="run_infer.py",
         description="Fuses exposures of one scene into one picture, or every scene of a folder.",
