@@ -28,15 +28,14 @@ class Architecture:
     norm: bool = False  # BatchNorm after every convolution
     slope: float = 0.01  # of the LeakyReLU
     bias: bool = True
-    padding: str = "zeros"  # a padding_mode of nn.Conv2d, or "valid": none at all
+    padding: str = "replicate"  # padding_mode of nn.Conv2d; with zeros the picture's border goes dark
     output: str = "none"  # after the last layer: "none", "leaky_relu" or "sigmoid"
     image_channels: int = 1
 
 
 def conv_layer(arch: Architecture, c_in: int, c_out: int, kernel: int, activation: str) -> nn.Sequential:
     """Returns convolution [, BatchNorm] [, activation]."""
-    pad = {"padding": 0} if arch.padding == "valid" else {"padding": kernel // 2, "padding_mode": arch.padding}
-    conv = nn.Conv2d(c_in, c_out, kernel, bias=arch.bias, **pad)
+    conv = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, padding_mode=arch.padding, bias=arch.bias)
     nn.init.kaiming_normal_(conv.weight, a=arch.slope)
     layers = [conv]
     if arch.bias:
@@ -237,8 +236,8 @@ ARCHITECTURES = {
     "DeepFuse": Architecture(),
     "DeepFuse_3x3": Architecture(kernels=(3, 3, 3, 3, 3)),
     "DeepFuse_authors": Architecture(
-        channels=(32, 64, 64, 32, 16), kernels=(3, 5, 7, 5, 5, 7), bias=False, output="leaky_relu"
+        channels=(32, 64, 64, 32, 16), kernels=(3, 5, 7, 5, 5, 7), bias=False, padding="zeros", output="leaky_relu"
     ),
-    "DeepFuse_bn": Architecture(norm=True, output="sigmoid"),
+    "DeepFuse_bn": Architecture(norm=True, padding="zeros", output="sigmoid"),
     "DeepFuse_pyramid": PyramidArchitecture(),
 }
