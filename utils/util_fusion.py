@@ -28,6 +28,7 @@ from utils.util_metadata import Metadata, read_metadata
 Box = tuple[slice, slice]  # rows, columns
 Tiles = Iterator[tuple[Box, torch.Tensor]]  # boxes that cover a picture, each with its pixels (1, C, h, w)
 Reader = Callable[[Box], list[torch.Tensor]]  # from a box to the exposures' pixels in it, (1, C, h, w) in [0, 1]
+AUTHORS_CLIPPED = 0.01  # of the pixels, at either end: the default of Matlab's imadjust
 CPU_TILE, MIN_TILE, MAX_TILE = 160, 64, 4096  # pixels; divisible by four, as the pyramid asks
 GPU_BYTES_PER_PIXEL = 4096  # of a tile: 64 channels of float32 a few times over, and the convolutions' workspace
 
@@ -71,7 +72,8 @@ class Fuser:
         """
         check_exposures(images)
         fused = np.empty_like(images[0])
-        for box, y_hat in self._tiles(lambda box: [self._tensor(x[box]) for x in images], *fused.shape[:2]):
+        tiles = self._tiles(lambda box: [self._tensor(x[box]) for x in images], *fused.shape[:2], AUTHORS_CLIPPED)
+        for box, y_hat in tiles:
             fused[box] = self._picture(y_hat, [x[box] for x in images])
         return fused
 
@@ -125,10 +127,13 @@ class Fuser:
         alpha = [to_float(x[..., 3:]) for x in exposures]  # (h, w, 0) without
         return from_float(np.dstack([bgr, sum(alpha) / len(alpha)]), dtype)
 
-    def _tiles(self, read: Reader, height: int, width: int) -> Iterator[tuple[Box, np.ndarray]]:
-        """Yields the boxes of the picture, each with its fused pixels (h, w, C), float32, not clamped."""
+    def _tiles(self, read: Reader, height: int, width: int, clipped: float = 0.0) -> Iterator[tuple[Box, np.ndarray]]:
+        """Yields the boxes of the picture, each with its fused pixels (h, w, C), float32, not clamped.
+
+        `clipped` is for `_stretched_tiles`.
+        """
         if getattr(self.model, "name", None) == "DeepFuse_authors":
-            tiles = self._stretched_tiles(read, height, width)
+            tiles = self._stretched_tiles(read, height, width, clipped)
         elif isinstance(self.model, DeepFusePyramid):
             tiles = self._pyramid_tiles(read, height, width)
         else:
@@ -143,12 +148,15 @@ class Fuser:
 
         return self._boxes(fuse_box, height, width)
 
-    def _stretched_tiles(self, read: Reader, height: int, width: int) -> Tiles:
-        """The authors' inference: luminance of 16..235 in 0..255 goes in, and what comes out is stretched to 0..255."""
+    def _stretched_tiles(self, read: Reader, height: int, width: int, clipped: float) -> Tiles:
+        """The authors' inference: luminance of 16..235 in 0..255 goes in, and what comes out is stretched to 0..255.
+
+        For pictures their Gen_Result.m then also clips a share `clipped` of the pixels at either end (imadjust).
+        """
         fused = torch.empty(1, self.channels, height, width)
         for box, y_hat in self._plain_tiles(lambda box: [(16 + 219 * y) / 255 for y in read(box)], height, width):
             fused[(..., *box)] = y_hat
-        low, high = fused.aminmax()
+        low, high = torch.from_numpy(np.quantile(fused.numpy(), [clipped, 1 - clipped]).astype(np.float32))
         for box in split((slice(0, height), slice(0, width)), CPU_TILE):
             yield box, (fused[(..., *box)] - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)
 
