@@ -138,8 +138,9 @@ class MEFLoss(nn.Module):
     """The loss (N,) of each fused picture (N, 1, H, W) against its exposures (K of (N, 1, H, W)), all in [0, 1].
 
     1 - MEF-SSIM, averaged over dyadic scales: the fine ones keep the detail, the coarse ones forbid halos and veils,
-    and weigh more because the next part pulls the other way. Plus 1 - MEFNet's MEF-SSIM, whose luminance term settles the brightness that the former leaves free. Plus the mean
-    distance by which the picture leaves [0, 1], where the display would clip it.
+    and weigh more because the next part pulls the other way. Plus 1 - MEFNet's MEF-SSIM, whose luminance term settles
+    the brightness that the former leaves free. Plus the mean distance by which the picture leaves [0, 1], where the
+    display would clip it.
 
     Differs from the paper, whose loss is the first part at one scale.
     """
