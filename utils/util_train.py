@@ -11,13 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from models import read_checkpoint
 from utils.util_fusion import Fuser
 from utils.util_image import from_float
-from utils.util_loss import MEFLoss, ssim
+from utils.util_loss import WINDOW, MEFLoss, ssim
 from utils.util_metric import combine_scales, mef_ssim_lum, mef_ssim_scales
 from utils.utils import replacing
 
@@ -39,10 +40,12 @@ def run_network(model: nn.Module, shots: Sequence[torch.Tensor], amp: bool) -> t
 def recon_losses(model: nn.Module, exposures: torch.Tensor, amp: bool = False) -> torch.Tensor:
     """Returns 1 - SSIM (N,) of photographs (N, 1, C, H, W) in [0, 1], fused with themselves.
 
-    A photograph as a pair with itself: the decoder meets in training the amplitude that it meets when fusing.
+    A photograph as a pair with itself: the decoder meets in training the amplitude that it meets when fusing. Both
+    pictures are mirrored outwards, so that the windows of SSIM weigh the pixels at the border like all others.
     """
     y = exposures[:, 0]
-    return 1 - ssim(run_network(model, [y, y], amp), y)
+    y_hat = run_network(model, [y, y], amp)
+    return 1 - ssim(*(F.pad(picture, [WINDOW // 2] * 4, mode="reflect") for picture in (y_hat, y)))
 
 
 def fusion_losses(model: nn.Module, exposures: torch.Tensor, amp: bool = False) -> torch.Tensor:
