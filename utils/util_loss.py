@@ -137,15 +137,15 @@ class SSIMLoss(nn.Module):
 class MEFLoss(nn.Module):
     """The loss (N,) of each fused picture (N, 1, H, W) against its exposures (K of (N, 1, H, W)), all in [0, 1].
 
-    1 - MEF-SSIM, averaged over dyadic scales: the fine ones keep the detail, the coarse ones forbid halos and veils,
-    and weigh more because the next part pulls the other way. Plus 1 - MEFNet's MEF-SSIM, whose luminance term settles
-    the brightness that the former leaves free. Plus the mean distance by which the picture leaves [0, 1], where the
-    display would clip it.
+    1 - MEF-SSIM, averaged over dyadic scales: the fine ones keep the detail, the coarse ones forbid halos and veils.
+    Plus, weighted, 1 - MEFNet's MEF-SSIM, whose luminance term settles the brightness that the former leaves free; it
+    also flattens the scene, and the weights are set so that the coarse scales hold against it. Plus the mean distance
+    by which the picture leaves [0, 1], where the display would clip it.
 
     Differs from the paper, whose loss is the first part at one scale.
     """
 
-    def __init__(self, scale_weights: tuple[float, ...] = (1, 1, 1, 1.5, 1.5, 1.5), lum_weight: float = 1.0):
+    def __init__(self, scale_weights: tuple[float, ...] = (1, 1, 1, 1.5, 1.5, 1.5), lum_weight: float = 0.7):
         super().__init__()
         self.scale_weights, self.lum_weight = scale_weights, lum_weight
 
