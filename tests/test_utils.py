@@ -53,6 +53,16 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
     assert path.read_bytes() == before and [path] == list(path.parent.iterdir())
 
 
+def test_tables_as_spreadsheets_write_them(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("\ufeffscene,note,under\na,x,1.png\n", encoding="utf-8")
+    assert utils.read_table(table, ("scene", "under")) == [{"scene": "a", "note": "x", "under": "1.png"}]
+    for content in (b"scene,note\na,x\n", b"scene,under\na\n", b"scene,under\n", b"", b"\xff\xfe\x00\x01", b"a\0b,c\n"):
+        table.write_bytes(content)
+        with pytest.raises(ValueError, match="pairs.csv.* CSV table"):
+            utils.read_table(table, ("scene", "under"))
+
+
 def test_run_folders_are_never_shared(tmp_path):
     folders = [utils.make_run_folder(tmp_path / "runs") for _ in range(3)]
     assert len(set(folders)) == 3 and all(folder.is_dir() for folder in folders)
@@ -74,8 +84,9 @@ def test_small_formats():
 def test_devices():
     assert device_on("cpu") == torch.device("cpu")
     assert device_on("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(ValueError, match="expected auto, cpu, cuda"):
-        device_on("toaster")
+    for name in ("toaster", "meta"):
+        with pytest.raises(ValueError, match="expected auto, cpu, cuda"):
+            device_on(name)
     if torch.cuda.is_available():
         assert device_on("gpu") == torch.device("cuda")
     else:

@@ -7,14 +7,16 @@ def device_on(name: str = "auto") -> torch.device:
     """Returns the device called `name`: "auto" is CUDA where there is one, "gpu" is "cuda".
 
     Raises:
-        ValueError: PyTorch knows no such device, or CUDA is asked for and absent.
+        ValueError: no device of these kinds has this name, or it is absent.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device("cuda" if name == "gpu" else name)
-    except RuntimeError as error:
-        raise ValueError(f"no device is called {name!r}: expected auto, cpu, cuda, cuda:N or gpu") from error
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"no device is called {name!r}: expected auto, cpu, cuda, cuda:N, gpu or mps")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:

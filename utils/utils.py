@@ -1,6 +1,7 @@
 """Small things that know nothing of fusion: seeds, errors, run folders, files."""
 
 import contextlib
+import csv
 import json
 import os
 import random
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -84,6 +85,23 @@ def write_json(path: str | os.PathLike, content: dict) -> None:
     """Writes a dict as indented JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def read_table(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Returns the rows of a CSV table that has these columns, as spreadsheets write it; others may be beside them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no table, a column is missing, a cell of these columns is empty, or there is no row.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel begins with a mark
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV table in UTF-8: {error}") from error
+    if not rows or not all(row.get(column) for row in rows for column in columns):
+        raise ValueError(f"{path}: expected a CSV table, rows with the columns {', '.join(columns)}, all filled")
+    return rows
 
 
 def git_sha() -> str:
