@@ -97,10 +97,10 @@ def _read_network(path: str | PathLike) -> nn.Module:
     if zipfile.is_zipfile(path) and all(entry.endswith(".npy") for entry in zipfile.ZipFile(path).namelist()):
         return _from_authors(path)
     checkpoint = read_checkpoint(path)
-    state = checkpoint.get("model", checkpoint)
     if {"name", "arch", "model"} <= checkpoint.keys():
         return _from_project(path, checkpoint)
-    if isinstance(state, dict) and {str(key).split(".")[0] for key in state} == set(PREDECESSOR_LAYERS):
+    state = checkpoint["model"] if isinstance(checkpoint.get("model"), dict) else checkpoint
+    if {str(key).split(".")[0] for key in state} == set(PREDECESSOR_LAYERS):
         return _from_predecessor(path, state)
     raise ValueError(
         f"{path} is not a checkpoint that is known here: expected keys name, arch, model (this project) "
@@ -109,7 +109,7 @@ def _read_network(path: str | PathLike) -> nn.Module:
 
 
 def _from_project(path: str | PathLike, checkpoint: dict) -> nn.Module:
-    name = checkpoint["name"]
+    name = str(checkpoint["name"])
     if name not in ARCHITECTURES:
         raise ValueError(f"{path} holds a {name!r}, which is not known here: expected {', '.join(ARCHITECTURES)}")
     try:

@@ -156,6 +156,8 @@ def write_bad(path, kind, rng):
         torch.save(torch.zeros(3), path)
     elif kind == "stranger":
         torch.save({"state_dict": {"conv.weight": torch.zeros(3)}}, path)
+    elif kind == "no state":
+        torch.save({"model": 3}, path)
     elif kind == "objects":
         np.savez(path.with_suffix(".npz"), arr_0=np.array([{}], dtype=object))
         path.with_suffix(".npz").replace(path)
@@ -172,6 +174,8 @@ def write_bad(path, kind, rng):
             torch.save(checkpoint | {"model": fuse_model("DeepFuse").state_dict()}, path)
         elif kind == "unknown network":
             torch.save(torch.load(path, weights_only=True) | {"name": "DeepFuse_9x9"}, path)
+        elif kind == "no name":
+            torch.save(torch.load(path, weights_only=True) | {"name": ["DeepFuse"]}, path)
 
 
 @pytest.mark.parametrize(
@@ -185,10 +189,12 @@ def write_bad(path, kind, rng):
         ("plain pickle of code", "Python code"),
         ("tensor", "holds a Tensor"),
         ("stranger", "not a checkpoint that is known"),
+        ("no state", "not a checkpoint that is known"),
         ("objects", "Python objects"),
         ("other arrays", "not the authors' archive"),
         ("other weights", "does not fit"),
         ("unknown network", "DeepFuse_9x9"),
+        ("no name", "which is not known here"),
     ],
 )
 def test_bad_files_are_one_clear_line(tmp_path, monkeypatch, rng, kind, message):
