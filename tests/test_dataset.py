@@ -112,15 +112,16 @@ def test_small_photographs_are_enlarged_and_tiny_ones_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "small.png"), picture(np.random.default_rng(0), 20, 30))
     paths = data.find_photographs([tmp_path])
     assert Photographs(paths, crop_size=64)[(0, 0)].shape == (1, 1, 64, 64)
-    with pytest.warns(UserWarning, match="small"), pytest.raises(ValueError, match="30x20.*--crop_size"):
+    with pytest.raises(ValueError, match="small.png is 30x20.*--crop_size"):
         Photographs(paths, crop_size=256)[(0, 0)]
 
 
 def test_unreadable_photograph_is_named_and_replaced(photographs):
     (photographs / "broken.jpg").write_text("no picture")
     (photographs / "empty.jpg").touch()
+    (photographs / "gone.jpg").symlink_to("nowhere.jpg")
     paths = data.find_photographs([photographs])
-    assert len(paths) == 7  # the empty file is no candidate
+    assert len(paths) == 8  # the empty file is no candidate
     broken = next(i for i, path in enumerate(paths) if "broken" in path)
     with pytest.warns(UserWarning, match="broken.jpg"):
         assert Photographs(paths, 32)[(broken, 0)].shape == (1, 1, 32, 32)
@@ -218,6 +219,10 @@ def test_validation_pairs(scenes, tmp_path):
     assert (name, len(pairs)) == ("b", 1)
     expected = cv2.cvtColor(cv2.imread(str(scenes / "b" / "1.png")), cv2.COLOR_BGR2GRAY) / 255
     assert under.shape == (90, 120) and np.abs(under - expected).max() < 0.6 / 255 and under.mean() < over.mean()
+    cv2.imwrite(str(scenes / "b" / "small.png"), np.zeros((50, 60, 3), np.uint8))
+    table.write_text("scene,under,over\nb,small.png,4.png\n")
+    with pytest.raises(ValueError, match=r"4.png is \(120, 90\), expected the size of .*small.png, \(60, 50\)"):
+        list(WholePairs(data.read_pairs(scenes, table)))
     table.write_text("scene,under,over\nb,1.png,99.png\n")
     with pytest.raises(FileNotFoundError, match="99.png, which is not there"):
         data.read_pairs(scenes, table)

@@ -7,7 +7,6 @@ A sample is made from `(item, seed)` alone, which `Draws` hands out. So it is th
 after an interruption, without a random state to be kept.
 """
 
-import csv
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from utils.util_image import IMAGE_SUFFIXES, list_images, luma, read_image, to_float
+from utils.utils import read_table
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
 
@@ -37,10 +37,12 @@ class Draws(Sampler):
     """Hands out the `(item, seed)` of an epoch's samples; `epoch` is set before each."""
 
     def __init__(self, items: int, samples: int, seed: int):
-        """Args:
-        items: things to draw from, each as often as the others (within one).
-        samples: an epoch; 0 draws each item once.
-        seed: of the run.
+        """Draws from so many items, each as often as the others (within one).
+
+        Args:
+            items: things to draw from.
+            samples: an epoch; 0 draws each item once.
+            seed: of the run.
         """
         self.items, self.samples, self.seed, self.epoch = items, samples or items, seed, 0
 
@@ -145,7 +147,7 @@ def find_photographs(folders: Sequence[str | os.PathLike], progress: Hook = iter
         FileNotFoundError: there is no such folder, or no photograph in them.
     """
     paths = [str(path) for folder in folders for path in list_images(folder, recursive=True)]
-    paths = [path for path in progress(paths) if os.path.getsize(path)]
+    paths = [path for path in progress(paths) if not os.path.isfile(path) or os.path.getsize(path)]
     if not paths:
         raise FileNotFoundError(f"no photograph in {_names(folders)} or below: looked for {', '.join(IMAGE_SUFFIXES)}")
     return paths
@@ -155,11 +157,13 @@ class Photographs(Dataset):
     """Random squares of photographs, decoded when they are asked for."""
 
     def __init__(self, paths: Sequence[str], crop_size: int, image_channels: int = 1, simulate: bool = False):
-        """Args:
-        paths: from `find_photographs`.
-        crop_size: side of the squares; smaller photographs are enlarged, but not more than 4 times.
-        image_channels: 1 for luminance, 3 for RGB.
-        simulate: make an under- and an over-exposed shot of each (luminance only), from squares at any scale.
+        """Takes the photographs' paths; none is opened yet.
+
+        Args:
+            paths: from `find_photographs`.
+            crop_size: side of the squares; smaller photographs are enlarged, but not more than 4 times.
+            image_channels: 1 for luminance, 3 for RGB.
+            simulate: make an under- and an over-exposed shot of each (luminance only), from squares at any scale.
         """
         self.paths = np.array(paths)  # one block of memory: forked workers do not copy it
         self.crop_size, self.image_channels, self.simulate = crop_size, image_channels, simulate
@@ -175,16 +179,18 @@ class Photographs(Dataset):
         """
         item, seed = draw
         rng = np.random.default_rng(seed)
+        problems = []
         for _ in range(TRIES):
             try:
                 square = self._square(self.paths[item], rng)
                 break
             except (ValueError, OSError) as error:
-                problem = error
-                warnings.warn(f"skipped: {error}", stacklevel=2)
+                problems.append(error)
                 item = rng.integers(len(self.paths))
         else:
-            raise ValueError(f"none of {TRIES} photographs could be used; the last one: {problem}")
+            raise ValueError(f"none of {TRIES} photographs could be used; the last one: {problems[-1]}")
+        for problem in problems:
+            warnings.warn(f"skipped: {problem}", stacklevel=2)
         y = random_symmetry(np.moveaxis(square, -1, 0), rng)  # (C, S, S)
         exposures = simulate_pair(y[0], rng)[:, None] if self.simulate else y[None]
         return torch.from_numpy(np.ascontiguousarray(exposures, np.float32))
@@ -308,9 +314,14 @@ class BracketPairs(Dataset):
     """Squares of an under- and an over-exposed shot of a scene, cut from the same place, at any scale."""
 
     def __init__(self, brackets: Sequence[Bracket], crop_size: int):
-        """Args:
-        brackets: from `read_brackets`.
-        crop_size: side of the squares. They show anything from a square of this size to the whole short side.
+        """Takes scenes that can give such squares.
+
+        Args:
+            brackets: from `read_brackets`.
+            crop_size: side of the squares. They show anything from a square of this size to the whole short side.
+
+        Raises:
+            ValueError: a scene is too small, even enlarged 4 times.
         """
         self.brackets, self.crop_size = list(brackets), crop_size
         for bracket in brackets:
@@ -351,18 +362,25 @@ class WholePairs:
     """Validation pairs at native size, read when needed: iterates over `(name, under, over)`."""
 
     def __init__(self, pairs: Sequence[tuple[str, Path, Path]]):
-        """Args:
-        pairs: (name, file, file), from `pairs_of` or `read_pairs`.
-        """
+        """Takes (name, file, file) a pair, from `pairs_of` or `read_pairs`."""
         self.pairs = list(pairs)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """Yields luminance (H, W) float32 in [0, 1]."""
-        for name, under, over in self.pairs:
-            yield name, luma(read_image(under)), luma(read_image(over))
+        """Yields luminance (H, W) float32 in [0, 1].
+
+        Raises:
+            OSError, ValueError: as `read_image`; or the two of a pair differ in size.
+        """
+        for name, *paths in self.pairs:
+            under, over = (luma(read_image(path)) for path in paths)
+            if under.shape != over.shape:
+                raise ValueError(
+                    f"{paths[1]} is {over.shape[::-1]}, expected the size of {paths[0]}, {under.shape[::-1]}"
+                )
+            yield name, under, over
 
 
 def pairs_of(brackets: Sequence[Bracket]) -> list[tuple[str, Path, Path]]:
@@ -381,12 +399,9 @@ def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[tupl
 
     Raises:
         FileNotFoundError: there is no such table, or a file that it names.
-        ValueError: the table has no such columns, or no row.
+        ValueError: as `read_table`.
     """
-    with open(table, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"scene", "under", "over"} <= rows[0].keys():
-        raise ValueError(f"{table}: expected a CSV table with the columns scene, under, over and at least one row")
+    rows = read_table(table, ("scene", "under", "over"))
     pairs = [(row["scene"], *(Path(folder) / row["scene"] / row[side] for side in ("under", "over"))) for row in rows]
     for path in (path for _, *both in pairs for path in both):
         if not path.is_file():

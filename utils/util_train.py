@@ -293,6 +293,9 @@ def validate_pairs(model: nn.Module, pairs: Iterable, shown: int = 4) -> tuple[d
         Means over the pairs: "loss" (`MEFLoss`) and, of the picture in 8 bits, "mef_ssim", "mef_ssim_lum" and
         "mef_ssim_coarse" (scales 4 to 6 of the profile, where halos and veils show); "mef_ssim_worst". And the
         pictures by name.
+
+    Raises:
+        ValueError: no pairs, or what the pairs raise when they are read.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -308,6 +311,8 @@ def validate_pairs(model: nn.Module, pairs: Iterable, shown: int = 4) -> tuple[d
         scores.append((combine_scales(profile), mef_ssim_lum(fused, stack), profile[-3:].mean()))
         if len(pictures) < shown:
             pictures[f"validation/{name}"] = strip([*(to_rgb(y[None]) for y in shots), rgb])
+    if not scores:
+        raise ValueError("no pair to validate on could be used: add pictures, or set --val_fraction 0")
     mean = np.mean(scores, 0).tolist()
     return {
         "loss": float(np.mean(losses)),
