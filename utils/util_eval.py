@@ -1,6 +1,5 @@
 """Fuse scenes with several methods, score the saved pictures, and lay the scores out: what run_eval.py is made of."""
 
-import csv
 import functools
 import os
 import shutil
@@ -16,6 +15,7 @@ import numpy as np
 from utils import util_metric as metric
 from utils.util_fusion import Fuser
 from utils.util_image import IMAGE_SUFFIXES, from_float, list_images, read_image, to_float, write_image
+from utils.utils import read_table
 
 Method = Callable[[Sequence[np.ndarray]], np.ndarray]  # exposures (H, W, 3) BGR uint8 -> picture of the same form
 Row = dict[str, str | float]  # one scene and method: "scene", "method" and a value for every column
@@ -114,18 +114,11 @@ def read_pairs(path: str | os.PathLike) -> list[tuple[str, str, str]]:
     """Returns (scene, under, over) of every row of a CSV table with these columns.
 
     Raises:
-        ValueError: Columns are missing, there is no row, or a scene occurs twice.
+        ValueError: As `read_table`, or a scene occurs twice.
     """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        missing = {"scene", "under", "over"} - set(table.fieldnames or ())
-        if missing:
-            raise ValueError(
-                f"{path}: expected the columns scene, under and over; {', '.join(sorted(missing))} missing"
-            )
-        rows = [(row["scene"], row["under"] or "", row["over"] or "") for row in table]
+    rows = [(row["scene"], row["under"], row["over"]) for row in read_table(path, ("scene", "under", "over"))]
     names = [name for name, _, _ in rows]
-    if not rows or len(set(names)) < len(names):
+    if len(set(names)) < len(names):
         raise ValueError(f"{path}: expected one row a scene, got {len(names)} rows for {len(set(names))} scenes")
     return rows
 
