@@ -60,7 +60,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     A resumed run starts from the settings stored in its run folder: what the command line says goes over them.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of its range, or settings do not go together.
     """
     on_off = argparse.BooleanOptionalAction
     parser = argparse.ArgumentParser(
@@ -83,7 +83,10 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument("--crop_size", type=int, default=256, help="side of the training squares in pixels")
     group.add_argument(
-        "--val_fraction", type=float, default=0.1, help="share of the photographs (scenes) held out for validation"
+        "--val_fraction",
+        type=float,
+        default=0.1,
+        help="share held out for validation: of the scenes, or of as many photographs as an epoch has samples",
     )
     group.add_argument("--val_every", type=int, default=1, help="epochs from one validation to the next")
     group.add_argument("--val_path", default=None, help="objective mef: folder of scenes to validate on instead")
@@ -126,10 +129,13 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--output", action=on_off, default=True, help="show settings, progress and results")
 
     resumed = parser.parse_args(argv).resume_path
-    settings = Path(resumed).absolute().parents[1] / "settings.json" if resumed else None
+    settings = Path(resumed).absolute().parent.parent / "settings.json" if resumed else None
     if settings and settings.is_file():
         known = vars(parser.parse_args([])).keys() - {"resume_path", "output", "device"}
-        stored = json.loads(settings.read_text(encoding="utf-8"))
+        try:
+            stored = json.loads(settings.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{settings} is damaged, the settings of the run to resume: {error}") from error
         parser.set_defaults(**{name: value for name, value in stored.items() if name in known})
     args = parser.parse_args(argv)
     for name, low in {
@@ -139,12 +145,17 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "num_workers": 0,
         "val_every": 1,
         "crop_size": 16,
+        "lr": 0,
+        "clip_grad": 0,
+        "seed": 0,
     }.items():
-        if getattr(args, name) < low:
+        if not getattr(args, name) >= low:  # also true for NaN
             raise ValueError(f"--{name} is {getattr(args, name)}: expected at least {low}")
     for name in ("val_fraction", "ema"):
         if not 0 <= getattr(args, name) < 1:
             raise ValueError(f"--{name} is {getattr(args, name)}: expected 0 or more, and less than 1")
+    if args.val_path and args.objective != "mef" or args.val_pairs and not args.val_path:
+        raise ValueError("--val_path is for objective mef alone, and --val_pairs for the scenes of a --val_path")
     return args
 
 

@@ -65,7 +65,8 @@ def main(args: argparse.Namespace) -> None:
             train.log_epoch(writer, epoch, {"validation": scores}, pictures)
             loss = scores.get("loss", trained["loss"])
             improved = train.save_validated(last.parent, training, loss, settings)
-            say("validation: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()) + (" (best)" if improved else ""))
+            shown = ", ".join(f"{name} {score:.4f}" for name, score in scores.items()) or "nothing is held out"
+            say(f"validation: {shown}" + " (best)" * improved)
     except KeyboardInterrupt:
         if last.exists():
             say(f"\nGo on with: python run_train.py --resume_path {last}")
@@ -150,7 +151,7 @@ def sample_pair() -> list[np.ndarray]:
 def run_folder(args: argparse.Namespace) -> Path:
     """Returns the folder of the run to resume, where its checkpoint lies in one, otherwise a new one."""
     if args.resume_path:
-        folder = Path(args.resume_path).absolute().parents[1]
+        folder = Path(args.resume_path).absolute().parent.parent
         if (folder / "settings.json").is_file():
             return folder
     return make_run_folder(args.runs_path)
