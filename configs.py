@@ -1,4 +1,4 @@
-"""The settings of every script: one function a script, the standard library only, so that --help is instant."""
+"""The settings of every script, one function a script."""
 
 import argparse
 import json
@@ -183,7 +183,7 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="checkpoints that run_infer.py loads",
     )
     group.add_argument(
-        "--device", default="cpu", help="where checkpoints run: cpu, cuda (gpu is the same), cuda:1, ..."
+        "--device", default="auto", help="where checkpoints run: cpu, cuda (gpu is the same), cuda:N; auto: cuda if any"
     )
     group.add_argument(
         "--methods",

@@ -19,7 +19,7 @@ import skimage
 import torch
 from tqdm import tqdm
 
-from configs import ROOT, get_eval_args
+from configs import get_eval_args
 from utils import util_eval
 from utils.util_eval import FIDELITY, LOOK, LPIPS, PROFILE, REFERENCE, Method, Row, Scene
 from utils.utils import exit_on_error, git_sha, replacing
@@ -60,10 +60,6 @@ def main(args: argparse.Namespace) -> None:
 
 def choose_methods(args: argparse.Namespace) -> dict[str, Method]:
     """Returns the methods to run, by name. Checkpoints are loaded here, so that a bad one stops before any work."""
-    weights = args.weights
-    if weights == get_eval_args([]).weights and not Path(weights[0]).is_file():
-        print(f"{Path(weights[0]).relative_to(ROOT)} is not there: scoring without the shipped network")
-        weights = []
     methods: dict[str, Method] = {}
     for name in args.methods:
         if name == "enfuse" and util_eval.enfuse_version() is None:
@@ -71,7 +67,7 @@ def choose_methods(args: argparse.Namespace) -> dict[str, Method]:
             continue
         methods[name] = util_eval.BASELINES[name]
     networks: dict[str, Method] = {}
-    for text in weights:
+    for text in args.weights:
         name, path = util_eval.named_path(text, {**methods, **networks})
         util_eval.load_fuser(path, args.device)
         networks[name] = partial(util_eval.fuse_with_weights, weights=path, device=args.device)

@@ -67,6 +67,8 @@ def main(args: argparse.Namespace) -> None:
             improved = train.save_validated(last.parent, training, loss, settings)
             shown = ", ".join(f"{name} {score:.4f}" for name, score in scores.items()) or "nothing is held out"
             say(f"validation: {shown}" + " (best)" * improved)
+    except torch.cuda.OutOfMemoryError as error:
+        raise ValueError("the GPU has too little memory: reduce --batch_size or --crop_size") from error
     except KeyboardInterrupt:
         if last.exists():
             say(f"\nGo on with: python run_train.py --resume_path {last}")

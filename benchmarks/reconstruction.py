@@ -10,12 +10,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from skimage.metrics import structural_similarity
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from utils.util_fusion import Fuser  # noqa: E402
 from utils.util_image import from_float, list_images, luma, read_image  # noqa: E402
+from utils.util_metric import ssim  # noqa: E402
 from utils.utils import exit_on_error  # noqa: E402
 
 
@@ -29,8 +29,7 @@ def main() -> None:
     for path in list_images(args.folder, recursive=True):
         y = luma(read_image(path))
         pictures = from_float(y, np.uint8), from_float(fuser.fuse_luminance([y, y]), np.uint8)
-        gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-        scores.append(structural_similarity(*pictures, data_range=255, **gaussian))
+        scores.append(ssim(*pictures))
         differences.append(cv2.absdiff(*pictures).mean())
     print(f"SSIM of {len(scores)} photographs: mean {np.mean(scores):.4f}, lowest {np.min(scores):.4f}")
     print(f"mean difference in grey levels: mean {np.mean(differences):.2f}, highest {np.max(differences):.2f}")

@@ -8,6 +8,7 @@ C1 and C2 are shared by all exposures, fusion is tensor addition, C3 to C5 recon
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -221,8 +222,23 @@ class DeepFusePyramid(nn.Module):
         return mean, (square - mean**2).clamp(min=1e-6).sqrt()
 
     @staticmethod
-    def _fuse(level: PyramidLevel, exposures, bases, base, means, others) -> torch.Tensor:
-        """Returns the state of a level; an exposure's band is what it has over its own base."""
+    def _fuse(
+        level: PyramidLevel,
+        exposures: Sequence[torch.Tensor],
+        bases: Sequence[torch.Tensor],
+        base: torch.Tensor,
+        means: Sequence[torch.Tensor],
+        others: Iterable[tuple[torch.Tensor, ...]],
+    ) -> torch.Tensor:
+        """Returns the state of a level; an exposure's band is what it has over its own base.
+
+        Args:
+            level: the network of this level.
+            exposures: (N, C, h, w) each; so are `bases`, the exposures without their bands, and `base`, the same of
+                what is fused.
+            means: of the exposures, (N, C, 1, 1) each.
+            others: what else the encoder sees of each exposure, (N, any, h, w).
+        """
         bands = [y - own for y, own in zip(exposures, bases, strict=True)]
         context = [
             torch.cat([own - 0.5, base - 0.5, mean.expand_as(own) - 0.5, *other], 1)

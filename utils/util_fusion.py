@@ -48,7 +48,7 @@ class Fuser:
         if tile is not None and (tile < 2 or tile % 2):
             raise ValueError(f"tile must be an even number of pixels, got {tile}")
         self.device = device_on(device)
-        self.model = model.eval().to(self.device)
+        self.model = model.eval().to(self.device, memory_format=torch.channels_last)  # several times faster
         self.channels = model.arch.image_channels
         self.tile = tile
 
@@ -139,6 +139,8 @@ class Fuser:
         else:
             tiles = self._plain_tiles(read, height, width)
         for box, y_hat in tiles:
+            if not y_hat.isfinite().all():
+                raise ValueError("the network gives values that are not finite: its weights are damaged")
             yield box, y_hat[0].permute(1, 2, 0).numpy()
 
     def _plain_tiles(self, read: Reader, height: int, width: int) -> Tiles:

@@ -127,13 +127,6 @@ def mef_ssim_lum(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
     return luminance.mean((1, 2)) * structure.mean((1, 2))
 
 
-class SSIMLoss(nn.Module):
-    """1 - SSIM of each reconstruction (N,)."""
-
-    def forward(self, y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return 1 - ssim(y_hat, y)
-
-
 class MEFLoss(nn.Module):
     """The loss (N,) of each fused picture (N, 1, H, W) against its exposures (K of (N, 1, H, W)), all in [0, 1].
 
