@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from configs import get_eval_args
 from utils import util_eval
-from utils.util_eval import FIDELITY, LOOK, LPIPS, PROFILE, REFERENCE, Method, Row, Scene
+from utils.util_eval import FIDELITY, LOOK, LPIPS, PROFILE, REFERENCE, EvalScene, Method, Row
 from utils.utils import exit_on_error, git_sha, replacing
 
 
@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> None:
     if args.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
     output = Path(args.output)
-    scenes = util_eval.find_scenes(args.data, args.pairs, args.full_stack)
+    scenes = util_eval.find_eval_scenes(args.data, args.pairs, args.full_stack)
     methods = choose_methods(args)
     folders = {name: output / "pictures" / name for name in methods} | saved_results(args.results, methods)
     if not folders:
@@ -102,7 +102,7 @@ def reference_folder(args: argparse.Namespace) -> Path | None:
     return Path(args.reference)
 
 
-def attempt(scene: Scene, **how) -> tuple[list[Row], str | None]:
+def attempt(scene: EvalScene, **how) -> tuple[list[Row], str | None]:
     """Returns a scene's rows, or none and what is wrong with it: one bad scene does not lose the others' scores."""
     try:
         return util_eval.score_scene(scene, **how), None
@@ -110,7 +110,7 @@ def attempt(scene: Scene, **how) -> tuple[list[Row], str | None]:
         return [], f"{scene.name}: {error}"
 
 
-def score_all(score: partial, scenes: list[Scene], jobs: int) -> tuple[list[Row], list[str]]:
+def score_all(score: partial, scenes: list[EvalScene], jobs: int) -> tuple[list[Row], list[str]]:
     """Returns the rows of all scenes that could be scored, and a line for each that could not."""
     if jobs == 1:
         return collect(map(score, scenes), len(scenes))

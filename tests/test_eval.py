@@ -24,7 +24,7 @@ def data(tmp_path):
 
 
 def test_scenes_are_folders_in_order(data):
-    scenes = util_eval.find_scenes(data)
+    scenes = util_eval.find_eval_scenes(data)
     assert [scene.name for scene in scenes] == ["alley", "beach"]
     assert [path.name for path in scenes[0].fused] == ["0.png", "1.png", "2.png"] == [p.name for p in scenes[0].scored]
 
@@ -33,7 +33,7 @@ def test_scenes_are_folders_in_order(data):
 def test_pairs_pick_scenes_and_exposures(data, tmp_path, full_stack):
     table = tmp_path / "pairs.csv"
     table.write_text("\ufeffscene,note,under,over\nbeach,x,0.png,2.png\n", encoding="utf-8")
-    (scene,) = util_eval.find_scenes(data, table, full_stack)
+    (scene,) = util_eval.find_eval_scenes(data, table, full_stack)
     assert scene.name == "beach"
     assert [path.name for path in scene.fused] == ["0.png", "2.png"]
     assert len(scene.scored) == (3 if full_stack else 2)
@@ -43,14 +43,14 @@ def test_bad_tables_and_folders_say_what_was_expected(data, tmp_path):
     table = tmp_path / "pairs.csv"
     table.write_text("scene,dark\nbeach,0.png\n")
     with pytest.raises(ValueError, match="rows with the columns scene, under, over"):
-        util_eval.find_scenes(data, table)
+        util_eval.find_eval_scenes(data, table)
     table.write_text("scene,under,over\nbeach,0.png,1.png\nbeach,0.png,2.png\n")
     with pytest.raises(ValueError, match="got 2 rows for 1 scenes"):
-        util_eval.find_scenes(data, table)
+        util_eval.find_eval_scenes(data, table)
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        util_eval.find_scenes(tmp_path / "nothing")
+        util_eval.find_eval_scenes(tmp_path / "nothing")
     with pytest.raises(ValueError, match="found no folder"):
-        util_eval.find_scenes(data / "beach")
+        util_eval.find_eval_scenes(data / "beach")
 
 
 def test_baselines_are_what_they_say():
@@ -64,7 +64,7 @@ def test_baselines_are_what_they_say():
 
 @pytest.mark.skipif(shutil.which("enfuse") is None, reason="enfuse is not installed")
 def test_enfuse_runs(data):
-    images = [read_image(path) for path in util_eval.find_scenes(data)[0].fused]
+    images = [read_image(path) for path in util_eval.find_eval_scenes(data)[0].fused]
     assert util_eval.enfuse(images).shape == images[0].shape
     assert "enfuse" in util_eval.enfuse_version()
     with pytest.raises(ValueError, match="enfuse failed: "):
@@ -72,7 +72,7 @@ def test_enfuse_runs(data):
 
 
 def test_a_scene_is_scored_as_saved(data, tmp_path):
-    scene = util_eval.find_scenes(data)[0]
+    scene = util_eval.find_eval_scenes(data)[0]
     folders = {"average": tmp_path / "pictures", "other": tmp_path / "other"}
     exposures = [read_image(path) for path in scene.fused]
     write_image(folders["other"] / "alley.png", exposures[1].astype(np.uint16) * 257)  # 16 bits, read as 8
@@ -96,7 +96,7 @@ def test_a_scene_is_scored_as_saved(data, tmp_path):
 
 
 def test_wrong_sizes_are_named(data, tmp_path):
-    scene = util_eval.find_scenes(data)[0]
+    scene = util_eval.find_eval_scenes(data)[0]
     with pytest.raises(FileNotFoundError, match="alley.png: no such file"):
         util_eval.score_scene(scene, {}, {"other": tmp_path})
     write_image(tmp_path / "alley.png", np.zeros((60, 71, 3), np.uint8))

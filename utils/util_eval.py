@@ -71,7 +71,7 @@ LPIPS = Column("lpips", "LPIPS", ".4f", "Zhang et al. 2018 (AlexNet) to the refe
 
 
 @dataclass(frozen=True)
-class Scene:
+class EvalScene:
     """A scene: its name, the exposures to fuse, and those to score against."""
 
     name: str
@@ -79,9 +79,9 @@ class Scene:
     scored: tuple[Path, ...]
 
 
-def find_scenes(
+def find_eval_scenes(
     folder: str | os.PathLike, pairs: str | os.PathLike | None = None, full_stack: bool = False
-) -> list[Scene]:
+) -> list[EvalScene]:
     """Returns the scenes of a folder with one folder of exposures a scene, sorted by name.
 
     Args:
@@ -101,12 +101,12 @@ def find_scenes(
         if not names:
             raise ValueError(f"{folder}: expected one folder of exposures a scene, found no folder in it")
         stacks = [tuple(list_images(folder / name)) for name in names]
-        return [Scene(name, stack, stack) for name, stack in zip(names, stacks, strict=True)]
+        return [EvalScene(name, stack, stack) for name, stack in zip(names, stacks, strict=True)]
     scenes = []
     for name, under, over in read_pairs(pairs):
         pair = (folder / name / under, folder / name / over)
         stack = tuple(list_images(folder / name)) if full_stack and (folder / name).is_dir() else pair
-        scenes.append(Scene(name, pair, stack))
+        scenes.append(EvalScene(name, pair, stack))
     return scenes
 
 
@@ -201,7 +201,7 @@ def picture_of(folder: Path, scene: str) -> Path:
 
 
 def score_scene(
-    scene: Scene,
+    scene: EvalScene,
     methods: dict[str, Method],
     folders: dict[str, Path],
     reference: Path | None = None,
