@@ -9,6 +9,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from models import fuse_model
+from models.DeepFuse import Architecture
 from utils import util_train as train
 
 
@@ -165,6 +166,7 @@ def test_validation_of_pairs_shows_and_scores_the_fusion():
     y = rng.random((64, 80)).astype(np.float32)
     mean = torch.nn.Module()
     mean.weight = torch.nn.Parameter(torch.zeros(1))
+    mean.arch, mean.halo = Architecture(), 0
     mean.forward = lambda y1, y2: (y1 + y2) / 2
     scores, pictures = train.validate_pairs(mean, [("same", y, y), ("other", y / 2, y / 2 + 0.5)], shown=1)
     assert list(pictures) == ["validation/same"] and pictures["validation/same"].shape == (64, 240, 3)

@@ -297,18 +297,17 @@ def validate_pairs(model: nn.Module, pairs: Iterable, shown: int = 4) -> tuple[d
     Raises:
         ValueError: no pairs, or what the pairs raise when they are read.
     """
-    model.eval()
-    device = next(model.parameters()).device
+    fuser = Fuser(model, next(model.parameters()).device)
     losses, scores, pictures = [], [], {}
     for name, *shots in pairs:
-        exposures = torch.from_numpy(np.stack(shots))[None, :, None].to(device)  # (1, 2, 1, H, W)
-        y_hat = model(*exposures.unbind(1))
-        losses.append(MEFLoss()(y_hat, list(exposures.unbind(1))).item())
-        rgb = to_rgb(y_hat[0].cpu().numpy())
-        fused, stack = rgb[..., 0].astype(np.float64), np.stack(shots).astype(np.float64) * 255
-        profile = mef_ssim_scales(fused, stack)
+        y_hat = fuser.fuse_luminance(shots)
+        fused, *exposures = (torch.from_numpy(y)[None, None] for y in (y_hat, *shots))
+        losses.append(MEFLoss()(fused, exposures).item())
+        rgb = to_rgb(y_hat[None])
+        gray, stack = rgb[..., 0].astype(np.float64), np.stack(shots).astype(np.float64) * 255
+        profile = mef_ssim_scales(gray, stack)
         profile = profile[np.isfinite(profile)]  # small pictures have fewer scales
-        scores.append((combine_scales(profile), mef_ssim_lum(fused, stack), profile[-3:].mean()))
+        scores.append((combine_scales(profile), mef_ssim_lum(gray, stack), profile[-3:].mean()))
         if len(pictures) < shown:
             pictures[f"validation/{name}"] = strip([*(to_rgb(y[None]) for y in shots), rgb])
     if not scores:
