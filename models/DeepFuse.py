@@ -91,6 +91,11 @@ class PyramidArchitecture:
     image_channels: int = 1
 
 
+def halve(level: torch.Tensor) -> torch.Tensor:
+    """Returns the 2x2 means (N, C, ceil(H / 2), ceil(W / 2)) of (N, C, H, W); odd borders are repeated."""
+    return F.avg_pool2d(level, 2, ceil_mode=True)
+
+
 class PyramidLevel(nn.Module):
     """A DeepFuse of 3x3 convolutions for one level of the pyramid, whose encoder also weighs its exposure."""
 
@@ -172,7 +177,7 @@ class DeepFusePyramid(nn.Module):
         """Returns a level (N, 2C, h, w) and its 2x2 means, again and again, down to a short side of top_size."""
         levels = [level]
         while min(levels[-1].shape[-2:]) >= 2 * self.arch.top_size:
-            levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True))
+            levels.append(halve(levels[-1]))
         return levels
 
     def fuse_top(self, tops: list[torch.Tensor], means: list[torch.Tensor]) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import torch
 
 
-def device_on(name: str = "auto") -> torch.device:
+def device_on(name: str | torch.device = "auto") -> torch.device:
     """Returns the device called `name`: "auto" is CUDA where there is one, "gpu" is "cuda".
 
     Raises:

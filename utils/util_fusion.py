@@ -6,10 +6,9 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from models import fuse_model
-from models.DeepFuse import DeepFusePyramid
+from models.DeepFuse import DeepFusePyramid, halve
 from utils.util_align import align_exposures
 from utils.util_device import device_on
 from utils.util_image import (
@@ -36,7 +35,7 @@ GPU_BYTES_PER_PIXEL = 4096  # of a tile: 64 channels of float32 a few times over
 class Fuser:
     """Fuses exposures with a network, a tile at a time: memory grows with the pictures, not with the network."""
 
-    def __init__(self, model: torch.nn.Module, device: str = "cpu", tile: int | None = None):
+    def __init__(self, model: torch.nn.Module, device: str | torch.device = "cpu", tile: int | None = None):
         """Puts the network on a device, in eval mode.
 
         Args:
@@ -319,11 +318,6 @@ def halved(box: Box) -> Box:
 def crop(pictures: Sequence[torch.Tensor], box: Box) -> list[torch.Tensor]:
     """Returns the box of each picture (..., H, W)."""
     return [picture[(..., *box)] for picture in pictures]
-
-
-def halve(level: torch.Tensor) -> torch.Tensor:
-    """Returns the 2x2 means (N, C, ceil(H / 2), ceil(W / 2)) of (N, C, H, W), as `DeepFusePyramid.pyramid` does."""
-    return F.avg_pool2d(level, 2, ceil_mode=True)
 
 
 def quarter_size(
