@@ -76,12 +76,23 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="folders, searched recursively: of photographs, or for objective mef of scenes (a folder each)",
     )
     group.add_argument(
+        "--photo_path",
+        nargs="*",
+        default=[],
+        help="objective mef: folders of photographs too, of which two fifths of the samples are simulated",
+    )
+    group.add_argument(
         "--train_num",
         type=int,
         default=200,
         help="samples an epoch, drawn from all photographs or scenes alike; 0: each of them once",
     )
-    group.add_argument("--crop_size", type=int, default=256, help="side of the training squares in pixels")
+    group.add_argument(
+        "--crop_size",
+        type=int,
+        default=256,
+        help="side of the training squares in pixels; objectives mef and exposure take them from half of it up",
+    )
     group.add_argument(
         "--val_fraction",
         type=float,
@@ -96,7 +107,9 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     group = parser.add_argument_group("network")
     group.add_argument(
-        "--model", default="auto", help="network to train; auto: the one that the weights are for, otherwise DeepFuse"
+        "--model",
+        default="auto",
+        help="network to train; auto: that of the weights to start from, otherwise DeepFuse, to fuse DeepFuse_pyramid",
     )
     group.add_argument("--gray", action=on_off, default=True, help="luminance network (1 channel), otherwise RGB")
     group.add_argument("--weights", default=None, help="start a new run from these weights, of any kind that loads")
@@ -151,11 +164,15 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     }.items():
         if not getattr(args, name) >= low:  # also true for NaN
             raise ValueError(f"--{name} is {getattr(args, name)}: expected at least {low}")
+    if args.objective != "recon" and args.crop_size < 32:
+        raise ValueError(f"--crop_size is {args.crop_size}: objective {args.objective} needs at least 32")
+    if args.objective != "mef" and (args.val_path or args.photo_path):
+        raise ValueError("--val_path and --photo_path are for objective mef alone")
     for name in ("val_fraction", "ema"):
         if not 0 <= getattr(args, name) < 1:
             raise ValueError(f"--{name} is {getattr(args, name)}: expected 0 or more, and less than 1")
-    if args.val_path and args.objective != "mef" or args.val_pairs and not args.val_path:
-        raise ValueError("--val_path is for objective mef alone, and --val_pairs for the scenes of a --val_path")
+    if args.val_pairs and not args.val_path:
+        raise ValueError("--val_pairs names scenes of a --val_path")
     return args
 
 

@@ -80,6 +80,8 @@ def main(args: argparse.Namespace) -> None:
 def network(args: argparse.Namespace) -> torch.nn.Module:
     """Returns the network to train, from the checkpoint to resume, from weights, or new."""
     name = None if args.model == "auto" else args.model
+    if not (name or args.resume_path or args.weights):
+        name = "DeepFuse" if args.objective == "recon" else "DeepFuse_pyramid"
     channels = 1 if args.gray else 3
     if args.objective != "recon" and not args.gray:
         raise ValueError(f"objective {args.objective} trains luminance networks: use --gray, or --objective recon")
@@ -96,7 +98,9 @@ def datasets(args: argparse.Namespace, model: torch.nn.Module, device: torch.dev
         else:
             scenes, held_out = data.hold_out(scenes, validation_count(args, len(scenes)), args.seed)
             pairs = data.pairs_of(held_out)
-        samples = data.BracketPairs(scenes, args.crop_size)
+        photographs = data.find_photographs(args.photo_path, progress) if args.photo_path else []
+        simulated = data.Photographs(photographs, args.crop_size, simulate=True) if photographs else None
+        samples = data.BracketStacks(scenes, args.crop_size, simulated)
         validate = functools.partial(train.validate_pairs, pairs=data.WholePairs(pairs)) if pairs else nothing
         return loader(args, samples, args.train_num, device), validate
 
@@ -136,7 +140,7 @@ def loader(args: argparse.Namespace, samples: Dataset, count: int, device: torch
     return DataLoader(
         samples,
         args.batch_size,
-        sampler=data.Draws(len(samples), count, args.seed),
+        sampler=data.Draws(len(samples), count, args.seed, args.batch_size),
         num_workers=args.num_workers,
         persistent_workers=args.num_workers > 0,
         pin_memory=device.type == "cuda",

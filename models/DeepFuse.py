@@ -7,6 +7,7 @@
 C1 and C2 are shared by all exposures, fusion is tensor addition, C3 to C5 reconstruct.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -84,8 +85,9 @@ class DeepFuse(nn.Module):
 class PyramidArchitecture:
     """What a checkpoint stores of a `DeepFusePyramid`."""
 
-    fine: int = 8  # channels at full resolution, where they cost most
-    coarse: int = 24  # channels at all other levels
+    # At full resolution, at half of it, and at all coarser levels, which cost a twelfth a channel and see far.
+    channels: tuple[int, ...] = (8, 24, 24)
+    depths: tuple[int, ...] = (2, 2, 5)  # convolutions of the encoder, and as many of the decoder
     top_size: int = 8  # pixels: no level's short side is smaller
     slope: float = 0.1  # of the LeakyReLU
     image_channels: int = 1
@@ -96,32 +98,37 @@ def halve(level: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(level, 2, ceil_mode=True)
 
 
+def conv3x3s(sizes: Sequence[int], slope: float) -> nn.Sequential:
+    """Returns 3x3 convolutions without padding from sizes[0] to sizes[-1] channels, with LeakyReLU between them."""
+    layers: list[nn.Module] = []
+    for c_in, c_out in itertools.pairwise(sizes):
+        conv = nn.Conv2d(c_in, c_out, 3)
+        nn.init.kaiming_normal_(conv.weight, a=slope)
+        nn.init.zeros_(conv.bias)
+        layers += [conv, nn.LeakyReLU(slope)]
+    return nn.Sequential(*layers[:-1])
+
+
 class PyramidLevel(nn.Module):
     """A DeepFuse of 3x3 convolutions for one level of the pyramid, whose encoder also weighs its exposure."""
 
-    halo = 4
-
-    def __init__(self, c_in: int, channels: int, c_out: int, slope: float):
+    def __init__(self, c_in: int, channels: int, depth: int, c_out: int, slope: float):
         super().__init__()
-        self.c1 = nn.Conv2d(c_in, channels, 3)
-        self.c2 = nn.Conv2d(channels, 1 + channels, 3)
-        self.c3 = nn.Conv2d(channels, channels, 3)
-        self.c4 = nn.Conv2d(channels, c_out, 3)
+        self.encoder = conv3x3s([c_in, *[channels] * (depth - 1), 1 + channels], slope)
         self.act = nn.LeakyReLU(slope)
-        for conv in (self.c1, self.c2, self.c3):
-            nn.init.kaiming_normal_(conv.weight, a=slope)
-        nn.init.normal_(self.c4.weight, 0, 0.01)  # the start is the weighted mean of the bands
-        for conv in (self.c1, self.c2, self.c3, self.c4):
-            nn.init.zeros_(conv.bias)
+        self.decoder = conv3x3s([*[channels] * depth, c_out], slope)
+        nn.init.normal_(self.decoder[-1].weight, 0, 0.01)  # the start is the weighted mean of the bands
+        self.reach = depth  # pixels that the encoder sees in each direction; the decoder sees as many more
+        self.halo = 2 * depth
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns score (N, 1, h - 4, w - 4) and features (N, C, h - 4, w - 4) of an exposure (N, c_in, h, w)."""
-        score, features = self.c2(self.act(self.c1(x))).tensor_split([1], 1)
+        """Returns score (N, 1, h - 2 reach, w - 2 reach) and features (N, C, ...) of an exposure (N, c_in, h, w)."""
+        score, features = self.encoder(x).tensor_split([1], 1)
         return score, self.act(features)
 
     def decode(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns the correction (N, c_out, h - 4, w - 4) from the added features (N, C, h, w)."""
-        return self.c4(self.act(self.c3(features)))
+        """Returns the correction (N, c_out, h - 2 reach, w - 2 reach) from the added features (N, C, h, w)."""
+        return self.decoder(features)
 
     def forward(self, bands: list[torch.Tensor], context: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the fused band (N, c_out, h, w) and the logarithms (N, K, h, w) of K / 2 times the weights.
@@ -134,7 +141,8 @@ class PyramidLevel(nn.Module):
         """
         inputs = [F.pad(torch.cat(x, 1), [self.halo] * 4, mode="replicate") for x in zip(bands, context, strict=True)]
         scores, features = zip(*map(self.encode, inputs), strict=True)
-        log_weights = torch.log_softmax(torch.cat(scores, 1)[..., 2:-2, 2:-2], 1)
+        inner = slice(self.reach, -self.reach)
+        log_weights = torch.log_softmax(torch.cat(scores, 1)[..., inner, inner], 1)
         weighted = sum(w * band for w, band in zip(log_weights.exp().split(1, 1), bands, strict=True))
         return weighted + self.decode(sum(features) * (2 / len(features))), log_weights + math.log(len(bands) / 2)
 
@@ -145,19 +153,18 @@ class DeepFusePyramid(nn.Module):
     At each level the encoder, shared by the exposures, sees of an exposure its band (the detail of this level), its
     local brightness and contrast, its mean over the whole picture, what the coarser levels have fused so far, and how
     they weighed the exposure. Features are added as in the paper; the decoder's correction goes on top of the bands'
-    mean, weighted by the encoder's scores. One network serves full resolution, one the coarsest level, where the band
-    is the picture itself, and one all levels in between.
+    mean, weighted by the encoder's scores. One network serves full resolution, one half of it, one all coarser levels,
+    and one the coarsest, where the band is the picture itself.
     """
-
-    halo = PyramidLevel.halo + 2  # two more for the upsampling
 
     def __init__(self, arch: PyramidArchitecture = PyramidArchitecture()):
         super().__init__()
         self.arch = arch
         c = arch.image_channels
-        self.fine = PyramidLevel(5 * c + 1, arch.fine, c, arch.slope)
-        self.middle = PyramidLevel(5 * c + 1, arch.coarse, c, arch.slope)
-        self.top = PyramidLevel(5 * c, arch.coarse, c, arch.slope)
+        sizes = list(zip(arch.channels, arch.depths, strict=True))
+        self.levels = nn.ModuleList(PyramidLevel(5 * c + 1, *size, c, arch.slope) for size in sizes)
+        self.top = PyramidLevel(5 * c, *sizes[-1], c, arch.slope)
+        self.halo = max(level.halo for level in self.levels) + 2  # two more for the upsampling
 
     def forward(self, *exposures: torch.Tensor) -> torch.Tensor:
         """Returns the fused picture of two or more exposures (N, image_channels, H, W) in [0, 1], not clamped."""
@@ -165,7 +172,7 @@ class DeepFusePyramid(nn.Module):
         levels = list(zip(*(self.pyramid(self.moments(y)) for y in exposures), strict=True))
         state = self.fuse_top(levels[-1], means)
         for i in reversed(range(len(levels) - 1)):
-            state = self.fuse_level(levels[i], levels[i + 1], state, means, finest=i == 0)
+            state = self.fuse_level(levels[i], levels[i + 1], state, means, i)
         return state[:, : self.arch.image_channels]
 
     @staticmethod
@@ -197,7 +204,7 @@ class DeepFusePyramid(nn.Module):
         coarse: list[torch.Tensor],
         state: torch.Tensor,
         means: list[torch.Tensor],
-        finest: bool,
+        number: int,
     ) -> torch.Tensor:
         """Returns the state (N, C + K, h, w) of a level, or of a tile of it.
 
@@ -209,7 +216,7 @@ class DeepFusePyramid(nn.Module):
             coarse: the exposures at the next coarser level, (N, 2C, ceil(h / 2), ceil(w / 2)).
             state: of that level.
             means: the exposures' means over the whole picture, (N, C, 1, 1).
-            finest: whether this is full resolution.
+            number: of the level; 0 is full resolution.
         """
         c, size = self.arch.image_channels, fine[0].shape[-2:]
         coarse = [torch.cat(self._describe(y), 1) for y in coarse]
@@ -218,7 +225,7 @@ class DeepFusePyramid(nn.Module):
         )
         base, *log_weights = state.split([c] + [1] * len(fine), 1)
         bases, contrasts = zip(*(y.split(c, 1) for y in coarse), strict=True)
-        level = self.fine if finest else self.middle
+        level = self.levels[min(number, len(self.levels) - 1)]
         return self._fuse(level, [y[:, :c] for y in fine], bases, base, means, zip(contrasts, log_weights, strict=True))
 
     def _describe(self, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from utils import util_dataset as data
-from utils.util_dataset import BracketPairs, Draws, Photographs, SimulatedPairs, WholePairs
+from utils.util_dataset import BracketStacks, Draws, Photographs, SimulatedPairs, WholePairs
 
 
 def picture(rng, height=90, width=120):
@@ -42,15 +42,25 @@ def scenes(tmp_path):
 
 
 def test_draws_use_every_item_alike_and_repeat():
-    draws = Draws(items=7, samples=24, seed=3)
+    draws = Draws(items=7, samples=24, seed=3, batch_size=4)
     draws.epoch = 5
     first = list(draws)
-    counts = Counter(item for item, _ in first)
+    counts = Counter(item for item, *_ in first)
     assert len(first) == len(draws) == 24 and set(counts.values()) == {3, 4}
     assert first == list(draws)
     draws.epoch = 6
     assert first != list(draws)
-    assert sorted(item for item, _ in Draws(7, 0, 3)) == list(range(7))
+    assert sorted(item for item, *_ in Draws(7, 0, 3)) == list(range(7))
+    assert [len(set(seeds)) for seeds in zip(*first, strict=True)] == [7, 24, 6]
+    batches = [batch for *_, batch in first]
+    assert all(len(set(batches[i : i + 4])) == 1 for i in range(0, 24, 4))
+
+
+def test_batches_of_exposures_have_every_number_and_size():
+    shapes = [data.batch_shape(256, seed) for seed in range(400)]
+    counts, sides = zip(*shapes, strict=True)
+    assert set(counts) == {2, 3, 4} and counts.count(2) > 200
+    assert min(sides) in range(128, 132) and max(sides) in range(252, 257) and len({side % 2 for side in sides}) == 2
 
 
 def test_hold_out_splits_by_seed():
@@ -82,7 +92,7 @@ def test_symmetries_are_the_eight_of_the_square():
 def test_photographs_are_found_everywhere_and_cut_from_the_picture(photographs):
     paths = data.find_photographs([photographs])
     assert len(paths) == 6
-    sample = Photographs(paths, crop_size=32)[(2, 0)]
+    sample = Photographs(paths, crop_size=32)[(2, 0, 0)]
     assert sample.shape == (1, 1, 32, 32) and sample.dtype == torch.float32
     gray = cv2.cvtColor(cv2.imread(paths[2]), cv2.COLOR_BGR2GRAY)
     matches = []  # the crop is found again, to 8-bit rounding, in one of the symmetries
@@ -95,25 +105,23 @@ def test_photographs_are_found_everywhere_and_cut_from_the_picture(photographs):
 
 def test_rgb_photographs_are_in_the_order_of_rgb_networks(tmp_path):
     cv2.imwrite(str(tmp_path / "red.png"), np.full((50, 50, 3), (0, 0, 255), np.uint8))  # BGR
-    sample = Photographs([str(tmp_path / "red.png")], crop_size=32, image_channels=3)[(0, 0)]
+    sample = Photographs([str(tmp_path / "red.png")], crop_size=32, image_channels=3)[(0, 0, 0)]
     assert sample.shape == (1, 3, 32, 32) and sample.mean((0, 2, 3)).tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize("simulate", [True, False])
 def test_samples_do_not_depend_on_the_workers(photographs, simulate):
     samples = Photographs(data.find_photographs([photographs]), 32, simulate=simulate)
-    one, two = (
-        torch.cat(list(DataLoader(samples, 3, sampler=Draws(6, 9, seed=1), num_workers=workers))) for workers in (0, 2)
-    )
-    assert torch.equal(one, two)
+    one, two = (list(DataLoader(samples, 3, sampler=Draws(6, 9, 1, 3), num_workers=workers)) for workers in (0, 2))
+    assert all(map(torch.equal, one, two))
 
 
 def test_small_photographs_are_enlarged_and_tiny_ones_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "small.png"), picture(np.random.default_rng(0), 20, 30))
     paths = data.find_photographs([tmp_path])
-    assert Photographs(paths, crop_size=64)[(0, 0)].shape == (1, 1, 64, 64)
+    assert Photographs(paths, crop_size=64)[(0, 0, 0)].shape == (1, 1, 64, 64)
     with pytest.raises(ValueError, match="small.png is 30x20.*--crop_size"):
-        Photographs(paths, crop_size=256)[(0, 0)]
+        Photographs(paths, crop_size=256)[(0, 0, 0)]
 
 
 def test_unreadable_photograph_is_named_and_replaced(photographs):
@@ -124,7 +132,7 @@ def test_unreadable_photograph_is_named_and_replaced(photographs):
     assert len(paths) == 8  # the empty file is no candidate
     broken = next(i for i, path in enumerate(paths) if "broken" in path)
     with pytest.warns(UserWarning, match="broken.jpg"):
-        assert Photographs(paths, 32)[(broken, 0)].shape == (1, 1, 32, 32)
+        assert Photographs(paths, 32)[(broken, 0, 0)].shape == (1, 1, 32, 32)
 
 
 def test_folders_without_pictures_say_what_was_searched_for(tmp_path):
@@ -135,13 +143,16 @@ def test_folders_without_pictures_say_what_was_searched_for(tmp_path):
             search([tmp_path])
 
 
-def test_simulated_pair_is_under_and_over_in_8_bits():
+def test_simulated_shots_are_under_over_and_between_in_8_bits():
     rng = np.random.default_rng(0)
     y = rng.random((40, 50)).astype(np.float32)
     for seed in range(20):
-        under, over = data.simulate_pair(y, np.random.default_rng(seed))
+        shots = data.simulate_shots(y, 2 + seed % 3, np.random.default_rng(seed))
+        assert shots.shape == (2 + seed % 3, 40, 50)
+        under, over = shots[:2]
         assert under.mean() < y.mean() < over.mean()
-        levels = np.stack([under, over]) * 255
+        assert all(under.mean() < shot.mean() < over.mean() for shot in shots[2:])
+        levels = shots * 255
         assert levels.min() >= 0 and levels.max() <= 255 and np.abs(levels - np.rint(levels)).max() < 1e-4
 
 
@@ -161,25 +172,47 @@ def test_brackets_are_sorted_and_cached_within_the_bound(scenes):
     for room, expected in ((0, 0), (7 * size / 1e6, 7)):
         partly = data.read_brackets([scenes], cache_mb=room)
         assert sum(y is not None for b in partly for y in b.cached) == expected
-        draws = [(i % 3, i) for i in range(6)]
-        full, part = BracketPairs(brackets, 32), BracketPairs(partly, 32)
+        draws = [(i % 3, i, i) for i in range(6)]
+        full, part = BracketStacks(brackets, 32), BracketStacks(partly, 32)
         assert all(torch.equal(full[draw], part[draw]) for draw in draws)
 
 
-def test_pairs_share_crop_and_symmetry(scenes, monkeypatch):
+def test_stacks_share_crop_and_symmetry(scenes, monkeypatch):
     monkeypatch.setattr(data, "HARDER", 0)  # unpushed, the two shots differ by a constant
-    samples = BracketPairs(data.read_brackets([scenes]), 32)
+    samples = BracketStacks(data.read_brackets([scenes]), 32)
     for seed in range(20):
-        sample = samples[(seed % 3, seed)]
-        assert sample.shape == (2, 1, 32, 32)
-        step = sample[1] - sample[0]
-        assert step.min() > 0.1 and step.max() - step.min() < 2.5 / 255
+        sample = samples[(seed % 3, seed, seed)]
+        count, side = data.batch_shape(32, seed)
+        assert sample.shape == (count, 1, side, side)
+        steps = sample[1:] - sample[:1]
+        assert steps[0].min() > 0.1 and (steps.amax((2, 3)) - steps.amin((2, 3))).max() < 2.5 / 255
+
+
+def test_photographs_join_the_brackets(scenes, tmp_path):
+    cv2.imwrite(str(tmp_path / "black.png"), np.zeros((40, 40, 3), np.uint8))
+    black = Photographs([str(tmp_path / "black.png")], 32, simulate=True)
+    samples = BracketStacks(data.read_brackets([scenes]), 32, black)
+    drawn = [samples[(seed % 3, seed, seed)] for seed in range(200)]
+    assert all(sample.shape[2] == data.batch_shape(32, seed)[1] for seed, sample in enumerate(drawn))
+    share = np.mean([sample.mean().item() < 0.05 for sample in drawn])
+    assert abs(share - data.SIMULATED) < 0.12
+
+
+def test_missing_shots_are_simulated(scenes):
+    for name in ("1.png", "2.png", "4.png"):
+        (scenes / "a" / name).unlink()
+    pair = data.read_brackets([scenes / "a"])[0]
+    four = next(seed for seed in range(99) if data.batch_shape(32, seed)[0] == 4)
+    sample = BracketStacks([pair], 32)[(0, 0, four)].mean((1, 2, 3))
+    assert len(sample) == 4 and all(sample[0] < mean for mean in sample[1:])
 
 
 def test_drawn_pairs_are_never_alike(scenes):
     rng = np.random.default_rng(0)
     means = data.read_brackets([scenes])[0].means
-    counts = Counter(data.draw_pair(means, rng) for _ in range(2000))
+    draws = [tuple(data.draw_shots(means, 4, rng)) for _ in range(2000)]
+    assert all(len(set(draw)) == 4 for draw in draws) and len(data.draw_shots(means, 9, rng)) == 5
+    counts = Counter(draw[:2] for draw in draws)
     assert (1, 2) not in counts and len(counts) == 9 and all(i < j for i, j in counts)
     assert counts[0, 4] == max(counts.values())
 
@@ -204,7 +237,7 @@ def test_unusable_scenes_and_shots_are_named(scenes):
         assert part in messages
     assert "expected at least 44" in messages
     with pytest.raises(ValueError, match="too small for crops of 400"):
-        BracketPairs(brackets, 400)
+        BracketStacks(brackets, 400)
 
 
 def test_validation_pairs(scenes, tmp_path):

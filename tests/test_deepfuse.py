@@ -56,8 +56,8 @@ def test_any_size_works(name, size):
 def test_pyramid_starts_as_a_weighted_mean_of_the_exposures():
     """Without corrections and with equal scores, Laplacian bands add up to the plain mean."""
     model = DeepFusePyramid(PyramidArchitecture())
-    for level in (model.fine, model.middle, model.top):
-        for p in (*level.c2.parameters(), *level.c4.parameters()):
+    for level in (*model.levels, model.top):
+        for p in (*level.encoder[-1].parameters(), *level.decoder[-1].parameters()):
             torch.nn.init.zeros_(p)
     a, b = torch.rand(2, 1, 1, 83, 101)
     with torch.inference_mode():
@@ -76,10 +76,10 @@ def test_a_tile_of_a_pyramid_level_equals_the_whole():
         whole = model(*exposures)
         state = model.fuse_top(levels[-1], means)
         for i in range(len(levels) - 2, 0, -1):
-            state = model.fuse_level(levels[i], levels[i + 1], state, means, finest=False)
+            state = model.fuse_level(levels[i], levels[i + 1], state, means, i)
         fine = [y[..., 20:83, 30:70] for y in levels[0]]
         coarse = [y[..., 10:42, 15:35] for y in levels[1]]
-        tile = model.fuse_level(fine, coarse, state[..., 10:42, 15:35], means, finest=True)[:, :1]
+        tile = model.fuse_level(fine, coarse, state[..., 10:42, 15:35], means, 0)[:, :1]
     h = model.halo
     torch.testing.assert_close(tile[..., h:, h:-h], whole[..., 20 + h :, 30 + h : 70 - h])
     assert (tile - whole[..., 20:, 30:70]).abs().max() > 1e-3  # the halo is needed

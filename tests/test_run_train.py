@@ -83,8 +83,8 @@ def test_a_run_leaves_what_it_promises(tmp_path, photographs, capsys):
 
 @pytest.mark.parametrize("objective", ["recon", "mef", "exposure"])
 def test_two_and_two_epochs_are_four(tmp_path, photographs, scenes, objective):
-    data = scenes if objective == "mef" else photographs
-    common = ["--image_path", data, "--objective", objective, "--model", "DeepFuse_3x3", "--lr", 1e-3, "--ema", 0.9]
+    data = [scenes, "--photo_path", photographs] if objective == "mef" else [photographs]
+    common = ["--image_path", *data, "--objective", objective, "--model", "DeepFuse_3x3", "--lr", 1e-3, "--ema", 0.9]
     four = run(tmp_path, *common, "--num_epochs", 4)
     two = run(tmp_path, *common, "--num_epochs", 2)
     assert not same(checkpoint(four), checkpoint(two))
@@ -144,7 +144,10 @@ def test_bad_settings_are_one_clear_line(tmp_path, photographs, scenes):
         ("--image_path", photographs, "--val_fraction", 1): "--val_fraction is 1",
         ("--image_path", photographs, "--clip_grad", -1): "--clip_grad is -1",
         ("--image_path", photographs, "--lr", "nan"): "--lr is nan",
-        ("--image_path", photographs, "--val_path", scenes): "--val_path is for objective mef",
+        ("--image_path", photographs, "--val_path", scenes): "--val_path and --photo_path are for objective mef",
+        ("--image_path", photographs, "--photo_path", photographs): "--val_path and --photo_path are for objective mef",
+        ("--image_path", scenes, "--objective", "mef", "--photo_path", tmp_path / "nowhere"): "nowhere",
+        ("--image_path", scenes, "--objective", "mef", "--crop_size", 31): "--crop_size is 31",
         ("--image_path", scenes, "--objective", "mef", "--val_pairs", "x.csv"): "--val_pairs",
         ("--image_path", photographs, "--model", "DeepFuse_9"): "no model is called",
         ("--image_path", photographs, "--device", "cuda:77"): "cuda:77",

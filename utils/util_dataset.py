@@ -1,10 +1,10 @@
 """Folders of photographs, and folders of exposure brackets, as samples to train on and pairs to validate with.
 
 A training sample is a tensor (K, C, S, S), float32 in [0, 1], of luminance (C = 1) or RGB (C = 3). K is 1 for
-reconstruction (the photograph itself) and 2 for fusion (the under-exposed shot first).
+reconstruction (the photograph itself) and 2 to 4 for fusion (the under-exposed shot first, the over-exposed second).
 
-A sample is made from `(item, seed)` alone, which `Draws` hands out. So it is the same for any number of workers, and
-after an interruption, without a random state to be kept.
+A sample is made from its `Draw` alone, which `Draws` hands out. So it is the same for any number of workers, and after
+an interruption, without a random state to be kept.
 """
 
 import os
@@ -22,38 +22,55 @@ from utils.util_image import IMAGE_SUFFIXES, list_images, luma, read_image, to_f
 from utils.utils import read_table
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
+Draw = tuple[int, int, int]  # of which item, the sample's seed, its batch's seed
 
 TRIES = 20  # photographs tried before a sample is given up
 MIN_SHARE = 0.25  # of crop_size that a photograph's short side must have: more than 4 times enlarged is no photograph
 MIN_SIDE = 44  # pixels of a scene's short side: MEF-SSIM is not defined for smaller ones
 MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
+STACKS = (2, 2, 2, 2, 2, 3, 3, 4)  # exposures to fuse, each as likely as the others
 HARDER = 0.5  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
 MAX_PUSH = 1.5
+SIMULATED = 0.4  # share of the samples that are made of photographs, where there are such beside the brackets
 GAMMA = 2.2
 PAIR_MEANS = (45 / 255, 180 / 255)  # mean luminance of the shots that make a validation pair, if near ones exist
 
 
 class Draws(Sampler):
-    """Hands out the `(item, seed)` of an epoch's samples; `epoch` is set before each."""
+    """Hands out the `Draw`s of an epoch's samples; `epoch` is set before each."""
 
-    def __init__(self, items: int, samples: int, seed: int):
+    def __init__(self, items: int, samples: int, seed: int, batch_size: int = 1):
         """Draws from so many items, each as often as the others (within one).
 
         Args:
             items: things to draw from.
             samples: an epoch; 0 draws each item once.
             seed: of the run.
+            batch_size: so many draws in a row share their batch's seed.
         """
         self.items, self.samples, self.seed, self.epoch = items, samples or items, seed, 0
+        self.batch_size = batch_size
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((self.seed, self.epoch))
         rounds = -(-self.samples // self.items)
         order = np.concatenate([rng.permutation(self.items) for _ in range(rounds)])[: self.samples]
-        return iter(zip(order.tolist(), rng.integers(2**62, size=self.samples).tolist(), strict=True))
+        seeds = rng.integers(2**62, size=self.samples)
+        batches = rng.integers(2**62, size=self.samples).repeat(self.batch_size)[: self.samples]
+        return iter(zip(order.tolist(), seeds.tolist(), batches.tolist(), strict=True))
 
     def __len__(self) -> int:
         return self.samples
+
+
+def batch_shape(crop_size: int, batch_seed: int) -> tuple[int, int]:
+    """Returns what the samples of a batch to fuse share: the number of exposures, and the side of their squares.
+
+    The side is between half of crop_size and crop_size, odd or even, log-uniformly: so a pyramid's coarsest level has
+    every size that it can have, and two depths.
+    """
+    rng = np.random.default_rng(batch_seed)
+    return int(rng.choice(STACKS)), round(crop_size / 2 ** rng.random())
 
 
 def start_worker(worker: int) -> None:
@@ -117,19 +134,20 @@ def push_exposure(y: np.ndarray, stops: float) -> np.ndarray:
     return cv2.LUT(y, np.rint(levels * 255).astype(np.uint8))
 
 
-def simulate_pair(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns (2, H, W): an under- and an over-exposed shot, as a camera might have taken them, of a photograph.
+def simulate_shots(y: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns (count, H, W): an under- and an over-exposed shot, as a camera might have taken them, of a photograph.
 
     The photograph is linearised, exposed 0.5 to 4 stops less and 0.5 to 3 stops more, clipped by the sensor, sent
-    through one camera curve for both (a power and a contrast), and given noise and 8 bits.
+    through one camera curve for all (a power and a contrast), and given noise and 8 bits. Shots beyond the second are
+    exposed somewhere between these two.
 
     Args:
         y: (H, W) luminance, float32 in [0, 1]; what comes back has the same form.
     """
     linear = y**GAMMA
     power, contrast, noise = 1 / rng.uniform(1.8, 2.6), rng.uniform(0, 0.5), rng.uniform(0, 0.01)
-    shots = []
-    for stops in (-rng.uniform(0.5, 4), rng.uniform(0.5, 3)):
+    shots, extremes = [], (-rng.uniform(0.5, 4), rng.uniform(0.5, 3))
+    for stops in (*extremes, *rng.uniform(*extremes, count - 2)):
         shot = np.clip(linear * np.float32(2**stops), 0, 1) ** np.float32(power)
         shot = shot + np.float32(contrast) * (3 * shot**2 - 2 * shot**3 - shot)
         shot = shot + np.float32(noise) * rng.standard_normal(y.shape, np.float32)
@@ -161,9 +179,10 @@ class Photographs(Dataset):
 
         Args:
             paths: from `find_photographs`.
-            crop_size: side of the squares; smaller photographs are enlarged, but not more than 4 times.
+            crop_size: side of the squares; smaller photographs are enlarged, but not more than 4 times. With
+                `simulate` the largest, see `batch_shape`.
             image_channels: 1 for luminance, 3 for RGB.
-            simulate: make an under- and an over-exposed shot of each (luminance only), from squares at any scale.
+            simulate: make exposures of each to fuse (luminance only), from squares at any scale.
         """
         self.paths = np.array(paths)  # one block of memory: forked workers do not copy it
         self.crop_size, self.image_channels, self.simulate = crop_size, image_channels, simulate
@@ -171,18 +190,19 @@ class Photographs(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, draw: tuple[int, int]) -> torch.Tensor:
-        """Returns the sample of `(item, seed)`; a photograph that cannot be used is named in a warning and replaced.
+    def __getitem__(self, draw: Draw) -> torch.Tensor:
+        """Returns the sample of a draw; a photograph that cannot be used is named in a warning and replaced.
 
         Raises:
             ValueError: none of TRIES photographs could be used.
         """
-        item, seed = draw
+        item, seed, batch_seed = draw
+        count, side = batch_shape(self.crop_size, batch_seed) if self.simulate else (1, self.crop_size)
         rng = np.random.default_rng(seed)
         problems = []
         for _ in range(TRIES):
             try:
-                square = self._square(self.paths[item], rng)
+                square = self._square(self.paths[item], side, rng)
                 break
             except (ValueError, OSError) as error:
                 problems.append(error)
@@ -192,17 +212,16 @@ class Photographs(Dataset):
         for problem in problems:
             warnings.warn(f"skipped: {problem}", stacklevel=2)
         y = random_symmetry(np.moveaxis(square, -1, 0), rng)  # (C, S, S)
-        exposures = simulate_pair(y[0], rng)[:, None] if self.simulate else y[None]
+        exposures = simulate_shots(y[0], count, rng)[:, None] if self.simulate else y[None]
         return torch.from_numpy(np.ascontiguousarray(exposures, np.float32))
 
-    def _square(self, path: str, rng: np.random.Generator) -> np.ndarray:
-        """Returns (S, S, C) float32 in [0, 1]."""
+    def _square(self, path: str, side: int, rng: np.random.Generator) -> np.ndarray:
+        """Returns (side, side, C) float32 in [0, 1]."""
         image = read_image(path)
         height, width = image.shape[:2]
         if min(height, width) < self.crop_size * MIN_SHARE:
             raise ValueError(f"{path} is {width}x{height}, too small for crops of {self.crop_size}: reduce --crop_size")
-        square = image[random_window(height, width, self.crop_size, rng, zoom=self.simulate)]
-        square = resize_square(square, self.crop_size)
+        square = resize_square(image[random_window(height, width, side, rng, zoom=self.simulate)], side)
         return luma(square)[..., None] if self.image_channels == 1 else to_float(square[..., ::-1])
 
 
@@ -225,7 +244,7 @@ class SimulatedPairs:
             except (ValueError, OSError) as error:
                 warnings.warn(f"skipped: {error}", stacklevel=2)
                 continue
-            yield (Path(path).stem, *simulate_pair(y, np.random.default_rng((self.seed, number))))
+            yield (Path(path).stem, *simulate_shots(y, 2, np.random.default_rng((self.seed, number))))
 
 
 # Exposure brackets
@@ -310,20 +329,23 @@ def _unusable(shots: list[np.ndarray]) -> str:
     return ""
 
 
-class BracketPairs(Dataset):
-    """Squares of an under- and an over-exposed shot of a scene, cut from the same place, at any scale."""
+class BracketStacks(Dataset):
+    """Squares of an under-, an over-exposed and further shots of a scene, cut from the same place, at any scale."""
 
-    def __init__(self, brackets: Sequence[Bracket], crop_size: int):
+    def __init__(self, brackets: Sequence[Bracket], crop_size: int, simulated: Photographs | None = None):
         """Takes scenes that can give such squares.
 
         Args:
             brackets: from `read_brackets`.
-            crop_size: side of the squares. They show anything from a square of this size to the whole short side.
+            crop_size: the largest side of the squares, see `batch_shape`. They show anything from a square of this
+                size to the whole short side.
+            simulated: photographs with `simulate` and the same crop_size, to take a share SIMULATED of the samples
+                from: more kinds of scene than there are brackets of.
 
         Raises:
             ValueError: a scene is too small, even enlarged 4 times.
         """
-        self.brackets, self.crop_size = list(brackets), crop_size
+        self.brackets, self.crop_size, self.simulated = list(brackets), crop_size, simulated
         for bracket in brackets:
             height, width = bracket.size
             if min(height, width) < crop_size * MIN_SHARE:
@@ -334,28 +356,37 @@ class BracketPairs(Dataset):
     def __len__(self) -> int:
         return len(self.brackets)
 
-    def __getitem__(self, draw: tuple[int, int]) -> torch.Tensor:
-        """Returns the sample of `(item, seed)`."""
-        item, seed = draw
+    def __getitem__(self, draw: Draw) -> torch.Tensor:
+        """Returns the sample of a draw; where the scene has too few shots, those between the pair are simulated."""
+        item, seed, batch_seed = draw
+        count, side = batch_shape(self.crop_size, batch_seed)
         rng = np.random.default_rng(seed)
+        if self.simulated and rng.random() < SIMULATED:
+            return self.simulated[(int(rng.integers(len(self.simulated))), seed, batch_seed)]
         bracket = self.brackets[item]
-        shots = [bracket.shot(number) for number in draw_pair(bracket.means, rng)]
+        shots = [bracket.shot(number) for number in draw_shots(bracket.means, count, rng)]
         if rng.random() < HARDER:
-            shots = [push_exposure(y, sign * rng.uniform(0, MAX_PUSH)) for y, sign in zip(shots, (-1, 1), strict=True)]
-        window = random_window(*bracket.size, self.crop_size, rng, zoom=True)
-        squares = np.stack([resize_square(y[window], self.crop_size) for y in shots])
+            for i, sign in enumerate((-1, 1)):
+                shots[i] = push_exposure(shots[i], sign * rng.uniform(0, MAX_PUSH))
+        while len(shots) < count:
+            shots.append(push_exposure(shots[0], rng.uniform(0.5, 2)))
+        window = random_window(*bracket.size, side, rng, zoom=True)
+        squares = np.stack([resize_square(y[window], side) for y in shots])
         return torch.from_numpy(to_float(np.ascontiguousarray(random_symmetry(squares, rng))))[:, None]
 
 
-def draw_pair(means: Sequence[float], rng: np.random.Generator) -> tuple[int, int]:
-    """Returns the numbers of an under- and an over-exposed shot, of mean luminances `means` (ascending).
+def draw_shots(means: Sequence[float], count: int, rng: np.random.Generator) -> list[int]:
+    """Returns the numbers of an under- and an over-exposed shot and of others, of mean luminances `means` (ascending).
 
     Pairs closer than MIN_GAP are never drawn; the others in proportion to their gap, and four times as often where
-    they lie on both sides of middle gray, as the pairs that people fuse do.
+    they lie on both sides of middle gray, as the pairs that people fuse do. Fewer than `count` come back where the
+    scene has fewer.
     """
     pairs = [(i, j) for j in range(len(means)) for i in range(j) if means[j] - means[i] >= MIN_GAP]
     weights = np.array([(means[j] - means[i]) * (4 if means[i] < 0.5 < means[j] else 1) for i, j in pairs])
-    return pairs[rng.choice(len(pairs), p=weights / weights.sum())]
+    pair = pairs[rng.choice(len(pairs), p=weights / weights.sum())]
+    others = rng.permutation([i for i in range(len(means)) if i not in pair])
+    return [*pair, *others[: count - 2].tolist()]
 
 
 class WholePairs:

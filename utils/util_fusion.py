@@ -180,21 +180,21 @@ class Fuser:
         readers = [read_moments, read_half, *(partial(crop, level) for level in levels[:-1])]
         sizes = [(height, width), ((height + 1) // 2, (width + 1) // 2), *(y[0].shape[2:] for y in levels[:-1])]
         state = self._compute(model.fuse_top, levels[-1], means)
-        for reader, size in reversed(list(zip(readers[1:], sizes[1:], strict=True))):
-            finer = state.new_empty(*state.shape[:2], *size)
-            for box, tile in self._level_tiles(reader, state, means, *size, finest=False):
+        for number in range(len(sizes) - 1, 0, -1):
+            finer = state.new_empty(*state.shape[:2], *sizes[number])
+            for box, tile in self._level_tiles(readers[number], state, means, *sizes[number], number):
                 finer[(..., *box)] = tile
             state = finer
-        for box, tile in self._level_tiles(read_moments, state, means, height, width, finest=True):
+        for box, tile in self._level_tiles(read_moments, state, means, height, width, 0):
             yield box, tile[:, : self.channels]
 
-    def _level_tiles(self, read: Reader, state: torch.Tensor, means, height: int, width: int, finest: bool) -> Tiles:
+    def _level_tiles(self, read: Reader, state: torch.Tensor, means, height: int, width: int, number: int) -> Tiles:
         """Yields the tiles of a level's state; arguments as of `DeepFusePyramid.fuse_level`, `read` its `fine`."""
 
         def fuse_box(box: Box) -> torch.Tensor:
             outer, inner = grow(box, self.model.halo, height, width)
             fine = read(outer)
-            args = fine, list(map(halve, fine)), state[(..., *halved(outer))], means, finest
+            args = fine, list(map(halve, fine)), state[(..., *halved(outer))], means, number
             return self._compute(self.model.fuse_level, *args)[(..., *inner)]
 
         return self._boxes(fuse_box, height, width)
