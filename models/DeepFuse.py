@@ -126,10 +126,6 @@ class PyramidLevel(nn.Module):
         score, features = self.encoder(x).tensor_split([1], 1)
         return score, self.act(features)
 
-    def decode(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns the correction (N, c_out, h - 2 reach, w - 2 reach) from the added features (N, C, h, w)."""
-        return self.decoder(features)
-
     def forward(self, bands: list[torch.Tensor], context: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the fused band (N, c_out, h, w) and the logarithms (N, K, h, w) of K / 2 times the weights.
 
@@ -144,7 +140,7 @@ class PyramidLevel(nn.Module):
         inner = slice(self.reach, -self.reach)
         log_weights = torch.log_softmax(torch.cat(scores, 1)[..., inner, inner], 1)
         weighted = sum(w * band for w, band in zip(log_weights.exp().split(1, 1), bands, strict=True))
-        return weighted + self.decode(sum(features) * (2 / len(features))), log_weights + math.log(len(bands) / 2)
+        return weighted + self.decoder(sum(features) * (2 / len(features))), log_weights + math.log(len(bands) / 2)
 
 
 class DeepFusePyramid(nn.Module):
@@ -164,7 +160,6 @@ class DeepFusePyramid(nn.Module):
         sizes = list(zip(arch.channels, arch.depths, strict=True))
         self.levels = nn.ModuleList(PyramidLevel(5 * c + 1, *size, c, arch.slope) for size in sizes)
         self.top = PyramidLevel(5 * c, *sizes[-1], c, arch.slope)
-        self.halo = max(level.halo for level in self.levels) + 2  # two more for the upsampling
 
     def forward(self, *exposures: torch.Tensor) -> torch.Tensor:
         """Returns the fused picture of two or more exposures (N, image_channels, H, W) in [0, 1], not clamped."""
@@ -186,6 +181,14 @@ class DeepFusePyramid(nn.Module):
         while min(levels[-1].shape[-2:]) >= 2 * self.arch.top_size:
             levels.append(halve(levels[-1]))
         return levels
+
+    def network(self, number: int) -> PyramidLevel:
+        """Returns the network of a level; 0 is full resolution."""
+        return self.levels[min(number, len(self.levels) - 1)]
+
+    def halo(self, number: int) -> int:
+        """Returns how far from a side inside the picture a tile of a level differs from the whole, in pixels."""
+        return self.network(number).halo + 2  # two more for the upsampling
 
     def fuse_top(self, tops: list[torch.Tensor], means: list[torch.Tensor]) -> torch.Tensor:
         """Returns the state (N, C + K, h, w) of the coarsest level: fused picture, logarithms of the weights.
@@ -225,8 +228,9 @@ class DeepFusePyramid(nn.Module):
         )
         base, *log_weights = state.split([c] + [1] * len(fine), 1)
         bases, contrasts = zip(*(y.split(c, 1) for y in coarse), strict=True)
-        level = self.levels[min(number, len(self.levels) - 1)]
-        return self._fuse(level, [y[:, :c] for y in fine], bases, base, means, zip(contrasts, log_weights, strict=True))
+        return self._fuse(
+            self.network(number), [y[:, :c] for y in fine], bases, base, means, zip(contrasts, log_weights, strict=True)
+        )
 
     def _describe(self, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the brightness and the contrast (standard deviation) within each pixel of a level."""

@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,10 +11,15 @@ import torch.nn.functional as F
 from scipy.signal import convolve2d
 
 from models import ARCHITECTURES, fuse_model
+from utils.util_eval import average, mertens
+from utils.util_fusion import Fuser
 from utils.util_image import read_image
+from utils.util_loss import ssim
+from utils.util_metric import matlab_gray, mef_ssim, mef_ssim_lum
 from utils.util_train import new_training, save_checkpoint
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
 AUTHORS = SHARED / "authors_release"
 PREDECESSOR = SHARED / "predecessor" / "epoch024-loss0.213.pth"
 
@@ -218,3 +224,29 @@ def test_mismatch_says_what_to_ask_for(tmp_path):
         fuse_model("deepfuse")
     with pytest.raises(FileNotFoundError, match="nowhere.pth"):
         fuse_model(weights=tmp_path / "nowhere.pth")
+
+
+def sample_pairs():
+    """The darkest and the brightest shot of each sample scene, at a third of its size."""
+    for folder in sorted(path for path in (ROOT / "data_test").iterdir() if path.is_dir()):
+        shots = [read_image(sorted(folder.glob("*.jpg"))[i]) for i in (0, -1)]
+        yield [cv2.resize(shot, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA) for shot in shots]
+
+
+def test_the_shipped_weights_lead_the_other_methods():
+    fuser = Fuser.from_checkpoint(ROOT / "runs" / "pretrained" / "deepfuse.pth")
+    means = []
+    for fuse in (fuser.fuse, mertens, average):
+        rows = []
+        for images in sample_pairs():
+            gray, stack = matlab_gray(fuse(images)), np.stack([matlab_gray(image) for image in images])
+            rows.append((mef_ssim(gray, stack), mef_ssim_lum(gray, stack)))
+        means.append(np.mean(rows, 0))
+    assert (means[0] > means[1]).all() and (means[0] > means[2] + 0.02).all(), means
+
+
+def test_the_shipped_autoencoder_returns_what_it_is_given():
+    fuser = Fuser.from_checkpoint(ROOT / "runs" / "pretrained" / "deepfuse_recon.pth")
+    y = matlab_gray(next(sample_pairs())[1])[:128, :128].astype(np.float32) / 255
+    fused = fuser.fuse_luminance([y, y])
+    assert ssim(torch.from_numpy(fused)[None, None], torch.from_numpy(y)[None, None]).item() > 0.99
