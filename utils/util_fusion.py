@@ -28,7 +28,7 @@ Box = tuple[slice, slice]  # rows, columns
 Tiles = Iterator[tuple[Box, torch.Tensor]]  # boxes that cover a picture, each with its pixels (1, C, h, w)
 Reader = Callable[[Box], list[torch.Tensor]]  # from a box to the exposures' pixels in it, (1, C, h, w) in [0, 1]
 AUTHORS_CLIPPED = 0.01  # of the pixels, at either end: the default of Matlab's imadjust
-CPU_TILE, MIN_TILE, MAX_TILE = 160, 64, 4096  # pixels; divisible by four, as the pyramid asks
+CPU_TILE, MIN_TILE, MAX_TILE = 256, 64, 4096  # pixels; divisible by four, as the pyramid asks
 GPU_BYTES_PER_PIXEL = 4096  # of a tile: 64 channels of float32 a few times over, and the convolutions' workspace
 
 
