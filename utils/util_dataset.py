@@ -7,6 +7,7 @@ A sample is made from its `Draw` alone, which `Draws` hands out. So it is the sa
 an interruption, without a random state to be kept.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -357,19 +358,21 @@ class BracketStacks(Dataset):
         return len(self.brackets)
 
     def __getitem__(self, draw: Draw) -> torch.Tensor:
-        """Returns the sample of a draw; where the scene has too few shots, those between the pair are simulated."""
+        """Returns the sample of a draw; where the scene has too few shots, some between the pair are simulated."""
         item, seed, batch_seed = draw
         count, side = batch_shape(self.crop_size, batch_seed)
         rng = np.random.default_rng(seed)
         if self.simulated and rng.random() < SIMULATED:
-            return self.simulated[(int(rng.integers(len(self.simulated))), seed, batch_seed)]
+            return self.simulated[(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)), batch_seed)]
         bracket = self.brackets[item]
-        shots = [bracket.shot(number) for number in draw_shots(bracket.means, count, rng)]
+        numbers = draw_shots(bracket.means, count, rng)
+        shots = [bracket.shot(number) for number in numbers]
+        under, over = (max(bracket.means[number], 1 / 255) for number in numbers[:2])
+        while len(shots) < count:
+            shots.append(push_exposure(shots[0], rng.uniform(0.2, 0.8) * GAMMA * math.log2(over / under)))
         if rng.random() < HARDER:
             for i, sign in enumerate((-1, 1)):
                 shots[i] = push_exposure(shots[i], sign * rng.uniform(0, MAX_PUSH))
-        while len(shots) < count:
-            shots.append(push_exposure(shots[0], rng.uniform(0.5, 2)))
         window = random_window(*bracket.size, side, rng, zoom=True)
         squares = np.stack([resize_square(y[window], side) for y in shots])
         return torch.from_numpy(to_float(np.ascontiguousarray(random_symmetry(squares, rng))))[:, None]
