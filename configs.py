@@ -85,7 +85,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--train_num",
         type=int,
         default=200,
-        help="samples an epoch, drawn from all photographs or scenes alike; 0: each of them once",
+        help="samples an epoch, drawn from all photographs or scenes alike; 0: as many as there are",
     )
     group.add_argument(
         "--crop_size",
@@ -119,7 +119,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--objective",
         choices=["recon", "mef", "exposure"],
         default="recon",
-        help="recon: reconstruct photographs; mef: fuse brackets; exposure: fuse pairs simulated from photographs",
+        help="recon: reconstruct photographs; mef: fuse brackets; exposure: fuse shots simulated from photographs",
     )
     group.add_argument("--batch_size", type=int, default=4, help="samples a step")
     group.add_argument("--num_epochs", type=int, default=100, help="epochs to reach in all, resumed ones included")

@@ -186,7 +186,7 @@ class DeepFusePyramid(nn.Module):
         """Returns the network of a level; 0 is full resolution."""
         return self.levels[min(number, len(self.levels) - 1)]
 
-    def halo(self, number: int) -> int:
+    def level_halo(self, number: int) -> int:
         """Returns how far from a side inside the picture a tile of a level differs from the whole, in pixels."""
         return self.network(number).halo + 2  # two more for the upsampling
 
@@ -211,7 +211,7 @@ class DeepFusePyramid(nn.Module):
     ) -> torch.Tensor:
         """Returns the state (N, C + K, h, w) of a level, or of a tile of it.
 
-        A tile starts at even rows and columns; its pixels nearer than `halo` to a side inside the picture are not
+        A tile starts at even rows and columns; its pixels nearer than `level_halo` to a side inside the picture are not
         those of the whole.
 
         Args:

@@ -188,6 +188,15 @@ def test_stacks_share_crop_and_symmetry(scenes, monkeypatch):
         assert steps[0].min() > 0.1 and (steps.amax((2, 3)) - steps.amin((2, 3))).max() < 2.5 / 255
 
 
+def test_pushed_pairs_are_further_apart(scenes, monkeypatch):
+    samples, gaps = BracketStacks(data.read_brackets([scenes]), 32), []
+    for share in (0, 1):
+        monkeypatch.setattr(data, "HARDER", share)
+        means = [samples[(seed % 3, seed, seed)].mean((1, 2, 3)) for seed in range(20)]
+        gaps.append([(over - under).item() for under, over, *_ in means])
+    assert all(pushed > gap for gap, pushed in zip(*gaps, strict=True))
+
+
 def test_photographs_join_the_brackets(scenes, tmp_path):
     cv2.imwrite(str(tmp_path / "black.png"), np.zeros((40, 40, 3), np.uint8))
     black = Photographs([str(tmp_path / "black.png")], 32, simulate=True)
@@ -198,13 +207,31 @@ def test_photographs_join_the_brackets(scenes, tmp_path):
     assert abs(share - data.SIMULATED) < 0.12
 
 
+def test_photographs_beside_brackets_are_cut_everywhere_at_any_scale(scenes, monkeypatch):
+    def spy(height, width, side, rng, zoom):
+        rows, columns = window(height, width, side, rng, zoom)
+        if height == 400:
+            photographed.append(((rows.stop - rows.start) / 400, rows.start))
+        return rows, columns
+
+    window, photographed = data.random_window, []
+    monkeypatch.setattr(data, "random_window", spy)
+    cv2.imwrite(str(scenes.parent / "photo.png"), np.zeros((400, 500), np.uint8))
+    photo = Photographs([str(scenes.parent / "photo.png")], 32, simulate=True)
+    samples = BracketStacks(data.read_brackets([scenes]), 32, photo)
+    for seed in range(200):
+        samples[(seed % 3, seed, seed)]
+    shares, tops = zip(*photographed, strict=True)
+    assert min(shares) < 0.1 and max(shares) > 0.9 and max(tops) > 200
+
+
 def test_missing_shots_are_simulated(scenes):
     for name in ("1.png", "2.png", "4.png"):
         (scenes / "a" / name).unlink()
     pair = data.read_brackets([scenes / "a"])[0]
     four = next(seed for seed in range(99) if data.batch_shape(32, seed)[0] == 4)
     sample = BracketStacks([pair], 32)[(0, 0, four)].mean((1, 2, 3))
-    assert len(sample) == 4 and all(sample[0] < mean for mean in sample[1:])
+    assert len(sample) == 4 and all(sample[0] < mean < sample[1] for mean in sample[2:])
 
 
 def test_drawn_pairs_are_never_alike(scenes):

@@ -9,13 +9,14 @@ from models.DeepFuse import DeepFusePyramid, PyramidArchitecture
 CONVOLUTIONAL = [name for name in ARCHITECTURES if name != "DeepFuse_pyramid"]
 
 
-def test_parameters_are_the_published_ones():
+def test_parameters_are_as_many_as_published():
     def count(name):
         return sum(p.numel() for p in fuse_model(name).parameters())
 
     assert count("DeepFuse_authors") == 316_976
     weights = 1 * 16 * 25 + 16 * 32 * 49 + 32 * 32 * 49 + 32 * 16 * 25 + 16 * 1 * 25
     assert count("DeepFuse") == weights + 16 + 32 + 32 + 16 + 1
+    assert count("DeepFuse_pyramid") == 100_544
     assert count("DeepFuse_bn") == count("DeepFuse") + 2 * (16 + 32 + 32 + 16 + 1)
 
 
@@ -80,6 +81,6 @@ def test_a_tile_of_a_pyramid_level_equals_the_whole():
         fine = [y[..., 20:83, 30:70] for y in levels[0]]
         coarse = [y[..., 10:42, 15:35] for y in levels[1]]
         tile = model.fuse_level(fine, coarse, state[..., 10:42, 15:35], means, 0)[:, :1]
-    h = model.halo(0)
+    h = model.level_halo(0)
     torch.testing.assert_close(tile[..., h:, h:-h], whole[..., 20 + h :, 30 + h : 70 - h])
     assert (tile - whole[..., 20:, 30:70]).abs().max() > 1e-3  # the halo is needed

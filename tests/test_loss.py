@@ -107,6 +107,18 @@ def test_mef_ssim_lum_is_that_of_the_metric():
     assert mef_ssim_lum(fused, stack).item() == pytest.approx(expected, abs=1e-9)
 
 
+def test_mef_loss_weighs_six_scales_and_the_luminance():
+    stack, fused = pictures(1, 2, 352, 341), pictures(1, 1, 352, 341, seed=1)
+    gray, shots = fused[0, 0].numpy() * 255, stack[0].numpy() * 255
+    scales, lum = util_metric.mef_ssim_scales(gray, shots), util_metric.mef_ssim_lum(gray, shots)
+    np.testing.assert_allclose(mef_ssim_scales(fused, stack, 6)[0].numpy(), scales, atol=1e-9)
+    loss = MEFLoss((1, 2, 3, 4, 5, 6), 0.7)(fused, list(stack.split(1, 1))).item()
+    assert loss == pytest.approx(1 - np.dot(scales, (1, 2, 3, 4, 5, 6)) / 21 + 0.7 * (1 - lum), abs=1e-9)
+    small = MEFLoss((1, 2, 3, 4, 5, 6), 0)(fused[..., :48, :], [y[..., :48, :] for y in stack.split(1, 1)])
+    scales = util_metric.mef_ssim_scales(gray[:48], shots[:, :48])[:3]
+    assert small.item() == pytest.approx(1 - np.dot(scales, (1, 2, 3)) / 6, abs=1e-9)
+
+
 def test_mef_loss_has_the_gradient_of_finite_differences():
     stack = list(pictures(1, 2, 22, 22).split(1, 1))
     fused = (0.9 * pictures(1, 1, 22, 22, seed=1) + 0.05).requires_grad_()

@@ -84,8 +84,9 @@ def test_a_run_leaves_what_it_promises(tmp_path, photographs, capsys):
 @pytest.mark.parametrize("objective", ["recon", "mef", "exposure"])
 def test_two_and_two_epochs_are_four(tmp_path, photographs, scenes, objective):
     data = [scenes, "--photo_path", photographs] if objective == "mef" else [photographs]
-    common = ["--image_path", *data, "--objective", objective, "--model", "DeepFuse_3x3", "--lr", 1e-3, "--ema", 0.9]
+    common = ["--image_path", *data, "--objective", objective, "--lr", 1e-3, "--ema", 0.9]
     four = run(tmp_path, *common, "--num_epochs", 4)
+    assert checkpoint(four)["name"] == ("DeepFuse" if objective == "recon" else "DeepFuse_pyramid")
     two = run(tmp_path, *common, "--num_epochs", 2)
     assert not same(checkpoint(four), checkpoint(two))
     resumed = run(tmp_path, "--resume_path", two / "checkpoints" / "last.pth", "--num_epochs", 4)

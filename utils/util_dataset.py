@@ -338,8 +338,8 @@ class BracketStacks(Dataset):
 
         Args:
             brackets: from `read_brackets`.
-            crop_size: the largest side of the squares, see `batch_shape`. They show anything from a square of this
-                size to the whole short side.
+            crop_size: the largest side of the squares, see `batch_shape`. They show anything from so many pixels of the
+                scene to its whole short side.
             simulated: photographs with `simulate` and the same crop_size, to take a share SIMULATED of the samples
                 from: more kinds of scene than there are brackets of.
 

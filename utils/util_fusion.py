@@ -192,7 +192,7 @@ class Fuser:
         """Yields the tiles of a level's state; arguments as of `DeepFusePyramid.fuse_level`, `read` its `fine`."""
 
         def fuse_box(box: Box) -> torch.Tensor:
-            outer, inner = grow(box, self.model.halo(number), height, width)
+            outer, inner = grow(box, self.model.level_halo(number), height, width)
             fine = read(outer)
             args = fine, list(map(halve, fine)), state[(..., *halved(outer))], means, number
             return self._compute(self.model.fuse_level, *args)[(..., *inner)]
