@@ -139,7 +139,7 @@ class MEFLoss(nn.Module):
     Differs from the paper, whose loss is the first part at one scale.
     """
 
-    def __init__(self, scale_weights: tuple[float, ...] = (1, 1, 0.5, 0.5, 2, 4), lum_weight: float = 2.0):
+    def __init__(self, scale_weights: tuple[float, ...] = (1, 1, 1, 1, 2, 3), lum_weight: float = 2.0):
         super().__init__()
         self.scale_weights, self.lum_weight = scale_weights, lum_weight
 
