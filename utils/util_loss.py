@@ -132,9 +132,9 @@ class MEFLoss(nn.Module):
 
     1 - MEF-SSIM, averaged over dyadic scales: the fine ones keep the detail, the coarse ones forbid halos and veils.
     Six of them need 321 pixels; a smaller picture is judged by those that it has. Plus, weighted, 1 - MEFNet's
-    MEF-SSIM, whose luminance term settles the brightness that the former leaves free; it also flattens the scene, and
-    the weights are set so that the coarse scales hold against it. Plus the mean distance by which the picture leaves
-    [0, 1], where the display would clip it.
+    MEF-SSIM, whose luminance term settles the brightness that the former leaves free. It also flattens the scene, which
+    the larger weights of the coarsest scales hold off. Plus the mean distance by which the picture leaves [0, 1], where
+    the display would clip it.
 
     Differs from the paper, whose loss is the first part at one scale.
     """
