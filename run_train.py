@@ -98,10 +98,11 @@ def datasets(args: argparse.Namespace, model: torch.nn.Module, device: torch.dev
         else:
             scenes, held_out = data.hold_out(scenes, validation_count(args, len(scenes)), args.seed)
             pairs = data.pairs_of(held_out)
-        photographs = data.find_photographs(args.photo_path, progress) if args.photo_path else []
-        simulated = data.Photographs(photographs, args.crop_size, simulate=True) if photographs else None
-        if simulated:
-            simulated[(0, args.seed, args.seed)]  # as above
+        simulated = None
+        if args.photo_path:
+            photographs = data.find_photographs(args.photo_path, progress)
+            simulated = data.Photographs(photographs, args.crop_size, simulate=True)
+            simulated[(0, args.seed, args.seed)]  # unusable ones come to light here: the first sample may be a bracket
         samples = data.BracketStacks(scenes, args.crop_size, simulated)
         validate = functools.partial(train.validate_pairs, pairs=data.WholePairs(pairs)) if pairs else nothing
         return loader(args, samples, args.train_num, device), validate
