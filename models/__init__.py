@@ -15,7 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from .DeepFuse import ARCHITECTURES, Architecture, DeepFuse, DeepFusePyramid, PyramidArchitecture
+from . import DeepFuse as paper
+from .DeepFuse import Architecture, DeepFuse
+from .DeepFusePyramid import DeepFusePyramid, PyramidArchitecture
+
+ARCHITECTURES = paper.ARCHITECTURES | {"DeepFuse_pyramid": PyramidArchitecture()}
 
 PREDECESSOR_LAYERS = ("layer1", "layer2", "layer4", "layer5", "layer6")
 # The predecessor stored its best loss as a NumPy scalar: these names, and no others, may appear in a pickle as well.

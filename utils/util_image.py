@@ -146,7 +146,9 @@ def check_suffix(path: str | os.PathLike) -> str:
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
-    """Returns uint8 or uint16 of any shape as float32 in [0, 1]."""
+    """Returns uint8 or uint16 of any shape as float32 in [0, 1]; float32 is so already."""
+    if image.dtype == np.float32:
+        return image
     return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
 
 
@@ -156,7 +158,7 @@ def from_float(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def luma(image: np.ndarray) -> np.ndarray:
-    """Returns the luminance (H, W) float32 in [0, 1] of (H, W), (H, W, 3) or (H, W, 4) BGR[A] uint8 or uint16.
+    """Returns the luminance (H, W) float32 in [0, 1] of (H, W), (H, W, 3) or (H, W, 4) BGR[A], as `to_float` takes it.
 
     0.299 R + 0.587 G + 0.114 B; gray is its own luminance.
     """

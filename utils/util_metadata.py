@@ -5,6 +5,7 @@ structure is the file itself; JPEG, PNG and WebP hold it as one block.
 """
 
 import io
+import math
 import os
 import struct
 import warnings
@@ -19,7 +20,8 @@ Image.MAX_IMAGE_PIXELS = None  # large photographs are welcome; OpenCV, which de
 
 MAIN, EXIF, GPS = 0, 0x8769, 0x8825  # the directories that are kept
 BITS, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, PLANAR, ICC = 258, 262, 273, 274, 284, 34675  # tags of MAIN
-EXPOSURE_TIME, CAPTURED, SUBSECOND, WIDTH, HEIGHT, INTEROP = 33434, 36867, 37521, 40962, 40963, 40965  # tags of EXIF
+EXPOSURE_TIME, F_NUMBER, SENSITIVITY, CAPTURED, SUBSECOND = 33434, 33437, 34855, 36867, 37521  # tags of EXIF
+WIDTH, HEIGHT, INTEROP = 40962, 40963, 40965
 # What MAIN says of the photograph; the rest of it is how the file stores its pixels. Description, make, model,
 # resolution (3), software, date, artist, host, rating (2), copyright, Windows' title to subject (5).
 DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096))
@@ -41,6 +43,17 @@ class Metadata:
         """Seconds."""
         value = self.exif.get(EXIF, {}).get(EXPOSURE_TIME)
         return float(value) if value else None
+
+    @property
+    def stops(self) -> float | None:
+        """The exposure in stops, log2(time * ISO / aperture^2), where the file notes all three."""
+        directory = self.exif.get(EXIF, {})
+        values = [directory.get(tag) for tag in (EXPOSURE_TIME, F_NUMBER, SENSITIVITY)]
+        try:
+            time, aperture, iso = (float(value) for value in values)
+        except (TypeError, ValueError, ZeroDivisionError):
+            return None
+        return math.log2(time * iso / aperture**2) if min(time, aperture, iso) > 0 else None
 
     @property
     def captured(self) -> str | None:

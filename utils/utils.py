@@ -14,11 +14,12 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import torch
 
 
 def seed_everything(seed: int) -> None:
     """Seeds Python, NumPy and PyTorch (all devices)."""
+    import torch  # here, so that fusing by other means does not need it
+
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

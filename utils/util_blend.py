@@ -1,0 +1,93 @@
+"""Full size: what the network decided on a small copy is carried over to the pictures, in strips, by arithmetic.
+
+fused = up(F - sum_k w_k q_k) + sum_k up(w_k) x_k
+
+q_k are the exposures at the decision's size, F and w_k the fused picture and the weights there, x_k the exposures at
+full size, and `up` is bilinear. Where a picture is no larger than the decision, this is F.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+
+from utils.util_exposure import Exposure
+
+STRIP_PIXELS = 1 << 17  # of a strip: its float planes stay in the cache of a core
+
+
+def decision_size(height: int, width: int, pixels: int) -> tuple[int, int]:
+    """Returns (height, width) of the copy to decide on: the picture's shape, at most so many pixels."""
+    scale = min(1, (pixels / (height * width)) ** 0.5)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns a picture (H, W[, C]), uint8 or uint16, at (height, width), by area, as float32 in [0, 1]."""
+    if image.shape[:2] != size:
+        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+
+
+def blend(
+    images: Sequence[np.ndarray],
+    exposures: Sequence[Exposure],
+    small: Sequence[np.ndarray],
+    weights: np.ndarray,
+    fused: np.ndarray,
+    strip_pixels: int = STRIP_PIXELS,
+) -> np.ndarray:
+    """Returns the fused picture at full size, like the images.
+
+    Args:
+        images: the shots, (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16. Alpha is averaged.
+        exposures: what the network was shown of them, K.
+        small: those at the decision's size, (h, w[, 3]) float32 in [0, 1].
+        weights: (K, h, w) float32, of sum 1.
+        fused: (h, w[, 3]) float32, in [0, 1] or beyond.
+        strip_pixels: worked on at a time; changes no bit of the result.
+    """
+    image = images[0]
+    height, width = image.shape[:2]
+    levels = np.iinfo(image.dtype).max
+    colours = image.shape[2:] and 3
+    base = fused - sum(w[..., None] * q if colours else w * q for w, q in zip(weights, small, strict=True))
+    base = (base * levels).astype(np.float32)
+    shots = sorted({exposure.shot for exposure in exposures})
+    out = np.empty_like(image)
+    kind = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_16U
+
+    def blend_rows(top: int) -> None:
+        rows = slice(top, min(top + step, height))
+        total = enlarge(base, rows, height, width)
+        parts = {k: np.ascontiguousarray(images[k][rows, :, :3] if colours else images[k][rows]) for k in shots}
+        for weight, exposure in zip(weights, exposures, strict=True):
+            weight = enlarge(weight, rows, height, width)
+            if colours:
+                weight = cv2.merge([weight] * 3)
+            total = cv2.add(total, cv2.multiply(weight, exposure.apply(parts[exposure.shot]), dtype=cv2.CV_32F))
+        part = cv2.add(total, 0, dtype=kind)  # rounds, and clips at black and white
+        if image.shape[2:] == (4,):
+            alpha = sum(x[rows, :, 3].astype(np.uint32) for x in images)
+            part = np.dstack([part, ((alpha + len(images) // 2) // len(images)).astype(image.dtype)])
+        out[rows] = part
+
+    step = max(1, strip_pixels // width)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(blend_rows, range(0, height, step)))
+    return out
+
+
+def enlarge(plane: np.ndarray, rows: slice, height: int, width: int) -> np.ndarray:
+    """Returns some rows of a plane (h, w[, C]) float32 enlarged bilinearly to (height, width).
+
+    Rows are mixed first, then enlarged sideways each for itself: so a row does not depend on the others asked for.
+    """
+    h = plane.shape[0]
+    y = np.clip((np.arange(rows.start, rows.stop) + 0.5) * (h / height) - 0.5, 0, h - 1)
+    above = y.astype(int)
+    share = (y - above).astype(np.float32).reshape(-1, *[1] * (plane.ndim - 1))
+    mixed = plane[above] * (1 - share) + plane[np.minimum(above + 1, h - 1)] * share
+    return cv2.resize(mixed, (width, len(y)), interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,70 @@
+"""Colour: the paper's rule for its networks, and colour that follows the decision for the pyramid.
+
+Colours are float32 BGR in [0, 1], or offsets of Cr and Cb from neutral; luminance is full-range BT.601.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from utils.util_image import NEUTRAL_CHROMA, bgr_to_ycrcb, ycrcb_to_bgr
+
+EDGE = 0.8  # share of the way from gray to the gamut's edge up to which a colour is left alone
+SHOULDER = 0.9  # luminance from which on what would pass white is bent into it
+MAX_GAIN = 2.5  # of chroma, by which a darker exposure's colour is lifted: more would show its noise
+
+
+def fuse_chroma(exposures: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the chroma (...) of two or more exposures (...), float32 around NEUTRAL_CHROMA.
+
+    Weighted per value by the distance from neutral (the paper's equation for Cb and Cr, tau = 128 of 256, for K
+    exposures): sum_k c_k |c_k - tau| / sum_k |c_k - tau|; tau where every exposure is neutral.
+    """
+    offsets = [c - np.float32(NEUTRAL_CHROMA) for c in exposures]
+    total = sum(np.abs(offset) for offset in offsets)
+    return NEUTRAL_CHROMA + sum(np.abs(offset) * offset for offset in offsets) / np.where(total > 0, total, 1)
+
+
+def colour(y: np.ndarray, exposures: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the fused picture (h, w, 3) BGR in [0, 1] of its luminance (h, w) and the exposures (h, w, 3) BGR.
+
+    An exposure's chroma is scaled to the fused luminance, as light is, and counts the more the nearer its own luminance
+    is, unless it clips or lies in the dark. Differs from the paper, which adds chroma of any brightness as it is.
+    """
+    y = shoulder(y)
+    total, weight_sum = np.zeros((*y.shape, 2), np.float32), np.full(y.shape, 1e-6, np.float32)
+    for exposure in exposures:
+        ycrcb = bgr_to_ycrcb(exposure)
+        own = ycrcb[..., 0]
+        ordered = np.sort(exposure, 2)
+        unclipped = 1 - smoothstep(0.85, 1, (ordered[..., 2] + ordered[..., 1]) / 2)
+        weight = unclipped * smoothstep(0, 0.25, own) * np.exp(-(((own - y) / 0.4) ** 2)) + 1e-4
+        gain = np.clip((y + 0.1) / (own + 0.1), 1 / MAX_GAIN, MAX_GAIN)
+        total += (weight * gain)[..., None] * (ycrcb[..., 1:] - np.float32(NEUTRAL_CHROMA))
+        weight_sum += weight
+    chroma = total / weight_sum[..., None]
+    return into_gamut(y, ycrcb_to_bgr(np.dstack([y, chroma + np.float32(NEUTRAL_CHROMA)])))
+
+
+def shoulder(y: np.ndarray) -> np.ndarray:
+    """Returns luminance in [0, 1] that ends smoothly in white: left alone up to SHOULDER, bent above it."""
+    room = 1 - SHOULDER
+    bent = SHOULDER + room * np.tanh(np.maximum(y - SHOULDER, 0) / room)
+    return np.where(y > SHOULDER, bent, np.maximum(y, 0)).astype(np.float32)
+
+
+def into_gamut(y: np.ndarray, bgr: np.ndarray) -> np.ndarray:
+    """Returns colours (h, w, 3) of luminance y (h, w) in [0, 1]: same hue, saturation bent smoothly into the gamut."""
+    offset = bgr - y[..., None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        used = np.where(offset > 0, offset / (1 - y)[..., None], -offset / y[..., None]).max(2)  # 1: at the edge
+    used = np.nan_to_num(used, nan=0, posinf=1e6)
+    room = 1 - EDGE
+    bent = np.where(used > EDGE, EDGE + room * (1 - np.exp(-(used - EDGE) / room)), used)
+    return y[..., None] + offset * (bent / np.maximum(used, 1e-6))[..., None].astype(np.float32)
+
+
+def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
+    """Returns 0 below `low`, 1 above `high`, and a smooth rise between them."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)

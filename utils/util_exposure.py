@@ -1,0 +1,72 @@
+"""Virtual exposures: where two shots lie far apart, the stack is completed by shots between them.
+
+A virtual exposure is a shot sent through a tone curve, as if it had been exposed longer or shorter. It shows nothing
+new, but at a brightness at which the network can use it: the under-exposed shot pushed shows what the light is like in
+the highlights, the over-exposed one pulled shows it in the shadows, and both have the brightness of a shot in between.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+GAMMA = 2.2  # of the camera's curve, near enough
+DARK, BRIGHT = 12 / 255, 235 / 255  # luminance outside is noise or clipped, and says nothing of the gap
+WIDE_DARK, WIDE_BRIGHT = 3 / 255, 250 / 255  # where too few pixels lie inside
+ENOUGH = 500  # pixels for a median
+MIN_GAP = 2.5  # stops between two neighbours from which on the stack is completed: a bracket of 2 stops is none
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What the network is shown: a shot as it is, or pushed by so many stops."""
+
+    shot: int  # number in the stack
+    stops: float = 0.0
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Returns the exposure of its shot (or of a part of it), uint8 or uint16 of any shape."""
+        return push(image, self.stops) if self.stops else image
+
+
+def push(image: np.ndarray, stops: float) -> np.ndarray:
+    """Returns uint8 or uint16 of any shape as if exposed so many stops more: linearised by GAMMA, scaled, clipped."""
+    levels = np.iinfo(image.dtype).max
+    curve = np.minimum(np.linspace(0, 1, levels + 1) * 2.0 ** (stops / GAMMA), 1)
+    table = np.rint(curve * levels).astype(image.dtype)
+    return cv2.LUT(image, table) if image.dtype == np.uint8 else table[image]
+
+
+def gap_between(under: np.ndarray, over: np.ndarray) -> float | None:
+    """Returns by how many stops one shot is brighter than another, both luminance (H, W) float32 in [0, 1].
+
+    The median over the pixels that are well exposed in both; None where too few are.
+    """
+    for dark, bright in ((DARK, BRIGHT), (WIDE_DARK, WIDE_BRIGHT)):
+        inside = (under > dark) & (over < bright)
+        if inside.sum() >= ENOUGH:
+            return GAMMA * float(np.median(np.log2(np.maximum(over[inside], dark) / under[inside])))
+    return None
+
+
+def complete(lumas: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> list[Exposure]:
+    """Returns what the network is shown of a stack: its shots, and virtual ones where neighbours lie far apart.
+
+    Between two neighbours more than MIN_GAP apart stand two: the darker pushed and the brighter pulled by half the gap.
+    The gap is measured in the pixels: it is then that of the curve by which they are pushed, whatever the camera's is.
+
+    Args:
+        lumas: of the shots, (H, W) float32 in [0, 1], in any order, at any size.
+        stops: of the shots' exposures, as the camera noted them: for neighbours with too few pixels in common.
+    """
+    order = sorted(range(len(lumas)), key=lambda k: lumas[k].mean())
+    exposures = [Exposure(k) for k in range(len(lumas))]
+    for under, over in itertools.pairwise(order):
+        gap = gap_between(lumas[under], lumas[over])
+        if gap is None:
+            gap = stops[over] - stops[under] if stops else 0.0
+        if gap > MIN_GAP:
+            exposures += [Exposure(under, gap / 2), Exposure(over, -gap / 2)]
+    return exposures
