@@ -121,6 +121,22 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="recon",
         help="recon: reconstruct photographs; mef: fuse brackets; exposure: fuse shots simulated from photographs",
     )
+    group.add_argument(
+        "--hidden",
+        action=on_off,
+        default=True,
+        help="to fuse: judge the picture by shots that the network is not shown, otherwise by those that it is shown",
+    )
+    group.add_argument(
+        "--lum_weight", type=float, default=1.5, help="to fuse: weight of the brightness and contrast of MEF-SSIM-lum"
+    )
+    group.add_argument(
+        "--scale_weights",
+        type=float,
+        nargs="+",
+        default=[1, 1, 1, 1, 1, 1],
+        help="to fuse: weights of MEF-SSIM at dyadic scales, finest first",
+    )
     group.add_argument("--batch_size", type=int, default=4, help="samples a step")
     group.add_argument("--num_epochs", type=int, default=100, help="epochs to reach in all, resumed ones included")
     group.add_argument("--lr", type=float, default=1e-4, help="learning rate at the start")

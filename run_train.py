@@ -18,6 +18,7 @@ from utils import util_dataset as data
 from utils import util_train as train
 from utils.util_device import device_on
 from utils.util_image import read_image
+from utils.util_loss import MEFLoss
 from utils.utils import duration, exit_on_error, git_sha, make_run_folder, seed_everything, settings_block, write_json
 
 
@@ -27,7 +28,8 @@ def main(args: argparse.Namespace) -> None:
     seed_everything(args.seed)
     device = device_on(args.device)
     model = network(args).to(device)
-    batches, validate = datasets(args, model, device)
+    loss = MEFLoss(args.scale_weights, args.lum_weight)
+    batches, validate = datasets(args, model, device, loss)
     batches.dataset[next(iter(batches.sampler))]  # what is wrong with the pictures comes to light here
     training = train.new_training(model, args.lr, args.ema)
     if args.resume_path:
@@ -46,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
     writer = SummaryWriter(folder / "logs", purge_step=first)
     writer.add_text("settings", "\n".join(f"    {line}" for line in settings_block(settings).splitlines()))
     sample = sample_pair()
-    criterion = functools.partial(train.OBJECTIVES[args.objective], amp=args.amp)
+    criterion = functools.partial(train.OBJECTIVES[args.objective], loss=loss, amp=args.amp)
     lr_at = functools.partial(train.learning_rate, args.lr, args.lr_schedule, num_epochs=args.num_epochs)
     last = folder / "checkpoints" / "last.pth"
     try:
@@ -63,8 +65,8 @@ def main(args: argparse.Namespace) -> None:
             if sample:
                 pictures["sample pair"] = train.fused_sample(training.best_model, sample)
             train.log_epoch(writer, epoch, {"validation": scores}, pictures)
-            loss = scores.get("loss", trained["loss"])
-            improved = train.save_validated(last.parent, training, loss, settings)
+            score = scores.get("loss", trained["loss"])
+            improved = train.save_validated(last.parent, training, score, settings)
             shown = ", ".join(f"{name} {score:.4f}" for name, score in scores.items()) or "nothing is held out"
             say(f"validation: {shown}" + " (best)" * improved)
     except torch.cuda.OutOfMemoryError as error:
@@ -88,7 +90,7 @@ def network(args: argparse.Namespace) -> torch.nn.Module:
     return fuse_model(name, args.resume_path or args.weights, channels)
 
 
-def datasets(args: argparse.Namespace, model: torch.nn.Module, device: torch.device) -> tuple:
+def datasets(args: argparse.Namespace, model: torch.nn.Module, device: torch.device, loss: torch.nn.Module) -> tuple:
     """Returns the training batches, and a function from a network to its validation scores and pictures."""
     progress = functools.partial(tqdm, desc="Scanning", disable=not args.output)
     if args.objective == "mef":
@@ -101,21 +103,25 @@ def datasets(args: argparse.Namespace, model: torch.nn.Module, device: torch.dev
         simulated = None
         if args.photo_path:
             photographs = data.find_photographs(args.photo_path, progress)
-            simulated = data.Photographs(photographs, args.crop_size, simulate=True)
+            simulated = data.Photographs(photographs, args.crop_size, simulate=True, hidden=args.hidden)
             simulated[(0, args.seed, args.seed)]  # unusable ones come to light here: the first sample may be a bracket
-        samples = data.BracketStacks(scenes, args.crop_size, simulated)
-        validate = functools.partial(train.validate_pairs, pairs=data.WholePairs(pairs)) if pairs else nothing
+        samples = data.BracketStacks(scenes, args.crop_size, simulated, args.hidden)
+        validate = (
+            functools.partial(train.validate_pairs, pairs=data.WholePairs(pairs, args.hidden), loss=loss)
+            if pairs
+            else nothing
+        )
         return loader(args, samples, args.train_num, device), validate
 
     paths = data.find_photographs(args.image_path, progress)
     count = validation_count(args, min(args.train_num or len(paths), len(paths)))
     paths, held_out = data.hold_out(paths, count, args.seed)
     simulate, channels = args.objective == "exposure", model.arch.image_channels
-    samples = data.Photographs(paths, args.crop_size, channels, simulate)
+    samples = data.Photographs(paths, args.crop_size, channels, simulate, args.hidden)
     if not held_out:
         validate = nothing
     elif simulate:
-        validate = functools.partial(train.validate_pairs, pairs=data.SimulatedPairs(held_out, args.seed))
+        validate = functools.partial(train.validate_pairs, pairs=data.SimulatedPairs(held_out, args.seed), loss=loss)
     else:
         crops = data.Photographs(held_out, args.crop_size, channels)
         validate = functools.partial(train.validate_recon, batches=loader(args, crops, 0, device))

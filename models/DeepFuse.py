@@ -79,7 +79,12 @@ ARCHITECTURES = {
     "DeepFuse": Architecture(),
     "DeepFuse_3x3": Architecture(kernels=(3, 3, 3, 3, 3)),
     "DeepFuse_authors": Architecture(
-        channels=(32, 64, 64, 32, 16), kernels=(3, 5, 7, 5, 5, 7), bias=False, padding="zeros", output="leaky_relu", stretched=True
+        channels=(32, 64, 64, 32, 16),
+        kernels=(3, 5, 7, 5, 5, 7),
+        bias=False,
+        padding="zeros",
+        output="leaky_relu",
+        stretched=True,
     ),
     "DeepFuse_bn": Architecture(norm=True, padding="zeros", output="sigmoid"),
 }

@@ -1,39 +1,62 @@
 """Folders of photographs, and folders of exposure brackets, as samples to train on and pairs to validate with.
 
-A training sample is a tensor (K, C, S, S), float32 in [0, 1], of luminance (C = 1) or RGB (C = 3). K is 1 for
-reconstruction (the photograph itself) and 2 to 4 for fusion (the under-exposed shot first, the over-exposed second).
+A training sample is a `Sample`: exposures to fuse, exposures to judge the picture by, and the factor between the sizes
+of picture and decision. The judges show what the network is not shown: the shots between the two of a pair. For
+reconstruction it is the photograph itself, and no judges.
 
 A sample is made from its `Draw` alone, which `Draws` hands out. So it is the same for any number of workers, and after
 an interruption, without a random state to be kept.
 """
 
-import math
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from utils.util_image import IMAGE_SUFFIXES, list_images, luma, read_image, to_float
+from utils.util_exposure import GAMMA, gap_between, push
+from utils.util_image import IMAGE_SUFFIXES, from_float, list_images, luma, read_image, to_float
 from utils.utils import read_table
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
 Draw = tuple[int, int, int]  # of which item, the sample's seed, its batch's seed
 
+
+class Sample(NamedTuple):
+    """Squares of one scene, cut from the same place, float32 in [0, 1]; a batch of them has one more axis in front."""
+
+    exposures: torch.Tensor  # (K, C, S, S), luminance (C = 1) or RGB (C = 3)
+    judges: torch.Tensor  # (J, C, S, S)
+    factor: int = 1  # of `DeepFusePyramid.fuse`
+
+
+class Shape(NamedTuple):
+    """What the samples of a batch to fuse have in common, so that they can be stacked."""
+
+    shots: int
+    completed: bool  # two virtual exposures fill the widest gap between the shots
+    side: int  # of the squares, in pixels
+    factor: int
+
+
 TRIES = 20  # photographs tried before a sample is given up
 MIN_SHARE = 0.25  # of crop_size that a photograph's short side must have: more than 4 times enlarged is no photograph
 MIN_SIDE = 44  # pixels of a scene's short side: MEF-SSIM is not defined for smaller ones
 MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
-STACKS = (2, 2, 2, 2, 2, 3, 3, 4)  # exposures to fuse, each as likely as the others
+STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
+COMPLETED = 0.75  # share of the batches whose widest gap is filled, as `util_exposure.complete` would
+FACTORS = (1, 2, 2, 4)  # each as likely as the others; small pictures are fused at 1 to 2, large ones at up to 20
+JUDGES = 5  # shots to judge by, or as many as there are to fuse
 HARDER = 0.5  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
 MAX_PUSH = 1.5
 SIMULATED = 0.4  # share of the samples that are made of photographs, where there are such beside the brackets
-GAMMA = 2.2
 PAIR_MEANS = (45 / 255, 180 / 255)  # mean luminance of the shots that make a validation pair, if near ones exist
 
 
@@ -64,14 +87,17 @@ class Draws(Sampler):
         return self.samples
 
 
-def batch_shape(crop_size: int, batch_seed: int) -> tuple[int, int]:
-    """Returns what the samples of a batch to fuse share: the number of exposures, and the side of their squares.
+def batch_shape(crop_size: int, batch_seed: int) -> Shape:
+    """Returns what the samples of a batch to fuse have in common.
 
-    The side is between half of crop_size and crop_size, odd or even, log-uniformly: so a pyramid's coarsest level has
-    every size that it can have, and two depths.
+    The side is between half of crop_size and crop_size (of half of it at factor 1), log-uniformly, and divisible by
+    every factor.
     """
     rng = np.random.default_rng(batch_seed)
-    return int(rng.choice(STACKS)), round(crop_size / 2 ** rng.random())
+    shots, factor = int(rng.choice(STACKS)), int(rng.choice(FACTORS))
+    largest = crop_size if factor > 1 else crop_size / 2  # the network's work goes by the decision's size
+    side = max(FACTORS) * round(largest / 2 ** rng.random() / max(FACTORS))
+    return Shape(shots, shots < 4 and rng.random() < COMPLETED, side, factor)
 
 
 def start_worker(worker: int) -> None:
@@ -129,31 +155,47 @@ def random_symmetry(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image
 
 
-def push_exposure(y: np.ndarray, stops: float) -> np.ndarray:
-    """Returns 8-bit luminance as if exposed `stops` more: linearised by GAMMA, scaled, clipped, rounded. uint8."""
-    levels = np.clip((np.arange(256) / 255) ** GAMMA * 2.0**stops, 0, 1) ** (1 / GAMMA)
-    return cv2.LUT(y, np.rint(levels * 255).astype(np.uint8))
+def simulate_shots(y: np.ndarray, stops: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+    """Returns shots (K, H, W) of a photograph, exposed so many stops more, as a camera might have taken them. uint8.
 
-
-def simulate_shots(y: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns (count, H, W): an under- and an over-exposed shot, as a camera might have taken them, of a photograph.
-
-    The photograph is linearised, exposed 0.5 to 4 stops less and 0.5 to 3 stops more, clipped by the sensor, sent
-    through one camera curve for all (a power and a contrast), and given noise and 8 bits. Shots beyond the second are
-    exposed somewhere between these two.
+    The photograph is linearised, scaled, clipped by the sensor, sent through one camera curve for all (a power and a
+    contrast), and given noise and 8 bits.
 
     Args:
-        y: (H, W) luminance, float32 in [0, 1]; what comes back has the same form.
+        y: (H, W) luminance, float32 in [0, 1].
     """
     linear = y**GAMMA
     power, contrast, noise = 1 / rng.uniform(1.8, 2.6), rng.uniform(0, 0.5), rng.uniform(0, 0.01)
-    shots, extremes = [], (-rng.uniform(0.5, 4), rng.uniform(0.5, 3))
-    for stops in (*extremes, *rng.uniform(*extremes, count - 2)):
-        shot = np.clip(linear * np.float32(2**stops), 0, 1) ** np.float32(power)
+    shots = []
+    for exposure in stops:
+        shot = np.clip(linear * np.float32(2**exposure), 0, 1) ** np.float32(power)
         shot = shot + np.float32(contrast) * (3 * shot**2 - 2 * shot**3 - shot)
-        shot = shot + np.float32(noise) * rng.standard_normal(y.shape, np.float32)
-        shots.append(np.rint(np.clip(shot, 0, 1) * 255) / np.float32(255))
+        shots.append(from_float(shot + np.float32(noise) * rng.standard_normal(y.shape, np.float32), np.uint8))
     return np.stack(shots)
+
+
+def simulated_stops(count: int, rng: np.random.Generator) -> list[float]:
+    """Returns the exposures of simulated shots: 0.5 to 4 stops less, 0.5 to 3 more, and others between these two."""
+    extremes = (-rng.uniform(0.5, 4), rng.uniform(0.5, 3))
+    return [*extremes, *rng.uniform(*extremes, count - 2)]
+
+
+def fusion_sample(shots: Sequence[np.ndarray], judges: Sequence[np.ndarray], shape: Shape, hidden: bool) -> Sample:
+    """Returns a sample of shots and judges, (S, S) uint8 each; where the batch wants it, the widest gap is filled.
+
+    Without `hidden` the shots are their own judges, and nothing is filled.
+    """
+    shots = list(shots)
+    if not hidden:
+        judges = shots
+    elif shape.completed:
+        order = sorted(shots, key=np.mean)
+        gaps = [gap_between(to_float(under), to_float(over)) or 0 for under, over in itertools.pairwise(order)]
+        widest = int(np.argmax(gaps))
+        half = max(gaps[widest], 0) / 2
+        shots += [push(order[widest], half), push(order[widest + 1], -half)]
+    stacks = [torch.from_numpy(to_float(np.stack(squares)))[:, None] for squares in (shots, judges)]
+    return Sample(*stacks, shape.factor)
 
 
 # Photographs
@@ -175,7 +217,9 @@ def find_photographs(folders: Sequence[str | os.PathLike], progress: Hook = iter
 class Photographs(Dataset):
     """Random squares of photographs, decoded when they are asked for."""
 
-    def __init__(self, paths: Sequence[str], crop_size: int, image_channels: int = 1, simulate: bool = False):
+    def __init__(
+        self, paths: Sequence[str], crop_size: int, image_channels: int = 1, simulate: bool = False, hidden: bool = True
+    ):
         """Takes the photographs' paths; none is opened yet.
 
         Args:
@@ -184,26 +228,28 @@ class Photographs(Dataset):
                 `simulate` the largest, see `batch_shape`.
             image_channels: 1 for luminance, 3 for RGB.
             simulate: make exposures of each to fuse (luminance only), from squares at any scale.
+            hidden: judge by shots that are not shown, see `fusion_sample`.
         """
+        self.hidden = hidden
         self.paths = np.array(paths)  # one block of memory: forked workers do not copy it
         self.crop_size, self.image_channels, self.simulate = crop_size, image_channels, simulate
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, draw: Draw) -> torch.Tensor:
+    def __getitem__(self, draw: Draw) -> Sample:
         """Returns the sample of a draw; a photograph that cannot be used is named in a warning and replaced.
 
         Raises:
             ValueError: none of TRIES photographs could be used.
         """
         item, seed, batch_seed = draw
-        count, side = batch_shape(self.crop_size, batch_seed) if self.simulate else (1, self.crop_size)
+        shape = batch_shape(self.crop_size, batch_seed) if self.simulate else Shape(1, False, self.crop_size, 1)
         rng = np.random.default_rng(seed)
         problems = []
         for _ in range(TRIES):
             try:
-                square = self._square(self.paths[item], side, rng)
+                square = self._square(self.paths[item], shape.side, rng)
                 break
             except (ValueError, OSError) as error:
                 problems.append(error)
@@ -213,8 +259,13 @@ class Photographs(Dataset):
         for problem in problems:
             warnings.warn(f"skipped: {problem}", stacklevel=2)
         y = random_symmetry(np.moveaxis(square, -1, 0), rng)  # (C, S, S)
-        exposures = simulate_shots(y[0], count, rng)[:, None] if self.simulate else y[None]
-        return torch.from_numpy(np.ascontiguousarray(exposures, np.float32))
+        if not self.simulate:
+            y = torch.from_numpy(np.ascontiguousarray(y, np.float32))[None]
+            return Sample(y, y[:0])
+        stops = simulated_stops(shape.shots + JUDGES - 3, rng)
+        shots = simulate_shots(np.ascontiguousarray(y[0]), [*stops, 0.0], rng)
+        numbers = [0, 1, len(stops), *range(len(stops) - 1, 1, -1)]  # the photograph judges, then what was not shown
+        return fusion_sample(shots[: shape.shots], shots[numbers[: max(JUDGES, shape.shots)]], shape, self.hidden)
 
     def _square(self, path: str, side: int, rng: np.random.Generator) -> np.ndarray:
         """Returns (side, side, C) float32 in [0, 1]."""
@@ -227,7 +278,7 @@ class Photographs(Dataset):
 
 
 class SimulatedPairs:
-    """Whole photographs as simulated pairs, the same ones each time: iterates over `(name, under, over)`."""
+    """Whole photographs as simulated pairs, the same ones each time: iterates over `(name, pair, judges)`."""
 
     def __init__(self, paths: Sequence[str], seed: int):
         self.paths, self.seed = list(paths), seed
@@ -235,8 +286,8 @@ class SimulatedPairs:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """Yields luminance (H, W) float32 in [0, 1]; an unusable photograph is named in a warning and skipped."""
+    def __iter__(self) -> Iterator[tuple[str, list[np.ndarray], list[np.ndarray]]]:
+        """Yields luminance (H, W) uint8; an unusable photograph is named in a warning and skipped."""
         for number, path in enumerate(self.paths):
             try:
                 y = luma(read_image(path))
@@ -245,7 +296,9 @@ class SimulatedPairs:
             except (ValueError, OSError) as error:
                 warnings.warn(f"skipped: {error}", stacklevel=2)
                 continue
-            yield (Path(path).stem, *simulate_shots(y, 2, np.random.default_rng((self.seed, number))))
+            rng = np.random.default_rng((self.seed, number))
+            under, over, photograph = simulate_shots(y, [*simulated_stops(2, rng), 0.0], rng)
+            yield Path(path).stem, [under, over], [under, photograph, over]
 
 
 # Exposure brackets
@@ -333,7 +386,13 @@ def _unusable(shots: list[np.ndarray]) -> str:
 class BracketStacks(Dataset):
     """Squares of an under-, an over-exposed and further shots of a scene, cut from the same place, at any scale."""
 
-    def __init__(self, brackets: Sequence[Bracket], crop_size: int, simulated: Photographs | None = None):
+    def __init__(
+        self,
+        brackets: Sequence[Bracket],
+        crop_size: int,
+        simulated: Photographs | None = None,
+        hidden: bool = True,
+    ):
         """Takes scenes that can give such squares.
 
         Args:
@@ -346,7 +405,7 @@ class BracketStacks(Dataset):
         Raises:
             ValueError: a scene is too small, even enlarged 4 times.
         """
-        self.brackets, self.crop_size, self.simulated = list(brackets), crop_size, simulated
+        self.brackets, self.crop_size, self.simulated, self.hidden = list(brackets), crop_size, simulated, hidden
         for bracket in brackets:
             height, width = bracket.size
             if min(height, width) < crop_size * MIN_SHARE:
@@ -357,25 +416,29 @@ class BracketStacks(Dataset):
     def __len__(self) -> int:
         return len(self.brackets)
 
-    def __getitem__(self, draw: Draw) -> torch.Tensor:
+    def __getitem__(self, draw: Draw) -> Sample:
         """Returns the sample of a draw; where the scene has too few shots, some between the pair are simulated."""
         item, seed, batch_seed = draw
-        count, side = batch_shape(self.crop_size, batch_seed)
+        shape = batch_shape(self.crop_size, batch_seed)
         rng = np.random.default_rng(seed)
         if self.simulated and rng.random() < SIMULATED:
             return self.simulated[(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)), batch_seed)]
         bracket = self.brackets[item]
-        numbers = draw_shots(bracket.means, count, rng)
-        shots = [bracket.shot(number) for number in numbers]
-        under, over = (max(bracket.means[number], 1 / 255) for number in numbers[:2])
-        while len(shots) < count:
-            shots.append(push_exposure(shots[0], rng.uniform(0.2, 0.8) * GAMMA * math.log2(over / under)))
+        numbers = draw_shots(bracket.means, shape.shots, rng)
+        under, over = numbers[:2]
+        between = np.linspace(under, over, max(JUDGES, shape.shots)).round().astype(int).tolist()
+        window = random_window(*bracket.size, shape.side, rng, zoom=True)
+        cut = {k: resize_square(bracket.shot(k)[window], shape.side) for k in {*numbers, *between}}
+        shots, judges = [cut[k] for k in numbers], [cut[k] for k in between]
+        while len(shots) < shape.shots:  # a scene of few shots: those between are made from its darkest
+            gap = gap_between(to_float(shots[0]), to_float(shots[1])) or 0
+            shots.append(push(shots[0], rng.uniform(0.2, 0.8) * max(gap, 0)))
         if rng.random() < HARDER:
             for i, sign in enumerate((-1, 1)):
-                shots[i] = push_exposure(shots[i], sign * rng.uniform(0, MAX_PUSH))
-        window = random_window(*bracket.size, side, rng, zoom=True)
-        squares = np.stack([resize_square(y[window], side) for y in shots])
-        return torch.from_numpy(to_float(np.ascontiguousarray(random_symmetry(squares, rng))))[:, None]
+                shots[i] = push(shots[i], sign * rng.uniform(0, MAX_PUSH))
+        squares = random_symmetry(np.stack(shots + judges), rng)
+        shots, judges = np.split(np.ascontiguousarray(squares), [shape.shots])
+        return fusion_sample(shots, judges, shape, self.hidden)
 
 
 def draw_shots(means: Sequence[float], count: int, rng: np.random.Generator) -> list[int]:
@@ -393,28 +456,29 @@ def draw_shots(means: Sequence[float], count: int, rng: np.random.Generator) -> 
 
 
 class WholePairs:
-    """Validation pairs at native size, read when needed: iterates over `(name, under, over)`."""
+    """Validation pairs at native size, read when needed: iterates over `(name, pair, judges)`."""
 
-    def __init__(self, pairs: Sequence[tuple[str, Path, Path]]):
-        """Takes (name, file, file) a pair, from `pairs_of` or `read_pairs`."""
-        self.pairs = list(pairs)
+    def __init__(self, pairs: Sequence[tuple[str, Path, Path]], hidden: bool = True):
+        """Takes (name, file, file) per pair, from `pairs_of` or `read_pairs`; `hidden`: all shots beside them judge."""
+        self.pairs, self.hidden = list(pairs), hidden
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """Yields luminance (H, W) float32 in [0, 1].
+    def __iter__(self) -> Iterator[tuple[str, list[np.ndarray], list[np.ndarray]]]:
+        """Yields luminance (H, W) uint8.
 
         Raises:
-            OSError, ValueError: as `read_image`; or the two of a pair differ in size.
+            OSError, ValueError: as `read_image`; or the shots of a scene differ in size.
         """
         for name, *paths in self.pairs:
-            under, over = (luma(read_image(path)) for path in paths)
-            if under.shape != over.shape:
-                raise ValueError(
-                    f"{paths[1]} is {over.shape[::-1]}, expected the size of {paths[0]}, {under.shape[::-1]}"
-                )
-            yield name, under, over
+            files = list_images(paths[0].parent) if self.hidden else paths
+            shots = {path: luma8(path) for path in files}
+            for path, y in shots.items():
+                if y.shape != shots[paths[0]].shape:
+                    expected = shots[paths[0]].shape[::-1]
+                    raise ValueError(f"{path} is {y.shape[::-1]}, expected the size of {paths[0]}, {expected}")
+            yield name, [shots[path] for path in paths], list(shots.values())
 
 
 def pairs_of(brackets: Sequence[Bracket]) -> list[tuple[str, Path, Path]]:

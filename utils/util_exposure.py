@@ -16,7 +16,6 @@ GAMMA = 2.2  # of the camera's curve, near enough
 DARK, BRIGHT = 12 / 255, 235 / 255  # luminance outside is noise or clipped, and says nothing of the gap
 WIDE_DARK, WIDE_BRIGHT = 3 / 255, 250 / 255  # where too few pixels lie inside
 ENOUGH = 500  # pixels for a median
-MIN_GAP = 2.5  # stops between two neighbours from which on the stack is completed: a bracket of 2 stops is none
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,15 @@ def gap_between(under: np.ndarray, over: np.ndarray) -> float | None:
     return None
 
 
-def complete(lumas: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> list[Exposure]:
+def complete(lumas: Sequence[np.ndarray], max_gap: float, stops: Sequence[float] | None = None) -> list[Exposure]:
     """Returns what the network is shown of a stack: its shots, and virtual ones where neighbours lie far apart.
 
-    Between two neighbours more than MIN_GAP apart stand two: the darker pushed and the brighter pulled by half the gap.
+    Between two neighbours more than max_gap apart stand two: the darker pushed and the brighter pulled by half the gap.
     The gap is measured in the pixels: it is then that of the curve by which they are pushed, whatever the camera's is.
 
     Args:
         lumas: of the shots, (H, W) float32 in [0, 1], in any order, at any size.
+        max_gap: in stops; infinity completes nothing.
         stops: of the shots' exposures, as the camera noted them: for neighbours with too few pixels in common.
     """
     order = sorted(range(len(lumas)), key=lambda k: lumas[k].mean())
@@ -67,6 +67,6 @@ def complete(lumas: Sequence[np.ndarray], stops: Sequence[float] | None = None) 
         gap = gap_between(lumas[under], lumas[over])
         if gap is None:
             gap = stops[over] - stops[under] if stops else 0.0
-        if gap > MIN_GAP:
+        if gap > max_gap:
             exposures += [Exposure(under, gap / 2), Exposure(over, -gap / 2)]
     return exposures

@@ -56,7 +56,7 @@ class Fuser:
         size = decision_size(*images[0].shape[:2], self.network.decision_pixels)
         pictures = [image[..., :3] if image.ndim == 3 else image for image in images]  # without alpha
         shots = [shrink(picture, size) for picture in pictures]
-        exposures = complete([luma(q) for q in shots], stops)
+        exposures = complete([luma(q) for q in shots], self.network.max_gap, stops)
         small = [shrink(x.apply(pictures[x.shot]), size) if x.stops else shots[x.shot] for x in exposures]
         y, weights = self.network.decide(np.stack([luma(q) for q in small]))
         if not (np.isfinite(y).all() and np.isfinite(weights).all()):

@@ -128,7 +128,7 @@ def mef_ssim_lum(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
 
 
 class MEFLoss(nn.Module):
-    """The loss (N,) of each fused picture (N, 1, H, W) against its exposures (K of (N, 1, H, W)), all in [0, 1].
+    """The loss (N,) of each fused picture (N, 1, H, W) against its judges (N, J, H, W), all in [0, 1].
 
     1 - MEF-SSIM, averaged over dyadic scales: the fine ones keep the detail, the coarse ones forbid halos and veils.
     Six of them need 321 pixels; a smaller picture is judged by those that it has. Plus, weighted, 1 - MEFNet's
@@ -143,8 +143,7 @@ class MEFLoss(nn.Module):
         super().__init__()
         self.scale_weights, self.lum_weight = scale_weights, lum_weight
 
-    def forward(self, fused: torch.Tensor, exposures: list[torch.Tensor]) -> torch.Tensor:
-        stack = torch.cat(exposures, 1)
+    def forward(self, fused: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         shown = fused.clamp(0, 1)
         scores = mef_ssim_scales(shown, stack, len(self.scale_weights))
         weights = scores.new_tensor(self.scale_weights[: scores.shape[1]])

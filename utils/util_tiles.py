@@ -42,7 +42,7 @@ class DecidingNetwork:
     """The pyramid network on its device."""
 
     def __init__(self, model: DeepFusePyramid):
-        self.model, self.decision_pixels = model, model.arch.decision_pixels
+        self.model, self.decision_pixels, self.max_gap = model, model.arch.decision_pixels, model.arch.max_gap
         self.device = next(model.parameters()).device
 
     @torch.inference_mode()

@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from models import read_checkpoint
+from models import DeepFusePyramid, read_checkpoint
+from utils.util_dataset import Sample
 from utils.util_fusion import Fuser
-from utils.util_image import from_float
-from utils.util_loss import WINDOW, MEFLoss, ssim
+from utils.util_image import from_float, to_float
+from utils.util_loss import WINDOW, ssim
 from utils.util_metric import combine_scales, mef_ssim_lum, mef_ssim_scales
 from utils.utils import replacing
 
@@ -31,27 +32,28 @@ SHOWN_WIDTH = 512  # pixels of a picture in TensorBoard, at most
 # Objectives
 
 
-def run_network(model: nn.Module, shots: Sequence[torch.Tensor], amp: bool) -> torch.Tensor:
+def run_network(model: nn.Module, exposures: torch.Tensor, factor: int, amp: bool) -> torch.Tensor:
     """Returns the network's picture in float32; with `amp` it computes in bfloat16, and the losses still do not."""
-    with torch.autocast(shots[0].device.type, torch.bfloat16, enabled=amp):
-        return model(*shots).float()
+    with torch.autocast(exposures.device.type, torch.bfloat16, enabled=amp):
+        fused = model.fuse(exposures, factor) if isinstance(model, DeepFusePyramid) else model(exposures)
+        return fused.float()
 
 
-def recon_losses(model: nn.Module, exposures: torch.Tensor, amp: bool = False) -> torch.Tensor:
+def recon_losses(model: nn.Module, sample: Sample, loss: nn.Module, amp: bool = False) -> torch.Tensor:
     """Returns 1 - SSIM (N,) of photographs (N, 1, C, H, W) in [0, 1], fused with themselves.
 
-    A photograph as a pair with itself: the decoder meets in training the amplitude that it meets when fusing. Both
-    pictures are mirrored outwards, so that the windows of SSIM weigh the pixels at the border like all others.
+    As a pair with itself a photograph has the features' amplitude of a pair. Both pictures are mirrored outwards, so
+    that the windows of SSIM weigh the pixels at the border like all others.
     """
-    y = exposures[:, 0]
-    y_hat = run_network(model, [y, y], amp)
-    return 1 - ssim(*(F.pad(picture, [WINDOW // 2] * 4, mode="reflect") for picture in (y_hat, y)))
+    y = sample.exposures
+    y_hat = run_network(model, y.expand(-1, 2, -1, -1, -1), 1, amp)
+    return 1 - ssim(*(F.pad(picture, [WINDOW // 2] * 4, mode="reflect") for picture in (y_hat, y[:, 0])))
 
 
-def fusion_losses(model: nn.Module, exposures: torch.Tensor, amp: bool = False) -> torch.Tensor:
-    """Returns the `MEFLoss` (N,) of the pictures fused from exposures (N, K, 1, H, W) in [0, 1]."""
-    shots = list(exposures.unbind(1))
-    return MEFLoss()(run_network(model, shots, amp), shots)
+def fusion_losses(model: nn.Module, sample: Sample, loss: nn.Module, amp: bool = False) -> torch.Tensor:
+    """Returns the `MEFLoss` (N,) of the pictures fused from a batch's exposures, against its judges."""
+    exposures, judges, factor = sample
+    return loss(run_network(model, exposures, int(factor[0]), amp), judges[:, :, 0])
 
 
 OBJECTIVES: dict[str, Criterion] = {"recon": recon_losses, "mef": fusion_losses, "exposure": fusion_losses}
@@ -219,11 +221,11 @@ def train_one_epoch(
     model, optimizer = training.model.train(), training.optimizer
     device = next(model.parameters()).device
     total, count, start = 0.0, 0, time.perf_counter()
-    for number, exposures in enumerate(batches):
+    for number, batch in enumerate(batches):
         lr = lr_at(training.epoch + (number + 0.5) / len(batches))
         for group in optimizer.param_groups:
             group["lr"] = lr
-        loss = criterion(model, exposures.to(device, non_blocking=True)).mean()
+        loss = criterion(model, Sample(*(x.to(device, non_blocking=True) for x in batch))).mean()
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError(
@@ -238,7 +240,7 @@ def train_one_epoch(
         training.step += 1
         if training.average is not None:
             update_average(training.average, model, min(training.ema, (1 + training.step) / (10 + training.step)))
-        total, count = total + value * len(exposures), count + len(exposures)
+        total, count = total + value * len(batch[0]), count + len(batch[0])
         report({"learning_rate": f"{lr:.2e}", "loss": f"{total / count:.4f}"})
     if not all(weight.isfinite().all() for weight in model.parameters()):
         raise FloatingPointError(
@@ -272,9 +274,9 @@ def validate_recon(model: nn.Module, batches: Iterable, shown: int = 4) -> tuple
     model.eval()
     device = next(model.parameters()).device
     scores, picture = [], None
-    for exposures in batches:
-        y = exposures[:, 0].to(device)
-        y_hat = model(y, y)
+    for batch in batches:
+        y = batch[0][:, 0].to(device)
+        y_hat = run_network(model, y[:, None].expand(-1, 2, -1, -1, -1), 1, amp=False)
         scores += ssim(y_hat, y).tolist()
         if picture is None:
             picture = np.vstack([np.hstack([to_rgb(one) for one in row[:shown].cpu().numpy()]) for row in (y, y_hat)])
@@ -283,11 +285,11 @@ def validate_recon(model: nn.Module, batches: Iterable, shown: int = 4) -> tuple
 
 
 @torch.no_grad()
-def validate_pairs(model: nn.Module, pairs: Iterable, shown: int = 4) -> tuple[dict, dict]:
+def validate_pairs(model: nn.Module, pairs: Iterable, loss: nn.Module, shown: int = 4) -> tuple[dict, dict]:
     """Returns the scores of whole pairs at native size, and pictures of the first: under, over, fused.
 
     Args:
-        pairs: of (name, under, over), luminance (H, W) float32 in [0, 1].
+        pairs: of (name, pair, judges), lists of luminance (H, W) uint8.
 
     Returns:
         Means over the pairs: "loss" (`MEFLoss`) and, of the picture in 8 bits, "mef_ssim", "mef_ssim_lum" and
@@ -299,17 +301,14 @@ def validate_pairs(model: nn.Module, pairs: Iterable, shown: int = 4) -> tuple[d
     """
     fuser = Fuser(model, next(model.parameters()).device)
     losses, scores, pictures = [], [], {}
-    for name, *shots in pairs:
-        y_hat = fuser.fuse_luminance(shots)
-        fused, *exposures = (torch.from_numpy(y)[None, None] for y in (y_hat, *shots))
-        losses.append(MEFLoss()(fused, exposures).item())
-        rgb = to_rgb(y_hat[None])
-        gray, stack = rgb[..., 0].astype(np.float64), np.stack(shots).astype(np.float64) * 255
+    for name, pair, judges in pairs:
+        gray, stack = fuser.fuse(pair), np.stack(judges)
+        losses.append(loss(*(torch.from_numpy(to_float(y))[None] for y in (gray[None], stack))).item())
         profile = mef_ssim_scales(gray, stack)
         profile = profile[np.isfinite(profile)]  # small pictures have fewer scales
         scores.append((combine_scales(profile), mef_ssim_lum(gray, stack), profile[-3:].mean()))
         if len(pictures) < shown:
-            pictures[f"validation/{name}"] = strip([*(to_rgb(y[None]) for y in shots), rgb])
+            pictures[f"validation/{name}"] = strip([to_rgb(to_float(y)[None]) for y in (*pair, gray)])
     if not scores:
         raise ValueError("no pair to validate on could be used: add pictures, or set --val_fraction 0")
     mean = np.mean(scores, 0).tolist()
