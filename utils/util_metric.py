@@ -6,8 +6,10 @@ pictures are (H, W, 3) BGR uint8. Everything is computed in float64. Three diffe
 """
 
 import functools
+import importlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -283,21 +285,81 @@ def ssim(gray: np.ndarray, reference: np.ndarray) -> float:
 def lpips_distance(image: np.ndarray, reference: np.ndarray) -> float:
     """Returns LPIPS 0.1 with AlexNet (Zhang et al., CVPR 2018) of BGR uint8 to a reference: lower is better.
 
-    Needs the package lpips, which is not among the requirements: it downloads AlexNet's weights at its first use.
+    Raises:
+        ValueError: Pictures of another form, or the package lpips is not installed (see `load_lpips`).
     """
-    import torch
-
     _check_alike(image, reference)
-    rgb = (torch.from_numpy(x[None, ..., ::-1] / 127.5 - 1).permute(0, 3, 1, 2).float() for x in (image, reference))
-    with torch.no_grad():
-        return float(_lpips_network()(*rgb))
+    return load_lpips()(image, reference)
+
+
+def ntire_score(psnr: float, ssim: float, lpips: float) -> float:
+    """Returns the score of the NTIRE 2026 challenge on exposure fusion of dynamic scenes, as far as fidelity goes.
+
+    30 PSNR/50 + 22.5 (SSIM - .5)/.5 + 30 (1 - LPIPS/.4), not clamped: higher is better, and a picture that equals the
+    reference has no finite PSNR, hence no finite score.
+    """
+    return 30 * psnr / 50 + 22.5 * (ssim - 0.5) / 0.5 + 30 * (1 - lpips / 0.4)
+
+
+def iqa_score(image: np.ndarray, name: str) -> float:
+    """Returns a measure of BGR uint8 that needs no reference; `name` and errors as for `load_iqa`."""
+    _check_colour(image)
+    return load_iqa(name)[0](image)
 
 
 @functools.cache
-def _lpips_network():
-    import lpips
+def load_lpips() -> Callable[[np.ndarray, np.ndarray], float]:
+    """Returns LPIPS as a function of two pictures BGR uint8; AlexNet's weights are downloaded at the first use.
 
-    return lpips.LPIPS(net="alex", verbose=False).eval()
+    Raises:
+        ValueError: The package lpips, which is not among the requirements, is not installed.
+    """
+    network = _optional_package("lpips", "LPIPS").LPIPS(net="alex", verbose=False).eval()
+
+    def distance(image: np.ndarray, reference: np.ndarray) -> float:
+        import torch
+
+        with torch.no_grad():
+            return float(network(*(2 * _rgb_tensor(x) - 1 for x in (image, reference))))
+
+    return distance
+
+
+@functools.cache
+def load_iqa(name: str) -> tuple[Callable[[np.ndarray], float], bool]:
+    """Returns a measure without reference as a function of BGR uint8, and whether lower values are better.
+
+    Args:
+        name: "brisque" (Mittal et al., TIP 2012) is computed by the package brisque, which holds its model. Any other
+            is a no-reference measure of the package pyiqa ("musiq", "niqe", ...), which downloads its weights.
+
+    Raises:
+        ValueError: The package is not installed, or pyiqa has no such measure.
+    """
+    if name == "brisque":
+        model = _optional_package("brisque", name).BRISQUE(url=False)
+        scale = model.scale_features  # its features hold arrays of one number, which NumPy 2.4 takes for no number
+        model.scale_features = lambda features: scale([np.squeeze(feature) for feature in features])
+        return lambda image: float(model.score(image[..., ::-1])), True
+    pyiqa = _optional_package("pyiqa", name)
+    if name not in (known := pyiqa.list_models(metric_mode="NR")):
+        raise ValueError(f"pyiqa has no measure {name} without a reference, only {', '.join(known)}")
+    network = pyiqa.create_metric(name, device="cpu")
+    return lambda image: float(network(_rgb_tensor(image))), bool(network.lower_better)
+
+
+def _optional_package(package: str, purpose: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ValueError(f"{purpose} needs the package {package} ({error}): pip install {package}") from error
+
+
+def _rgb_tensor(image: np.ndarray):
+    """Returns BGR uint8 as a PyTorch tensor (1, 3, H, W), RGB in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(image[..., ::-1] / 255).permute(2, 0, 1)[None].float()
 
 
 def _checked(fused: np.ndarray, stack: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
