@@ -1,5 +1,7 @@
 """The metrics against independent derivations: loops over patches, other libraries, algebra."""
 
+import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -393,3 +395,41 @@ def test_pictures_of_one_are_refused():
     black = np.zeros((64, 64))
     black[5, 5] = 1  # of 255: a nearly black picture
     assert metric.mef_ssim(black, stack) < 1
+
+
+def test_measures_of_other_packages():
+    """The packages' own code, through stand-ins: what they are given, and what is made of it."""
+    seen = []
+
+    class Network:
+        lower_better = False
+
+        def __call__(self, tensor):
+            seen.append(tensor)
+            return tensor.mean()
+
+    stand_in = types.SimpleNamespace(
+        list_models=lambda metric_mode: ["musiq"], create_metric=lambda name, device: Network()
+    )
+    metric.load_iqa.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pyiqa", stand_in)
+        assert metric.load_iqa("musiq")[1] is False
+        assert metric.iqa_score(patches((255, 0, 51)), "musiq") == pytest.approx(0.4)
+        with pytest.raises(ValueError, match="pyiqa has no measure psnr without a reference, only musiq"):
+            metric.load_iqa("psnr")
+    metric.load_iqa.cache_clear()
+    assert seen[0].shape == (1, 3, 20, 20) and seen[0][0, :, 0, 0].tolist() == pytest.approx([1, 0, 0.2])  # RGB
+
+
+def test_brisque_is_raised_by_noise():
+    pytest.importorskip("brisque")
+    image = cv2.imread(str(sorted((DATA / "courtyard").glob("*.jpg"))[1]))[:200, :300]
+    noisy = np.clip(image + np.random.default_rng(0).normal(0, 25, image.shape), 0, 255).astype(np.uint8)
+    assert metric.iqa_score(noisy, "brisque") > metric.iqa_score(image, "brisque") + 10
+    assert metric.load_iqa("brisque")[1]
+
+
+def test_ntires_score():
+    assert metric.ntire_score(50, 1, 0) == 30 + 22.5 + 30
+    assert metric.ntire_score(25, 0.75, 0.2) == pytest.approx(15 + 11.25 + 15)
