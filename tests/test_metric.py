@@ -1,5 +1,6 @@
 """The metrics against independent derivations: loops over patches, other libraries, algebra."""
 
+import itertools
 import sys
 import types
 import warnings
@@ -345,11 +346,21 @@ def test_gray_pictures_lose_saturation_and_have_no_hue():
 
 
 def test_hues_are_compared_the_short_way_round():
-    yellowish, bluish = (60, 130, 116), (60, 130, 120)  # greens to either side of 180 degrees
-    angles = [np.degrees(np.arctan2(*lab_ab(rgb)[::-1])) for rgb in (yellowish, bluish)]
-    assert angles[0] > 170 and angles[1] < -170
-    hue = metric.colour_errors(patches(yellowish), [patches(bluish)])[1]
-    assert hue == pytest.approx(360 - angles[0] + angles[1], abs=0.2)
+    turned = [(60, 130, x) for x in range(40, 140, 8)] + [(60, x, 130) for x in range(130, 40, -8)]
+    turned += [(x, 60, 130) for x in range(60, 130, 8)] + [(130, 60, x) for x in range(130, 40, -8)]
+    ab = [lab_ab(rgb) for rgb in turned]
+    assert {(a > 0, b > 0) for a, b in ab} == {(x, y) for x in (True, False) for y in (True, False)}  # all round
+    luma = np.array((0.299, 0.587, 0.114))
+    for shown, true in itertools.pairwise(turned):
+        truth, got = lab_ab(np.array(true) * (luma @ shown) / (luma @ true)), lab_ab(shown)
+        angle = np.degrees(np.arccos(got @ truth / np.hypot(*got) / np.hypot(*truth)))
+        assert metric.colour_errors(patches(shown), [patches(true)])[1] == pytest.approx(angle, abs=0.05)
+
+
+def test_hues_are_of_coloured_pixels_alone():
+    shown, true, gray = (140, 110, 65), (160, 100, 60), (120, 121, 120)
+    hue = metric.colour_errors(patches(shown), [patches(true)])[1]
+    assert metric.colour_errors(patches(shown, gray), [patches(true, gray[::-1])])[1] == pytest.approx(hue)
 
 
 def test_the_best_exposed_shot_of_each_pixel_is_the_truth():
