@@ -138,13 +138,11 @@ def score_in_processes(
             except KeyboardInterrupt:
                 pool.shutdown(cancel_futures=True)  # scenes under way are finished
                 raise
-        results |= {scene: future.result() for scene, future in futures.items() if future.exception() is None}
         left = [scene for scene in left if scene not in results]
         if left and jobs == 1:  # in the order of submission, so it was at work on the first that is left
             killed = left.pop(0)
             results[killed] = [], f"{killed.name}: its process was killed, as when memory runs out"
         jobs = 1
-        bar.update(len(results) - bar.n)
     return [results[scene] for scene in scenes]
 
 

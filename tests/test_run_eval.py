@@ -18,6 +18,7 @@ import run_eval
 from configs import get_eval_args
 from models import fuse_model
 from models.DeepFuse import ARCHITECTURES
+from utils import util_metric
 from utils.util_eval import EvalScene
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +110,29 @@ def test_pictures_of_an_earlier_evaluation_go(data, tmp_path):
     assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["average"]
     settings = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert settings["max_width"] == 50 and "commit" in settings
+    assert (
+        "2 scenes of data, 50x44 pixels; wider ones were shrunk to 50" in (tmp_path / "out" / "results.md").read_text()
+    )
+
+
+def test_measures_of_other_packages_get_columns(data, tmp_path, monkeypatch, capsys):
+    measures = {"musiq": (lambda image: image[0, 0, 0], False), "niqe": (lambda image: 255 - image[0, 0, 0], True)}
+    monkeypatch.setattr(util_metric, "load_iqa", measures.get)
+    monkeypatch.setattr(util_metric, "load_lpips", lambda: lambda image, reference: 0.2)
+    for path in (data / "city").glob("1*"):
+        shutil.copy(path, data / "city.png")
+    table = tmp_path / "pairs.csv"
+    table.write_text("scene,under,over\ncity,0_ev-4.png,2_ev+2.png\n")
+    options = ["--pairs", table, "--iqa", "musiq", "niqe", "--reference", data, "--lpips"]
+    run_eval.main(arguments(data, tmp_path / "out", *options))
+    report = capsys.readouterr().out
+    assert "Without a reference:\n\n| method  |" in report and "Against the reference pictures:" in report
+    assert "- musiq: without a reference; higher is better\n- niqe: without a reference; lower is better" in report
+    with open(tmp_path / "out" / "results.csv") as file:
+        (row,) = csv.DictReader(file)
+    corner = cv2.imread(str(tmp_path / "out" / "pictures" / "average" / "city.png"))[0, 0, 0]
+    assert (float(row["musiq"]), float(row["niqe"]), float(row["lpips"])) == (corner, 255 - corner, 0.2)
+    assert row["ntire"] and row["psnr"]
 
 
 def score_or_die(scene):
