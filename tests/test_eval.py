@@ -152,12 +152,13 @@ def test_only_an_evaluations_own_folder_is_emptied(data, tmp_path):
     util_eval.clear_output(output, {"weights": "x"}, [data])
     write_image(output / "pictures" / "old" / "alley.png", np.zeros((9, 9, 3), np.uint8))
     write_image(output / "sheets" / "alley.png", np.zeros((9, 9, 3), np.uint8))
-    (output / "mine.txt").write_text("kept")
+    for name in (*util_eval.RESULTS, "mine.txt"):
+        (output / name).touch()
     util_eval.clear_output(output, {}, [data])
     assert sorted(path.name for path in output.iterdir()) == ["evaluation.json", "mine.txt"]
 
     write_image(tmp_path / "holiday" / "pictures" / "beach.png", np.zeros((9, 9, 3), np.uint8))
-    with pytest.raises(ValueError, match="holds pictures/ or sheets/, but no evaluation.json"):
+    with pytest.raises(ValueError, match="holds pictures/ or sheets/ but no evaluation.json"):
         util_eval.clear_output(tmp_path / "holiday", {}, [data])
     assert (tmp_path / "holiday" / "pictures" / "beach.png").is_file()
 

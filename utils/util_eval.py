@@ -19,6 +19,7 @@ from utils.util_report import PROFILE, Row, contact_sheet
 from utils.utils import read_table, write_json
 
 Method = Callable[[Sequence[np.ndarray]], np.ndarray]  # exposures (H, W, 3) BGR uint8 -> picture of the same form
+RESULTS = ("results.csv", "results.md", "results.tex")  # what an evaluation writes, beside pictures/ and sheets/
 MARK = "evaluation.json"  # the settings of an evaluation; a folder that holds it is one that may be emptied
 
 
@@ -124,7 +125,7 @@ BASELINES: dict[str, Method] = {"average": average, "mertens": mertens, "enfuse"
 
 
 def clear_output(output: Path, settings: dict, inputs: Sequence[str | os.PathLike]) -> None:
-    """Makes the folder `output`, removes an earlier evaluation's pictures and sheets, and stores the settings in it.
+    """Makes the folder `output`, removes an earlier evaluation's results from it, and stores the settings in it.
 
     Args:
         output: New, without "pictures" and "sheets", or an earlier evaluation's (it then holds MARK).
@@ -142,13 +143,13 @@ def clear_output(output: Path, settings: dict, inputs: Sequence[str | os.PathLik
             )
     made = [output / "pictures", output / "sheets"]
     if any(folder.exists() for folder in made) and not (output / MARK).is_file():
-        raise ValueError(
-            f"{output} holds pictures/ or sheets/, but no {MARK} of an evaluation: choose another --output"
-        )
+        raise ValueError(f"{output} holds pictures/ or sheets/ but no {MARK}: remove them, or choose another --output")
     write_json(output / MARK, settings)
     for folder in made:
         if folder.exists():
             shutil.rmtree(folder)
+    for table in RESULTS:
+        (output / table).unlink(missing_ok=True)
 
 
 def read_8bit(path: str | os.PathLike, max_width: int | None = None) -> np.ndarray:
@@ -214,7 +215,7 @@ def score_scene(
         {"scene": scene.name, "method": name, "fused": len(fused), "exposures": len(shots)}
         | {"width": first[1], "height": first[0]}
         | scores(picture, fused, unseen)
-        | {name: metric.iqa_score(picture, name) for name in iqa}
+        | {measure: metric.iqa_score(picture, measure) for measure in iqa}
         | ({} if truth is None else reference_scores(picture, truth, lpips))
         for name, picture in pictures.items()
     ]
