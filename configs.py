@@ -193,19 +193,22 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Returns the settings of run_eval.py from a command line (sys.argv where None)."""
+    """Returns the settings of run_eval.py from a command line (sys.argv where None).
+
+    `weights` and `results` are dicts from a method's name to its file or folder.
+    """
+    on_off = argparse.BooleanOptionalAction
     parser = argparse.ArgumentParser(
         prog="run_eval.py",
         description="Fuses scenes with several methods and scores the saved pictures.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     group = parser.add_argument_group("scenes")
-    group.add_argument("--data", default=f"{ROOT}/data_test", help="folder of scenes: one folder of exposures a scene")
+    group.add_argument("--data", default=f"{ROOT}/data_test", help="folder of scenes: one folder of shots per scene")
     group.add_argument(
-        "--pairs",
-        metavar="CSV",
-        help="two exposures a scene: a table with the columns scene, under and over (file names)",
+        "--pairs", metavar="CSV", help="fuse two shots per scene: a table with the columns scene, under and over"
     )
+    group.add_argument("--max_width", type=int, metavar="PIXELS", help="shrink wider pictures to this width first")
     group.add_argument("--reference", metavar="DIR", help="ground truth DIR/<scene>.png, for PSNR and SSIM")
     group = parser.add_argument_group("methods")
     group.add_argument(
@@ -231,17 +234,57 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("scores")
     group.add_argument(
         "--full-stack",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="with --pairs: score against all exposures of the scene, not only those that were fused",
+        action=on_off,
+        default=True,
+        help="with --pairs: score against all shots of the scene, otherwise against the two that were fused",
     )
     group.add_argument(
-        "--lpips",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="LPIPS against --reference; needs the package lpips, which downloads weights",
+        "--lpips", action=on_off, default=False, help="with --reference: LPIPS and the NTIRE 2026 score (package lpips)"
+    )
+    group.add_argument(
+        "--iqa",
+        nargs="*",
+        metavar="NAME",
+        default=[],
+        help="measures without a reference: brisque (package brisque); musiq, niqe and others (package pyiqa)",
     )
     group = parser.add_argument_group("run")
-    group.add_argument("--output", default="data_result/eval", help="folder to write")
+    group.add_argument(
+        "--output", default="data_result/eval", help="folder to write; an earlier evaluation's is reused"
+    )
     group.add_argument("--jobs", type=int, default=1, help="scenes at a time")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {args.jobs}")
+    if args.max_width is not None and args.max_width < 44:  # MEF-SSIM's smallest picture
+        parser.error(f"--max_width must be at least 44, got {args.max_width}")
+    if args.lpips and args.reference is None:
+        parser.error("--lpips compares with a reference picture: give --reference DIR too")
+    for text in args.results:
+        if "=" not in text:
+            parser.error(f"--results must be NAME=DIR, got {text}")
+    names = set(args.methods)
+    for option in ("weights", "results"):
+        found = {}
+        for text in getattr(args, option):
+            name, path = _named_path(text)
+            if name in names:
+                parser.error(f"two methods are called {name}: give NAME={path} with another name")
+            if not name or name != Path(name).name:
+                parser.error(f"a method's name must be that of a folder, got {name!r} in {text}")
+            names.add(name)
+            found[name] = path
+        setattr(args, option, found)
+    if not names:
+        parser.error("there is no method to score: give --methods, --weights or --results")
+    return args
+
+
+def _named_path(text: str) -> tuple[str, str]:
+    """Returns (name, path) of "NAME=PATH"; "PATH" is named after its file, and its run folder where it lies in one."""
+    name, equals, path = text.partition("=")
+    if equals:
+        return name, path
+    path = Path(text)
+    in_run = path.parent.name == "checkpoints"
+    return f"{path.absolute().parent.parent.name}_{path.stem}" if in_run else path.stem, text

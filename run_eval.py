@@ -2,14 +2,15 @@
 
 import argparse
 import csv
-import importlib.util
 import multiprocessing
 import os
 import platform
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -20,86 +21,76 @@ import torch
 from tqdm import tqdm
 
 from configs import get_eval_args
-from utils import util_eval
-from utils.util_eval import FIDELITY, LOOK, LPIPS, PROFILE, REFERENCE, EvalScene, Method, Row
+from utils import util_eval, util_metric, util_report
+from utils.util_eval import EvalScene, Method
+from utils.util_report import COLOUR, FIDELITY, LOOK, LPIPS, MEF_SSIM_FUSED, PROFILE, REFERENCE, Column, Row, Table
 from utils.utils import exit_on_error, git_sha, replacing
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
     output = Path(args.output)
     scenes = util_eval.find_eval_scenes(args.data, args.pairs, args.full_stack)
+    extra = extra_columns(args)
     methods = choose_methods(args)
-    folders = {name: output / "pictures" / name for name in methods} | saved_results(args.results, methods)
-    if not folders:
-        raise ValueError("there is no method to score: give --methods, --weights or --results")
+    folders = {name: output / "pictures" / name for name in methods}
+    folders |= {name: Path(folder) for name, folder in args.results.items()}
+    read = [args.data, *args.results.values(), *([args.reference] if args.reference else [])]
+    util_eval.clear_output(output, {"commit": git_sha(), **vars(args)}, read)
     score = partial(
         attempt,
         methods=methods,
         folders=folders,
-        reference=reference_folder(args),
+        reference=args.reference and Path(args.reference),
         lpips=args.lpips,
+        iqa=args.iqa,
         sheets=output / "sheets",
+        max_width=args.max_width,
     )
     rows, faults = score_all(score, scenes, args.jobs)
     if not rows:
         raise ValueError(f"no scene could be scored. {faults[0]}")
 
-    references = REFERENCE * (args.reference is not None) + (LPIPS,) * args.lpips
-    report = describe(args, rows, references) + "\n" + tables(rows, references)
+    found = tables(rows, extra)
+    report = "\n".join([describe(args, rows, extra), *map(util_report.markdown, found)])
     with replacing(output / "results.csv") as path:
         write_csv(path, rows)
-    with replacing(output / "results.md") as path:
-        path.write_text(report, encoding="utf-8")
+    for name, text in (("results.md", report), ("results.tex", "\n".join(map(util_report.latex, found)))):
+        with replacing(output / name) as path:
+            path.write_text(text, encoding="utf-8")
     print(report)
-    print(f"Rows, this report, the pictures and a contact sheet a scene are in {output}")
+    print(f"Rows, this report (Markdown, LaTeX), the pictures and a contact sheet per scene are in {output}")
     if faults:
         raise ValueError(f"{len(faults)} of {len(scenes)} scenes are not in the scores. " + " | ".join(faults))
+
+
+def extra_columns(args: argparse.Namespace) -> tuple[Column, ...]:
+    """Returns the columns that not every evaluation has. What they need is looked for here, before any work."""
+    for option, folders in (("--results", args.results.values()), ("--reference", [args.reference])):
+        for folder in folders:
+            if folder is not None and not Path(folder).is_dir():
+                raise FileNotFoundError(f"{folder}: no such folder of pictures for {option}")
+    if args.lpips:
+        util_metric.load_lpips()
+    lower = {name: util_metric.load_iqa(name)[1] for name in args.iqa}
+    return (
+        *(REFERENCE if args.reference else ()),
+        *(LPIPS if args.lpips else ()),
+        *(Column(name, name, ".3f", "without a reference", "lower" if lower[name] else "higher") for name in lower),
+    )
 
 
 def choose_methods(args: argparse.Namespace) -> dict[str, Method]:
     """Returns the methods to run, by name. Checkpoints are loaded here, so that a bad one stops before any work."""
     methods: dict[str, Method] = {}
+    for name, path in args.weights.items():
+        util_eval.load_fuser(path, args.device)
+        methods[name] = partial(util_eval.fuse_with_weights, weights=path, device=args.device)
     for name in args.methods:
         if name == "enfuse" and util_eval.enfuse_version() is None:
             print("enfuse is not installed: scoring without it")
             continue
         methods[name] = util_eval.BASELINES[name]
-    networks: dict[str, Method] = {}
-    for text in args.weights:
-        name, path = util_eval.named_path(text, {**methods, **networks})
-        util_eval.load_fuser(path, args.device)
-        networks[name] = partial(util_eval.fuse_with_weights, weights=path, device=args.device)
-    return networks | methods
-
-
-def saved_results(results: list[str], methods: dict[str, Method]) -> dict[str, Path]:
-    """Returns the folders of --results NAME=DIR by name."""
-    folders: dict[str, Path] = {}
-    for text in results:
-        if "=" not in text:
-            raise ValueError(f"--results must be NAME=DIR, got {text}")
-        name, folder = util_eval.named_path(text, {**methods, **folders})
-        if not Path(folder).is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder of {name}'s pictures")
-        folders[name] = Path(folder)
-    return folders
-
-
-def reference_folder(args: argparse.Namespace) -> Path | None:
-    """Returns the folder of ground truth, if any."""
-    if args.lpips and args.reference is None:
-        raise ValueError("--lpips compares with a reference picture: give --reference DIR too")
-    if args.lpips and importlib.util.find_spec("lpips") is None:
-        raise ValueError(
-            "--lpips needs the package lpips (pip install lpips), which downloads AlexNet at its first use"
-        )
-    if args.reference is None:
-        return None
-    if not Path(args.reference).is_dir():
-        raise FileNotFoundError(f"{args.reference}: no such folder of reference pictures")
-    return Path(args.reference)
+    return methods
 
 
 def attempt(scene: EvalScene, **how) -> tuple[list[Row], str | None]:
@@ -110,27 +101,49 @@ def attempt(scene: EvalScene, **how) -> tuple[list[Row], str | None]:
         return [], f"{scene.name}: {error}"
 
 
-def score_all(score: partial, scenes: list[EvalScene], jobs: int) -> tuple[list[Row], list[str]]:
+def score_all(score: partial, scenes: Sequence[EvalScene], jobs: int) -> tuple[list[Row], list[str]]:
     """Returns the rows of all scenes that could be scored, and a line for each that could not."""
-    if jobs == 1:
-        return collect(map(score, scenes), len(scenes))
+    with tqdm(total=len(scenes), desc="Scoring scenes", unit="scene") as bar:
+        if jobs > 1:
+            results = score_in_processes(score, scenes, jobs, bar)
+        else:
+            results = []
+            for scene in scenes:
+                results.append(score(scene))
+                bar.update()
+    return [row for rows, _ in results for row in rows], [fault for _, fault in results if fault is not None]
+
+
+def score_in_processes(
+    score: partial, scenes: Sequence[EvalScene], jobs: int, bar: tqdm
+) -> list[tuple[list[Row], str | None]]:
+    """Returns what `score` returns for each scene, computed in `jobs` processes.
+
+    Where one of them is killed, all that were at work are lost. The scenes that are left are then scored one at a time,
+    so that it is known which one kills its process, and so that each has all of the memory.
+    """
     threads = max(1, (os.cpu_count() or 1) // jobs)
     spawn = multiprocessing.get_context("spawn")  # PyTorch's threads do not survive a fork
-    with ProcessPoolExecutor(jobs, spawn, set_up_worker, (threads,)) as pool:
-        try:
-            return collect(pool.map(score, scenes), len(scenes))
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)  # scenes under way are finished
-            raise
-
-
-def collect(results, count: int) -> tuple[list[Row], list[str]]:
-    rows, faults = [], []
-    for found, fault in tqdm(results, total=count, desc="Scoring scenes", unit="scene"):
-        rows += found
-        if fault is not None:
-            faults.append(fault)
-    return rows, faults
+    results: dict[EvalScene, tuple[list[Row], str | None]] = {}
+    left = list(scenes)
+    while left:
+        with ProcessPoolExecutor(jobs, spawn, set_up_worker, (threads,)) as pool:
+            futures = {scene: pool.submit(score, scene) for scene in left}
+            try:
+                for scene in left:
+                    results[scene] = futures[scene].result()
+                    bar.update()
+            except BrokenProcessPool:
+                pass
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)  # scenes under way are finished
+                raise
+        left = [scene for scene in left if scene not in results]
+        if left and jobs == 1:  # in the order of submission, so it was at work on the first that is left
+            killed = left.pop(0)
+            results[killed] = [], f"{killed.name}: its process was killed, as when memory runs out"
+        jobs = 1
+    return [results[scene] for scene in scenes]
 
 
 def set_up_worker(threads: int) -> None:
@@ -139,10 +152,9 @@ def set_up_worker(threads: int) -> None:
     cv2.setNumThreads(threads)
 
 
-def describe(args: argparse.Namespace, rows: list[Row], references: tuple) -> str:
+def describe(args: argparse.Namespace, rows: list[Row], extra: Sequence[Column]) -> str:
     """Returns what the scores were computed from and with, as Markdown."""
     scenes = {row["scene"]: row for row in rows}.values()
-    counts = sorted({row["exposures"] for row in scenes})
     smallest, largest = (f(scenes, key=lambda row: row["width"] * row["height"]) for f in (min, max))
     sizes = dict.fromkeys(f"{row['width']}x{row['height']}" for row in (smallest, largest))
     versions = {
@@ -155,12 +167,15 @@ def describe(args: argparse.Namespace, rows: list[Row], references: tuple) -> st
     programs = [f"{name} {version}" for name, version in versions.items()]
     if "enfuse" in {row["method"] for row in rows}:
         programs.append(util_eval.enfuse_version())
-    against = "all exposures of the scene" if args.full_stack else "the exposures that were fused"
+    shrunk = f"; wider ones were shrunk to {args.max_width} before they were fused" if args.max_width else ""
+    pair = (MEF_SSIM_FUSED,) if more_than_fused(rows) else ()
+    columns = (*FIDELITY, *pair, *COLOUR, *LOOK, *extra)
     lines = [
-        f"{len(scenes)} scenes of {Path(args.data).name}, {' to '.join(sizes)} pixels",
-        f"scored against {against}: {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} a scene",
-        "pictures as saved: 8 bit, read back; gray: Matlab's rgb2gray, rounded, in every column but colour and PSNR",
-        *(f"{column.heading}: {column.definition}" for column in (*FIDELITY, *LOOK, *references)),
+        f"{len(scenes)} scenes of {Path(args.data).name}, {' to '.join(sizes)} pixels{shrunk}",
+        f"fused: {span(rows, 'fused')} shots per scene; scored against {judges(rows)}",
+        "pictures as saved: 8 bit, read back; gray: Matlab's rgb2gray, rounded, in all that does not name colours",
+        *(f"{c.heading}: {c.definition}{c.better and f'; {c.better} is better'}" for c in columns),
+        "95 % interval: of the mean of MEF-SSIM, by bootstrap over the scenes",
         "wins: scenes in which no other method has a higher MEF-SSIM",
         f"DeepFuse {git_sha()}, {', '.join(programs)}",
         f"`python {shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`",
@@ -168,16 +183,38 @@ def describe(args: argparse.Namespace, rows: list[Row], references: tuple) -> st
     return "\n".join(f"- {line}" for line in lines) + "\n"
 
 
-def tables(rows: list[Row], references: tuple) -> str:
-    """Returns the Markdown tables: fidelity, the scale profile, how the pictures look."""
-    parts = [
-        ("Fidelity to the exposures, mean over the scenes", util_eval.fidelity_table(rows)),
-        ("MEF-SSIM by scale: halos and grey veils sit in the coarse ones", util_eval.mean_table(rows, PROFILE)),
-        ("How the pictures look: no measure of quality by itself", util_eval.mean_table(rows, LOOK)),
+def tables(rows: list[Row], extra: Sequence[Column]) -> list[Table]:
+    """Returns the tables: fidelity, colour, the scale profile, looks, what `extra` has, and MEF-SSIM by scene."""
+    unseen = "the shots that were not fused" if more_than_fused(rows) else "the shots"
+    references = [column for column in extra if column in (*REFERENCE, *LPIPS)]
+    others = [column for column in extra if column not in references]
+    mean = partial(util_report.mean_table, rows)
+    found = [
+        util_report.fidelity_table(rows, f"Fidelity to {judges(rows)}, mean over the scenes"),
+        mean(COLOUR, f"Colour against the best exposed of {unseen} at each pixel"),
+        mean(PROFILE, "MEF-SSIM by scale: halos and grey veils sit in the coarse ones"),
+        mean(LOOK, "How the pictures look: no measure of quality by itself"),
     ]
     if references:
-        parts.append(("Against the reference pictures", util_eval.mean_table(rows, references)))
-    return "".join(f"{heading}:\n\n{table}\n\n" for heading, table in parts)
+        found.append(mean(references, "Against the reference pictures"))
+    if others:
+        found.append(mean(others, "Without a reference"))
+    return [*found, util_report.scene_table(rows, caption="MEF-SSIM by scene")]
+
+
+def more_than_fused(rows: list[Row]) -> bool:
+    return any(row["exposures"] > row["fused"] for row in rows)
+
+
+def judges(rows: list[Row]) -> str:
+    """Returns what the pictures are scored against, in words."""
+    which = "all shots of the scene" if more_than_fused(rows) else "the shots that were fused"
+    return f"{which} ({span(rows, 'exposures')})"
+
+
+def span(rows: list[Row], key: str) -> str:
+    numbers = [row[key] for row in rows]
+    return " to ".join(map(str, dict.fromkeys((min(numbers), max(numbers)))))
 
 
 def write_csv(path: Path, rows: list[Row]) -> None:

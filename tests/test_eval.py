@@ -1,4 +1,4 @@
-"""The evaluation's parts: scenes, methods, scores, tables, contact sheets."""
+"""The evaluation's parts: scenes, methods, scores, the folder that it writes."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,9 @@ import pytest
 
 from utils import util_eval
 from utils import util_metric as metric
+from utils.util_eval import EvalScene
 from utils.util_image import read_image, write_image
+from utils.util_report import COLOUR, FIDELITY, LOOK, MEF_SSIM_FUSED, PROFILE, REFERENCE
 
 
 @pytest.fixture
@@ -29,14 +31,14 @@ def test_scenes_are_folders_in_order(data):
     assert [path.name for path in scenes[0].fused] == ["0.png", "1.png", "2.png"] == [p.name for p in scenes[0].scored]
 
 
-@pytest.mark.parametrize("full_stack", [False, True])
-def test_pairs_pick_scenes_and_exposures(data, tmp_path, full_stack):
+@pytest.mark.parametrize(("full_stack", "scored"), [((), ["0.png", "1.png", "2.png"]), ((False,), ["0.png", "2.png"])])
+def test_pairs_pick_scenes_and_exposures(data, tmp_path, full_stack, scored):
     table = tmp_path / "pairs.csv"
     table.write_text("\ufeffscene,note,under,over\nbeach,x,0.png,2.png\n", encoding="utf-8")
-    (scene,) = util_eval.find_eval_scenes(data, table, full_stack)
+    (scene,) = util_eval.find_eval_scenes(data, table, *full_stack)
     assert scene.name == "beach"
     assert [path.name for path in scene.fused] == ["0.png", "2.png"]
-    assert len(scene.scored) == (3 if full_stack else 2)
+    assert sorted(path.name for path in scene.scored) == scored
 
 
 def test_bad_tables_and_folders_say_what_was_expected(data, tmp_path):
@@ -79,9 +81,9 @@ def test_a_scene_is_scored_as_saved(data, tmp_path):
     sheets = tmp_path / "sheets"
     shutil.copy(scene.fused[1], tmp_path / "alley.png")
     rows = util_eval.score_scene(scene, {"average": util_eval.average}, folders, reference=tmp_path, sheets=sheets)
-    assert [(row["scene"], row["method"], row["exposures"]) for row in rows] == [
-        ("alley", "average", 3),
-        ("alley", "other", 3),
+    assert [(row["scene"], row["method"], row["fused"], row["exposures"]) for row in rows] == [
+        ("alley", "average", 3, 3),
+        ("alley", "other", 3, 3),
     ]
     stack = np.stack([metric.matlab_gray(x) for x in exposures])
     saved = read_image(folders["average"] / "alley.png")
@@ -89,10 +91,48 @@ def test_a_scene_is_scored_as_saved(data, tmp_path):
     assert rows[0]["mef_ssim"] == metric.mef_ssim(metric.matlab_gray(saved), stack)
     assert rows[1]["mef_ssim_lum"] == metric.mef_ssim_lum(stack[1], stack)
     assert rows[1]["psnr"] == np.inf and rows[1]["ssim"] == pytest.approx(1)
-    columns = (*util_eval.FIDELITY, *util_eval.PROFILE, *util_eval.LOOK, *util_eval.REFERENCE)
-    assert {"scene", "method", "exposures", "width", "height"} | {column.key for column in columns} == set(rows[0])
+    assert rows[0]["mef_ssim_fused"] == rows[0]["mef_ssim"]
+    columns = (*FIDELITY, MEF_SSIM_FUSED, *COLOUR, *PROFILE, *LOOK, *REFERENCE)
+    described = {"scene", "method", "fused", "exposures", "width", "height"}
+    assert described | {column.key for column in columns} == set(rows[0])
     sheet = read_image(sheets / "alley.png")
     assert sheet.shape[1] > 900 and sheet.shape[0] > 400
+
+
+def test_a_pair_is_scored_against_the_shots_it_has_not_seen(data, tmp_path):
+    shots = [read_image(data / "alley" / f"{i}.png") for i in range(3)]
+    gray = [metric.matlab_gray(x) for x in shots]
+    pair = EvalScene("alley", *((tuple(data / "alley" / f"{i}.png" for i in order)) for order in ((2, 0), (2, 0, 1))))
+    (row,) = util_eval.score_scene(pair, {"average": util_eval.average}, {"average": tmp_path})
+    saved = util_eval.average([shots[0], shots[2]])
+    assert (read_image(tmp_path / "alley.png") == saved).all()
+    assert (row["fused"], row["exposures"]) == (2, 3)
+    picture = metric.matlab_gray(saved)
+    assert row["mef_ssim"] == pytest.approx(metric.mef_ssim(picture, np.stack(gray)), abs=1e-12)
+    assert row["mef_ssim_fused"] == pytest.approx(metric.mef_ssim(picture, np.stack(gray[::2])), abs=1e-12)
+    assert row["mef_ssim_lum"] == pytest.approx(metric.mef_ssim_lum(picture, np.stack(gray)), abs=1e-12)
+    colours = tuple(row[key] for key in ("colour_difference", "hue_error", "saturation"))
+    assert colours == metric.colour_errors(saved, shots[1:2]) != metric.colour_errors(saved, shots)
+
+
+def test_wide_pictures_are_shrunk_before_they_are_fused(data, tmp_path):
+    scene = util_eval.find_eval_scenes(data)[0]
+    write_image(tmp_path / "other" / "alley.png", read_image(scene.fused[0]))
+    folders = {"average": tmp_path / "average", "other": tmp_path / "other"}
+    rows = util_eval.score_scene(scene, {"average": util_eval.average}, folders, tmp_path / "other", max_width=64)
+    assert all((row["width"], row["height"]) == (64, 55) for row in rows)
+    assert rows[1]["psnr"] == np.inf
+    small = [cv2.resize(read_image(path), (64, 55), interpolation=cv2.INTER_AREA) for path in scene.fused]
+    assert (read_image(tmp_path / "average" / "alley.png") == util_eval.average(small)).all()
+    wide = read_image(scene.fused[0])
+    assert (util_eval.read_8bit(scene.fused[0], wide.shape[1]) == wide).all()
+
+
+def test_reference_scores_are_ntires(data, monkeypatch):
+    monkeypatch.setattr(metric, "load_lpips", lambda: lambda image, reference: 0.1)
+    a, b = (read_image(data / "alley" / f"{i}.png") for i in (0, 1))
+    row = util_eval.reference_scores(a, b, lpips=True)
+    assert row["ntire"] == pytest.approx(0.6 * row["psnr"] + 45 * row["ssim"] - 22.5 + 30 * 0.75)
 
 
 def test_wrong_sizes_are_named(data, tmp_path):
@@ -107,26 +147,31 @@ def test_wrong_sizes_are_named(data, tmp_path):
         util_eval.score_scene(scene, {}, {"other": tmp_path})
 
 
-def test_tables_have_means_worst_scenes_and_wins():
-    values = {"a": (0.9, 0.8, 0.7), "b": (0.9, 0.85, 0.6)}
-    rows = [
-        {"scene": f"s{i}", "method": name, "mef_ssim": value} | {c.key: i for c in util_eval.FIDELITY[1:]}
-        for name, scores in values.items()
-        for i, value in enumerate(scores)
-    ]
-    rows[0]["viff"] = float("nan")
-    lines = util_eval.fidelity_table(rows).splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[2] == ["a", "0.8000", "0.7000 (s2)", "2", "1.0000", "1.0000", "1.5000"]  # a tie in s0 counts for both
-    assert cells[3] == ["b", "0.7833", "0.6000 (s2)", "2", "1.0000", "1.0000", "1.0000"]
-    assert len({len(line) for line in lines}) == 1
+def test_only_an_evaluations_own_folder_is_emptied(data, tmp_path):
+    output = tmp_path / "out"
+    util_eval.clear_output(output, {"weights": "x"}, [data])
+    write_image(output / "pictures" / "old" / "alley.png", np.zeros((9, 9, 3), np.uint8))
+    write_image(output / "sheets" / "alley.png", np.zeros((9, 9, 3), np.uint8))
+    for name in (*util_eval.RESULTS, "mine.txt"):
+        (output / name).touch()
+    util_eval.clear_output(output, {}, [data])
+    assert sorted(path.name for path in output.iterdir()) == ["evaluation.json", "mine.txt"]
+
+    write_image(tmp_path / "holiday" / "pictures" / "beach.png", np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(ValueError, match="holds pictures/ or sheets/ but no evaluation.json"):
+        util_eval.clear_output(tmp_path / "holiday", {}, [data])
+    assert (tmp_path / "holiday" / "pictures" / "beach.png").is_file()
 
 
-def test_method_names():
-    assert util_eval.named_path("runs/a/last.pth", {}) == ("last", "runs/a/last.pth")
-    assert util_eval.named_path("mine=runs/a/last.pth", {"last"}) == ("mine", "runs/a/last.pth")
-    with pytest.raises(ValueError, match="two methods are called last"):
-        util_eval.named_path("runs/b/last.pth", {"last"})
-    with pytest.raises(ValueError, match="must be that of a folder"):
-        util_eval.named_path("../x=runs/b/last.pth", {})
+@pytest.mark.parametrize("output", ["data", "data/alley/out", "."])
+def test_nothing_is_written_where_something_is_read(data, tmp_path, output):
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="lie in each other: choose another --output"):
+        util_eval.clear_output(tmp_path / output, {}, [tmp_path / "elsewhere", data])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_other_suffixes_are_found(tmp_path):
     assert util_eval.picture_of(Path("x"), "s") == Path("x/s.png")
+    write_image(tmp_path / "s.tif", np.zeros((9, 9, 3), np.uint8))
+    assert util_eval.picture_of(tmp_path, "s") == tmp_path / "s.tif"

@@ -1,5 +1,8 @@
 """The metrics against independent derivations: loops over patches, other libraries, algebra."""
 
+import itertools
+import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -299,3 +302,145 @@ def test_reference_metrics():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert 0.9 < metric.ssim(metric.matlab_gray(other), gray) < 1
+
+
+def patches(*colours):
+    """A picture of 20x20 squares of these RGB colours, side by side, in BGR."""
+    return np.repeat(np.repeat(np.array([[rgb[::-1] for rgb in colours]], np.uint8), 20, 0), 20, 1)
+
+
+def lab_ab(rgb):
+    """CIELAB a, b of an sRGB colour of 0..255, from the standards' formulas."""
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in np.asarray(rgb) / 255]
+    to_xyz = [(0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041)]
+    ratios = [np.dot(row, linear) / white for row, white in zip(to_xyz, (0.95047, 1, 1.08883), strict=True)]
+    x, y, z = (t ** (1 / 3) if t > (6 / 29) ** 3 else t / (3 * (6 / 29) ** 2) + 4 / 29 for t in ratios)
+    return np.array([500 * (x - y), 200 * (y - z)])
+
+
+def test_colour_of_another_exposure_is_true():
+    shot = patches((160, 100, 60), (60, 120, 80), (70, 80, 180))
+    darker = patches((80, 50, 30), (30, 60, 40), (35, 40, 90))  # the same colours at half the brightness
+    for picture in (shot, darker):
+        difference, hue, saturation = metric.colour_errors(picture, [shot])
+        assert difference == pytest.approx(0, abs=1e-9) and hue == pytest.approx(0, abs=1e-4)
+        assert saturation == pytest.approx(1)
+
+
+def test_colour_errors_are_the_formulas():
+    true, shown = (160, 100, 60), (140, 110, 65)
+    luma = np.array((0.299, 0.587, 0.114))
+    truth = lab_ab(np.array(true) * (luma @ shown) / (luma @ true))
+    got = lab_ab(shown)
+    angle = np.degrees(np.arccos(got @ truth / np.hypot(*got) / np.hypot(*truth)))
+    expected = np.hypot(*(got - truth)), angle, np.hypot(*got) / np.hypot(*truth)
+    assert metric.colour_errors(patches(shown), [patches(true)]) == pytest.approx(expected, rel=1e-3)
+    exact, half_wrong = (metric.colour_errors(patches(a, b), [patches(b, b)]) for a, b in ((true, true), (shown, true)))
+    assert exact[0] == pytest.approx(0, abs=1e-9)
+    assert half_wrong[0] == pytest.approx(metric.colour_errors(patches(shown), [patches(true)])[0] / 2)
+
+
+def test_gray_pictures_lose_saturation_and_have_no_hue():
+    difference, hue, saturation = metric.colour_errors(patches((105, 105, 105)), [patches((160, 90, 60))])
+    assert saturation == pytest.approx(0, abs=1e-3) and np.isnan(hue) and difference > 20
+
+
+def test_hues_are_compared_the_short_way_round():
+    turned = [(60, 130, x) for x in range(40, 140, 8)] + [(60, x, 130) for x in range(130, 40, -8)]
+    turned += [(x, 60, 130) for x in range(60, 130, 8)] + [(130, 60, x) for x in range(130, 40, -8)]
+    ab = [lab_ab(rgb) for rgb in turned]
+    assert {(a > 0, b > 0) for a, b in ab} == {(x, y) for x in (True, False) for y in (True, False)}  # all round
+    luma = np.array((0.299, 0.587, 0.114))
+    for shown, true in itertools.pairwise(turned):
+        truth, got = lab_ab(np.array(true) * (luma @ shown) / (luma @ true)), lab_ab(shown)
+        angle = np.degrees(np.arccos(got @ truth / np.hypot(*got) / np.hypot(*truth)))
+        assert metric.colour_errors(patches(shown), [patches(true)])[1] == pytest.approx(angle, abs=0.05)
+
+
+def test_hues_are_of_coloured_pixels_alone():
+    shown, true, gray = (140, 110, 65), (160, 100, 60), (120, 121, 120)
+    hue = metric.colour_errors(patches(shown), [patches(true)])[1]
+    assert metric.colour_errors(patches(shown, gray), [patches(true, gray[::-1])])[1] == pytest.approx(hue)
+
+
+def test_the_best_exposed_shot_of_each_pixel_is_the_truth():
+    true = patches((160, 100, 60), (60, 120, 80))
+    wrong = (240, 200, 210), (12, 20, 9)  # each farther from mid-gray, the second clipped too
+    bright, dark = patches(wrong[0], (60, 120, 80)), patches((160, 100, 60), wrong[1])
+    for shots in ([bright, dark], [dark, bright], [true, bright, dark]):
+        assert metric.colour_errors(true, shots)[0] == pytest.approx(0, abs=1e-9)
+    clipped = patches((255, 100, 60), (60, 120, 2))
+    assert np.isnan(metric.colour_errors(true, [clipped])).all()
+    assert metric.colour_errors(true, [clipped, true]) == pytest.approx((0, 0, 1), abs=1e-4)
+
+
+def test_colours_beyond_the_gamut_are_not_compared():
+    white = patches((250, 250, 250))
+    assert np.isnan(metric.colour_errors(white, [patches((200, 60, 60))])).all()  # so bright a red does not exist
+
+
+def test_colour_errors_in_strips_are_the_whole(monkeypatch):
+    rng = np.random.default_rng(3)
+    image, *shots = rng.integers(0, 256, (4, 60, 50, 3)).astype(np.uint8)
+    whole = metric.colour_errors(image, shots)
+    monkeypatch.setattr(metric, "STRIP_PIXELS", 50 * 7)
+    assert metric.colour_errors(image, shots) == pytest.approx(whole, abs=1e-12)
+
+
+def test_pictures_of_one_are_refused():
+    stack = natural(2, 64, 64)
+    for function in (metric.mef_ssim, metric.mef_ssim_scales, metric.mef_ssim_lum, metric.q_abf, metric.viff):
+        with pytest.raises(ValueError, match="stack must have values 0..255, got 0.*..1: multiply it by 255"):
+            function(stack[0], stack / stack.max())
+        with pytest.raises(ValueError, match="fused picture must have values 0..255"):
+            function(stack[0] / 255, stack)
+    plain = (metric.entropy, metric.average_gradient, metric.spatial_frequency)
+    for function in (*plain, metric.standard_deviation, metric.clipped_share):
+        with pytest.raises(ValueError, match="multiply it by 255"):
+            function(stack[0] / 255)
+    with pytest.raises(ValueError, match="multiply it by 255"):
+        metric.ssim(stack[0] / 255, stack[0])
+    for function in (metric.psnr, lambda a, b: metric.colour_errors(a, [b]), lambda a, b: metric.colourfulness(a)):
+        with pytest.raises(ValueError, match="uint8"):
+            function(patches((1, 2, 3)) / 255, patches((1, 2, 3)) / 255)
+    black = np.zeros((64, 64))
+    black[5, 5] = 1  # of 255: a nearly black picture
+    assert metric.mef_ssim(black, stack) < 1
+
+
+def test_measures_of_other_packages():
+    """The packages' own code, through stand-ins: what they are given, and what is made of it."""
+    seen = []
+
+    class Network:
+        lower_better = False
+
+        def __call__(self, tensor):
+            seen.append(tensor)
+            return tensor.mean()
+
+    stand_in = types.SimpleNamespace(
+        list_models=lambda metric_mode: ["musiq"], create_metric=lambda name, device: Network()
+    )
+    metric.load_iqa.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pyiqa", stand_in)
+        assert metric.load_iqa("musiq")[1] is False
+        assert metric.iqa_score(patches((255, 0, 51)), "musiq") == pytest.approx(0.4)
+        with pytest.raises(ValueError, match="pyiqa has no measure psnr without a reference, only musiq"):
+            metric.load_iqa("psnr")
+    metric.load_iqa.cache_clear()
+    assert seen[0].shape == (1, 3, 20, 20) and seen[0][0, :, 0, 0].tolist() == pytest.approx([1, 0, 0.2])  # RGB
+
+
+def test_brisque_is_raised_by_noise():
+    pytest.importorskip("brisque")
+    image = cv2.imread(str(sorted((DATA / "courtyard").glob("*.jpg"))[1]))[:200, :300]
+    noisy = np.clip(image + np.random.default_rng(0).normal(0, 25, image.shape), 0, 255).astype(np.uint8)
+    assert metric.iqa_score(noisy, "brisque") > metric.iqa_score(image, "brisque") + 10
+    assert metric.load_iqa("brisque")[1]
+
+
+def test_ntires_score():
+    assert metric.ntire_score(50, 1, 0) == 30 + 22.5 + 30
+    assert metric.ntire_score(25, 0.75, 0.2) == pytest.approx(15 + 11.25 + 15)

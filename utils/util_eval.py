@@ -1,11 +1,11 @@
-"""Fuse scenes with several methods, score the saved pictures, and lay the scores out: what run_eval.py is made of."""
+"""Fuse scenes with several methods and score the saved pictures: what run_eval.py is made of."""
 
 import functools
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,64 +15,17 @@ import numpy as np
 from utils import util_metric as metric
 from utils.util_fusion import Fuser
 from utils.util_image import IMAGE_SUFFIXES, from_float, list_images, read_image, to_float, write_image
-from utils.utils import read_table
+from utils.util_report import PROFILE, Row, contact_sheet
+from utils.utils import read_table, write_json
 
 Method = Callable[[Sequence[np.ndarray]], np.ndarray]  # exposures (H, W, 3) BGR uint8 -> picture of the same form
-Row = dict[str, str | float]  # one scene and method: "scene", "method" and a value for every column
-
-
-@dataclass(frozen=True)
-class Column:
-    """A score: its key in the CSV file, its heading and format in tables, and what exactly it is."""
-
-    key: str
-    heading: str
-    form: str
-    definition: str
-
-
-FIDELITY = (
-    Column(
-        "mef_ssim",
-        "MEF-SSIM",
-        ".4f",
-        "Ma, Zeng and Wang, TIP 2015: structure of 11x11 patches against one blended from all exposures, 3 scales, no "
-        "luminance term; higher is better",
-    ),
-    Column(
-        "mef_ssim_lum",
-        "MEF-SSIM-lum",
-        ".4f",
-        "the variant that MEFNet is trained with, TIP 2020: structure against the exposure of largest variance, "
-        "1 scale, zero padding, times a luminance term; higher is better",
-    ),
-    Column("q_abf", "Q_abf", ".4f", "Xydeas and Petrovic 2000: share of the exposures' edges that is kept; 0..1"),
-    Column(
-        "viff", "VIFF", ".4f", "Han et al. 2013: visual information that is kept; more contrast gives more, even > 1"
-    ),
-)
-PROFILE = tuple(
-    Column(f"scale_{2**i}", f"1/{2**i}", ".3f", "mean of the MEF-SSIM map at this dyadic scale") for i in range(6)
-)
-LOOK = (
-    Column("entropy", "entropy", ".3f", "bits of the gray histogram; noise raises it"),
-    Column("average_gradient", "gradient", ".3f", "average gradient as in MEFB; noise and halos raise it"),
-    Column("standard_deviation", "SD", ".2f", "standard deviation of gray"),
-    Column("spatial_frequency", "SF", ".2f", "spatial frequency as in MEFB; noise and sharpening raise it"),
-    Column("colourfulness", "colour", ".2f", "colourfulness of Hasler and Suesstrunk 2003, on RGB"),
-    Column("mean_luma", "luma", ".1f", "mean gray, 0..255"),
-    Column("clipped", "clipped %", ".2f", "pixels of gray 0 or 255, in percent"),
-)
-REFERENCE = (
-    Column("psnr", "PSNR", ".2f", "dB against the reference picture, over R, G and B"),
-    Column("ssim", "SSIM", ".4f", "Wang 2004 against the reference picture, Gaussian window, gray"),
-)
-LPIPS = Column("lpips", "LPIPS", ".4f", "Zhang et al. 2018 (AlexNet) to the reference picture; lower is better")
+RESULTS = ("results.csv", "results.md", "results.tex")  # what an evaluation writes, beside pictures/ and sheets/
+MARK = "evaluation.json"  # the settings of an evaluation; a folder that holds it is one that may be emptied
 
 
 @dataclass(frozen=True)
 class EvalScene:
-    """A scene: its name, the exposures to fuse, and those to score against."""
+    """A scene: its name, the shots to fuse, and those to score against, which hold at least the former."""
 
     name: str
     fused: tuple[Path, ...]
@@ -80,14 +33,14 @@ class EvalScene:
 
 
 def find_eval_scenes(
-    folder: str | os.PathLike, pairs: str | os.PathLike | None = None, full_stack: bool = False
+    folder: str | os.PathLike, pairs: str | os.PathLike | None = None, full_stack: bool = True
 ) -> list[EvalScene]:
-    """Returns the scenes of a folder with one folder of exposures a scene, sorted by name.
+    """Returns the scenes of a folder with one folder of shots per scene, sorted by name.
 
     Args:
         folder: Holds the scenes' folders.
-        pairs: CSV table with the columns scene, under and over, which picks scenes and two exposures of each.
-        full_stack: Score against every exposure in the scene's folder, also where `pairs` picks two.
+        pairs: CSV table with the columns scene, under and over, which picks scenes and two shots of each to fuse.
+        full_stack: Score such a pair against every shot in the scene's folder, otherwise against the two alone.
 
     Raises:
         FileNotFoundError: No such folder or table.
@@ -99,14 +52,14 @@ def find_eval_scenes(
     if pairs is None:
         names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         if not names:
-            raise ValueError(f"{folder}: expected one folder of exposures a scene, found no folder in it")
+            raise ValueError(f"{folder}: expected one folder of shots per scene, found no folder in it")
         stacks = [tuple(list_images(folder / name)) for name in names]
         return [EvalScene(name, stack, stack) for name, stack in zip(names, stacks, strict=True)]
     scenes = []
     for name, under, over in read_pairs(pairs):
         pair = (folder / name / under, folder / name / over)
-        stack = tuple(list_images(folder / name)) if full_stack and (folder / name).is_dir() else pair
-        scenes.append(EvalScene(name, pair, stack))
+        others = list_images(folder / name) if full_stack and (folder / name).is_dir() else []
+        scenes.append(EvalScene(name, pair, tuple(dict.fromkeys((*pair, *others)))))
     return scenes
 
 
@@ -171,25 +124,44 @@ def fuse_with_weights(images: Sequence[np.ndarray], weights: str, device: str) -
 BASELINES: dict[str, Method] = {"average": average, "mertens": mertens, "enfuse": enfuse}
 
 
-def named_path(text: str, taken: Container[str]) -> tuple[str, str]:
-    """Returns (name, path) of "NAME=PATH", or of "PATH" with the file's name without its suffix.
+def clear_output(output: Path, settings: dict, inputs: Sequence[str | os.PathLike]) -> None:
+    """Makes the folder `output`, removes an earlier evaluation's results from it, and stores the settings in it.
+
+    Args:
+        output: New, without "pictures" and "sheets", or an earlier evaluation's (it then holds MARK).
+        settings: To store, in MARK.
+        inputs: Folders that are read, none of which may lie in `output` or hold it.
 
     Raises:
-        ValueError: The name is taken, or cannot name a folder.
+        ValueError: `output` and an input lie in each other, or it holds pictures that no evaluation has made.
     """
-    name, equals, path = text.partition("=")
-    if not equals:
-        name, path = Path(text).stem, text
-    if name in taken:
-        raise ValueError(f"two methods are called {name}: give NAME={path} with another name")
-    if not name or name != Path(name).name:
-        raise ValueError(f"a method's name must be that of a folder, got {name!r} in {text}")
-    return name, path
+    for folder in inputs:
+        inner, outer = Path(folder).resolve(), output.resolve()
+        if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+            raise ValueError(
+                f"--output {output} and {folder}, which is read, lie in each other: choose another --output"
+            )
+    made = [output / "pictures", output / "sheets"]
+    if any(folder.exists() for folder in made) and not (output / MARK).is_file():
+        raise ValueError(f"{output} holds pictures/ or sheets/ but no {MARK}: remove them, or choose another --output")
+    write_json(output / MARK, settings)
+    for folder in made:
+        if folder.exists():
+            shutil.rmtree(folder)
+    for table in RESULTS:
+        (output / table).unlink(missing_ok=True)
 
 
-def read_8bit(path: str | os.PathLike) -> np.ndarray:
-    """Returns a picture (H, W, 3) BGR uint8; one of 16 bits is rounded to 8."""
+def read_8bit(path: str | os.PathLike, max_width: int | None = None) -> np.ndarray:
+    """Returns a picture (H, W, 3) BGR uint8; one of 16 bits is rounded to 8, a wider one than `max_width` is shrunk.
+
+    It is shrunk by averaging areas, before it is rounded.
+    """
     image = read_image(path)
+    height, width = image.shape[:2]
+    if max_width is not None and width > max_width:
+        size = max_width, max(1, round(height * max_width / width))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return image if image.dtype == np.uint8 else from_float(to_float(image), np.uint8)
 
 
@@ -206,9 +178,11 @@ def score_scene(
     folders: dict[str, Path],
     reference: Path | None = None,
     lpips: bool = False,
+    iqa: Sequence[str] = (),
     sheets: Path | None = None,
+    max_width: int | None = None,
 ) -> list[Row]:
-    """Fuses a scene with every method, saves the pictures, reads them back and returns a row of scores a method.
+    """Fuses a scene with every method, saves the pictures, reads them back and returns a row of scores per method.
 
     Args:
         scene: What to fuse and what to score against.
@@ -216,46 +190,68 @@ def score_scene(
         folders: Where each method's pictures lie, those of `methods` and any that were made elsewhere.
         reference: Folder of ground truth <scene>.png, or None.
         lpips: Whether to compute LPIPS too, where there is a reference.
+        iqa: Names of measures without a reference, as for `util_metric.load_iqa`.
         sheets: Folder for the contact sheet <scene>.png, or None.
+        max_width: Wider pictures, all that are read, are shrunk to this width first (`read_8bit`).
 
     Raises:
         ValueError, OSError: Anything that is wrong with this scene's pictures.
     """
     if len(scene.fused) < 2:
         raise ValueError(f"expected two or more exposures, found {len(scene.fused)}")
-    exposures = {path: read_8bit(path) for path in dict.fromkeys(scene.fused + scene.scored)}
-    first = next(iter(exposures.values())).shape
-    for path, image in exposures.items():
+    shots = {path: read_8bit(path, max_width) for path in scene.scored}
+    first = next(iter(shots.values())).shape
+    for path, image in shots.items():
         if image.shape != first:
             raise ValueError(f"{path}: expected the other exposures' size {_size(first)}, got {_size(image.shape)}")
-    truth = None if reference is None else _same_size(picture_of(reference, scene.name), first)
+    truth = None if reference is None else _same_size(picture_of(reference, scene.name), first, max_width)
+    fused = [shots[path] for path in scene.fused]
+    unseen = [image for path, image in shots.items() if path not in scene.fused]
     for name, method in methods.items():
-        write_image(folders[name] / f"{scene.name}.png", method([exposures[path] for path in scene.fused]))
+        write_image(folders[name] / f"{scene.name}.png", method(fused))
 
-    stack = np.stack([metric.matlab_gray(exposures[path]) for path in scene.scored])
-    pictures = {name: _same_size(picture_of(folder, scene.name), first) for name, folder in folders.items()}
+    pictures = {name: _same_size(picture_of(folder, scene.name), first, max_width) for name, folder in folders.items()}
     rows = [
-        {"scene": scene.name, "method": name, "exposures": len(stack), "width": first[1], "height": first[0]}
-        | scores(picture, stack, truth, lpips)
+        {"scene": scene.name, "method": name, "fused": len(fused), "exposures": len(shots)}
+        | {"width": first[1], "height": first[0]}
+        | scores(picture, fused, unseen)
+        | {measure: metric.iqa_score(picture, measure) for measure in iqa}
+        | ({} if truth is None else reference_scores(picture, truth, lpips))
         for name, picture in pictures.items()
     ]
     if sheets is not None:
-        labels = {path.name: exposures[path] for path in scene.fused}
+        labels = {path.name: shots[path] for path in scene.fused}
         for row, picture in zip(rows, pictures.values(), strict=True):
             labels[f"{row['method']}: MEF-SSIM {row['mef_ssim']:.3f}, lum {row['mef_ssim_lum']:.3f}"] = picture
         write_image(sheets / f"{scene.name}.png", contact_sheet(labels))
     return rows
 
 
-def scores(image: np.ndarray, stack: np.ndarray, reference: np.ndarray | None = None, lpips: bool = False) -> Row:
-    """Returns every score of (H, W, 3) BGR uint8 against gray exposures (K, H, W) and, where given, a reference."""
+def scores(image: np.ndarray, fused: Sequence[np.ndarray], unseen: Sequence[np.ndarray] = ()) -> Row:
+    """Returns every score of a fused picture that needs nothing but the scene's shots.
+
+    All of them are against the fused and the unseen shots together, but "mef_ssim_fused", which is against the fused
+    ones alone, and the colour, which is against the unseen ones where there are any.
+
+    Args:
+        image: The picture (H, W, 3) BGR uint8.
+        fused: The shots that it was made of, of the same form.
+        unseen: The scene's other shots.
+    """
     gray = metric.matlab_gray(image)
+    stack = np.stack([metric.matlab_gray(shot) for shot in (*fused, *unseen)])
     profile = metric.mef_ssim_scales(gray, stack, len(PROFILE))
-    row = {
-        "mef_ssim": metric.combine_scales(profile),
+    score = metric.combine_scales(profile)
+    difference, hue, saturation = metric.colour_errors(image, unseen or fused)
+    return {
+        "mef_ssim": score,
+        "mef_ssim_fused": metric.mef_ssim(gray, stack[: len(fused)]) if unseen else score,
         "mef_ssim_lum": metric.mef_ssim_lum(gray, stack),
         "q_abf": metric.q_abf(gray, stack),
         "viff": metric.viff(gray, stack),
+        "colour_difference": difference,
+        "hue_error": hue,
+        "saturation": saturation,
         **{column.key: x for column, x in zip(PROFILE, profile.tolist(), strict=True)},
         "entropy": metric.entropy(gray),
         "average_gradient": metric.average_gradient(gray),
@@ -265,58 +261,21 @@ def scores(image: np.ndarray, stack: np.ndarray, reference: np.ndarray | None = 
         "mean_luma": float(gray.mean()),
         "clipped": 100 * metric.clipped_share(gray),
     }
-    if reference is not None:
-        row["psnr"] = metric.psnr(image, reference)
-        row["ssim"] = metric.ssim(gray, metric.matlab_gray(reference))
-        if lpips:
-            row["lpips"] = metric.lpips_distance(image, reference)
+
+
+def reference_scores(image: np.ndarray, reference: np.ndarray, lpips: bool = False) -> Row:
+    """Returns the scores of (H, W, 3) BGR uint8 against a ground truth of the same form, LPIPS too on demand."""
+    psnr = metric.psnr(image, reference)
+    ssim = metric.ssim(metric.matlab_gray(image), metric.matlab_gray(reference))
+    row = {"psnr": psnr, "ssim": ssim}
+    if lpips:
+        distance = metric.lpips_distance(image, reference)
+        row |= {"lpips": distance, "ntire": metric.ntire_score(psnr, ssim, distance)}
     return row
 
 
-def fidelity_table(rows: Sequence[Row], columns: Sequence[Column] = FIDELITY) -> str:
-    """Returns a Markdown table of the means a method, with MEF-SSIM's worst scene and the scenes a method wins by it.
-
-    Methods of equal MEF-SSIM share a win. The best mean comes first.
-    """
-    by_method = _by_method(rows)
-    best = {row["scene"]: max(r["mef_ssim"] for r in rows if r["scene"] == row["scene"]) for row in rows}
-    lines = []
-    for name, own in by_method.items():
-        worst = min(own, key=lambda row: row["mef_ssim"])
-        wins = sum(row["mef_ssim"] == best[row["scene"]] for row in own)
-        first, *others = (format(_mean(own, column), column.form) for column in columns)
-        lines.append([name, first, f"{worst['mef_ssim']:.4f} ({worst['scene']})", f"{wins}", *others])
-    first, *others = (column.heading for column in columns)
-    return _markdown(["method", first, "worst scene", "wins", *others], lines)
-
-
-def mean_table(rows: Sequence[Row], columns: Sequence[Column]) -> str:
-    """Returns a Markdown table of the means of these columns a method; empty where no scene has a value."""
-    lines = [
-        [name, *(format(_mean(own, column), column.form) for column in columns)]
-        for name, own in _by_method(rows).items()
-    ]
-    return _markdown(["method", *(column.heading for column in columns)], lines)
-
-
-def contact_sheet(pictures: dict[str, np.ndarray], width: int = 480) -> np.ndarray:
-    """Returns one picture of labelled pictures (H, W, 3) BGR uint8, `width` pixels each, in up to four columns."""
-    height = round(width * max(image.shape[0] / image.shape[1] for image in pictures.values()))
-    columns = min(4, len(pictures), max(1, round(1.4 * np.sqrt(len(pictures) * height / width))))
-    tiles = []
-    for label, image in pictures.items():
-        tile = np.full((height + 28, width + 8, 3), 32, np.uint8)
-        tile[28:, 4:-4] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        size = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
-        scale = 0.5 * min(1, (width - 4) / size)
-        cv2.putText(tile, label, (6, 19), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
-        tiles.append(tile)
-    tiles += [np.full_like(tiles[0], 32)] * (-len(tiles) % columns)
-    return np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
-
-
-def _same_size(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    image = read_8bit(path)
+def _same_size(path: Path, shape: tuple[int, ...], max_width: int | None) -> np.ndarray:
+    image = read_8bit(path, max_width)
     if image.shape != shape:
         raise ValueError(f"{path}: expected the exposures' size {_size(shape)}, got {_size(image.shape)}")
     return image
@@ -324,25 +283,3 @@ def _same_size(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
-
-
-def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Returns each method's rows, the best mean of MEF-SSIM first."""
-    names = dict.fromkeys(row["method"] for row in rows)
-    own = {name: [row for row in rows if row["method"] == name] for name in names}
-    return dict(sorted(own.items(), key=lambda item: -np.mean([row["mef_ssim"] for row in item[1]])))
-
-
-def _mean(rows: Iterable[Row], column: Column) -> float:
-    """Returns the mean over the scenes that have this score; NaN where none has."""
-    values = [row[column.key] for row in rows if not np.isnan(row[column.key])]
-    return float(np.mean(values)) if values else float("nan")
-
-
-def _markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Returns an aligned Markdown table, the first column to the left, the others to the right."""
-    widths = [max(map(len, cells)) for cells in zip(heading, *lines, strict=True)]
-    pad = [str.ljust] + [str.rjust] * (len(heading) - 1)
-    rule = ["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]
-    rows = [[f(cell, width) for f, cell, width in zip(pad, line, widths, strict=True)] for line in (heading, *lines)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (rows[0], rule, *rows[1:]))

@@ -6,10 +6,14 @@ pictures are (H, W, 3) BGR uint8. Everything is computed in float64. Three diffe
 """
 
 import functools
+import importlib
 import warnings
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import cv2
 import numpy as np
+from skimage.color import rgb2lab
 from skimage.measure import shannon_entropy
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -19,6 +23,8 @@ N = WINDOW * WINDOW
 EPS = np.finfo(np.float64).eps
 SCALE_WEIGHTS = np.array([0.0448, 0.2856, 0.3001]) / 0.6305  # the three finest of MS-SSIM's, normalised
 STRIP_PIXELS = 1 << 18  # pixels that are worked on at a time: their intermediate planes stay in the cache
+UNCLIPPED = (0.05 * 255, 0.95 * 255)  # of B, G and R, beyond which noise or clipping may have changed a colour
+COLOURED = 10  # CIELAB chroma below which a hue is hardly seen and mostly noise
 
 
 def matlab_gray(image: np.ndarray) -> np.ndarray:
@@ -27,8 +33,7 @@ def matlab_gray(image: np.ndarray) -> np.ndarray:
     Its weights are the first row of the inverse of NTSC's YIQ matrix (documented as 0.2989, 0.5870, 0.1140), and it
     rounds halves up. All published MEF-SSIM figures were computed on such pictures.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"expected a colour picture (H, W, 3) BGR uint8, got {image.shape} {image.dtype}")
+    _check_colour(image)
     weights = (0.114020904255103, 0.587043074451121, 0.298936021293775)  # B, G, R
     return np.floor(image.astype(np.float64) @ np.array(weights) + 0.5)
 
@@ -194,12 +199,13 @@ def viff(fused: np.ndarray, stack: np.ndarray) -> float:
 
 def entropy(gray: np.ndarray) -> float:
     """Returns the entropy in bits of the histogram of a gray picture (H, W) of whole numbers. Noise raises it."""
-    return float(shannon_entropy(gray))
+    return float(shannon_entropy(_checked_gray(gray)))
 
 
 def average_gradient(gray: np.ndarray) -> float:
     """Returns the average gradient of (H, W), 0..255, over (H - 1)(W - 1) as MEFB does. Noise and halos raise it."""
-    dy, dx = np.gradient(gray.astype(np.float64))
+    gray = _checked_gray(gray)
+    dy, dx = np.gradient(gray)
     return float(np.sqrt((dx**2 + dy**2) / 2).sum() / ((gray.shape[0] - 1) * (gray.shape[1] - 1)))
 
 
@@ -208,29 +214,62 @@ def spatial_frequency(gray: np.ndarray) -> float:
 
     Noise, halos and sharpening raise it.
     """
-    gray = gray.astype(np.float64)
+    gray = _checked_gray(gray)
     return float(np.sqrt(((np.diff(gray, axis=0) ** 2).sum() + (np.diff(gray, axis=1) ** 2).sum()) / gray.size))
 
 
 def standard_deviation(gray: np.ndarray) -> float:
     """Returns the standard deviation of (H, W), 0..255. Over-enhancement raises it."""
-    return float(np.std(gray, dtype=np.float64))
+    return float(np.std(_checked_gray(gray)))
 
 
 def clipped_share(gray: np.ndarray) -> float:
     """Returns the share, 0..1, of pure black (0) and pure white (255) pixels of a rounded gray picture (H, W)."""
+    gray = _checked_gray(gray)
     return float(np.mean((gray <= 0) | (gray >= 255)))
 
 
 def colourfulness(image: np.ndarray) -> float:
     """Returns the colourfulness of BGR uint8 (Hasler and Suesstrunk, SPIE 5007, 2003, eq. 10-11); 0 for a gray one."""
+    _check_colour(image)
     b, g, r = np.moveaxis(image.astype(np.float64), 2, 0)
     rg, yb = r - g, (r + g) / 2 - b
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
 
 
+def colour_errors(image: np.ndarray, shots: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    """Returns how the colours of a fused picture differ from the scene's: (difference, hue error, saturation).
+
+    The truth at a pixel is the colour of its best exposed shot: of the shots that are unclipped there (B, G and R all
+    within .05 to .95 of the range) the one whose luma is nearest to the middle of the range. It is brought to the
+    picture's luma by one factor for B, G and R, which is what another exposure of the same surface would show, and
+    compared where that leaves it in gamut (at most 1). Over these pixels, in CIELAB (sRGB, D65):
+
+    - difference: mean distance of a, b; 0 is best, about 2 can just be seen side by side;
+    - hue error: mean angle between the two a, b in degrees, where both have a chroma of at least 10;
+    - saturation: mean chroma of the picture over mean chroma of the truth; 1 is best, 0 is gray.
+
+    A value is NaN where no pixel can be compared.
+
+    Args:
+        image: (H, W, 3) BGR uint8.
+        shots: One or more pictures of the same form, best such that the fusion did not see.
+    """
+    _check_alike(image, *shots)
+    rows = max(1, STRIP_PIXELS // image.shape[1])
+    strips = (slice(top, top + rows) for top in range(0, image.shape[0], rows))
+    sums = sum(_colour_sums(image[strip], [shot[strip] for shot in shots]) for strip in strips)
+    pixels, distance, chroma, true_chroma, coloured, angle = map(float, sums)
+    return (
+        distance / pixels if pixels else float("nan"),
+        angle / coloured if coloured else float("nan"),
+        chroma / true_chroma if true_chroma else float("nan"),
+    )
+
+
 def psnr(image: np.ndarray, reference: np.ndarray) -> float:
     """Returns the peak signal-to-noise ratio in dB of BGR uint8 against a reference picture, over all channels."""
+    _check_alike(image, reference)
     if np.array_equal(image, reference):
         return float("inf")
     return float(peak_signal_noise_ratio(reference, image, data_range=255))
@@ -238,6 +277,7 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
 
 def ssim(gray: np.ndarray, reference: np.ndarray) -> float:
     """Returns Wang's SSIM (Gaussian window 11x11, sigma 1.5, population covariance) of two gray pictures, 0..255."""
+    gray, reference = _checked_gray(gray), _checked_gray(reference)
     settings = dict(data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
     return float(structural_similarity(reference, gray, **settings))
 
@@ -245,20 +285,81 @@ def ssim(gray: np.ndarray, reference: np.ndarray) -> float:
 def lpips_distance(image: np.ndarray, reference: np.ndarray) -> float:
     """Returns LPIPS 0.1 with AlexNet (Zhang et al., CVPR 2018) of BGR uint8 to a reference: lower is better.
 
-    Needs the package lpips, which is not among the requirements: it downloads AlexNet's weights at its first use.
+    Raises:
+        ValueError: Pictures of another form, or the package lpips is not installed (see `load_lpips`).
     """
-    import torch
+    _check_alike(image, reference)
+    return load_lpips()(image, reference)
 
-    rgb = (torch.from_numpy(x[None, ..., ::-1] / 127.5 - 1).permute(0, 3, 1, 2).float() for x in (image, reference))
-    with torch.no_grad():
-        return float(_lpips_network()(*rgb))
+
+def ntire_score(psnr: float, ssim: float, lpips: float) -> float:
+    """Returns the score of the NTIRE 2026 challenge on exposure fusion of dynamic scenes, as far as fidelity goes.
+
+    30 PSNR/50 + 22.5 (SSIM - .5)/.5 + 30 (1 - LPIPS/.4), not clamped: higher is better, and a picture that equals the
+    reference has no finite PSNR, hence no finite score.
+    """
+    return 30 * psnr / 50 + 22.5 * (ssim - 0.5) / 0.5 + 30 * (1 - lpips / 0.4)
+
+
+def iqa_score(image: np.ndarray, name: str) -> float:
+    """Returns a measure of BGR uint8 that needs no reference; `name` and errors as for `load_iqa`."""
+    _check_colour(image)
+    return load_iqa(name)[0](image)
 
 
 @functools.cache
-def _lpips_network():
-    import lpips
+def load_lpips() -> Callable[[np.ndarray, np.ndarray], float]:
+    """Returns LPIPS as a function of two pictures BGR uint8; AlexNet's weights are downloaded at the first use.
 
-    return lpips.LPIPS(net="alex", verbose=False).eval()
+    Raises:
+        ValueError: The package lpips, which is not among the requirements, is not installed.
+    """
+    network = _optional_package("lpips", "LPIPS").LPIPS(net="alex", verbose=False).eval()
+
+    def distance(image: np.ndarray, reference: np.ndarray) -> float:
+        import torch
+
+        with torch.no_grad():
+            return float(network(*(2 * _rgb_tensor(x) - 1 for x in (image, reference))))
+
+    return distance
+
+
+@functools.cache
+def load_iqa(name: str) -> tuple[Callable[[np.ndarray], float], bool]:
+    """Returns a measure without reference as a function of BGR uint8, and whether lower values are better.
+
+    Args:
+        name: "brisque" (Mittal et al., TIP 2012) is computed by the package brisque, which holds its model. Any other
+            is a no-reference measure of the package pyiqa ("musiq", "niqe", ...), which downloads its weights.
+
+    Raises:
+        ValueError: The package is not installed, or pyiqa has no such measure.
+    """
+    if name == "brisque":
+        model = _optional_package("brisque", name).BRISQUE(url=False)
+        scale = model.scale_features  # its features hold arrays of one number, which NumPy 2.4 takes for no number
+        model.scale_features = lambda features: scale([np.squeeze(feature) for feature in features])
+        return lambda image: float(model.score(image[..., ::-1])), True
+    pyiqa = _optional_package("pyiqa", name)
+    if name not in (known := pyiqa.list_models(metric_mode="NR")):
+        raise ValueError(f"pyiqa has no measure {name} without a reference, only {', '.join(known)}")
+    network = pyiqa.create_metric(name, device="cpu")
+    return lambda image: float(network(_rgb_tensor(image))), bool(network.lower_better)
+
+
+def _optional_package(package: str, purpose: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ValueError(f"{purpose} needs the package {package} ({error}): pip install {package}") from error
+
+
+def _rgb_tensor(image: np.ndarray):
+    """Returns BGR uint8 as a PyTorch tensor (1, 3, H, W), RGB in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(image[..., ::-1] / 255).permute(2, 0, 1)[None].float()
 
 
 def _checked(fused: np.ndarray, stack: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -267,9 +368,37 @@ def _checked(fused: np.ndarray, stack: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if fused.ndim != 2 or stack.ndim != 3 or not len(stack) or stack.shape[1:] != fused.shape:
         raise ValueError(f"expected a gray picture (H, W) and a stack (K, H, W), got {fused.shape} and {stack.shape}")
     for name, x in (("fused picture", fused), ("stack", stack)):
-        if not (x.min() >= 0 and x.max() <= 255):  # also true for NaN
-            raise ValueError(f"the {name} must have values 0..255, got {x.min():g}..{x.max():g}")
+        _check_range(name, x)
     return fused, stack
+
+
+def _check_range(name: str, x: np.ndarray) -> None:
+    """Raises ValueError unless the values are of 0..255 (fractions of 0..1 alone are a picture that was divided)."""
+    if not (x.min() >= 0 and x.max() <= 255):  # also true for NaN
+        raise ValueError(f"the {name} must have values 0..255, got {x.min():g}..{x.max():g}")
+    if x.max() <= 1 and (x != np.rint(x)).any():  # whole numbers 0 and 1 are a black picture
+        raise ValueError(f"the {name} must have values 0..255, got {x.min():g}..{x.max():g}: multiply it by 255")
+
+
+def _checked_gray(gray: np.ndarray) -> np.ndarray:
+    """Returns a gray picture as float64, or raises ValueError where it is not (H, W) of 0..255."""
+    gray = np.asarray(gray, np.float64)
+    if gray.ndim != 2 or not gray.size:
+        raise ValueError(f"expected a gray picture (H, W), got {gray.shape}")
+    _check_range("picture", gray)
+    return gray
+
+
+def _check_colour(image: np.ndarray) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"expected a colour picture (H, W, 3) BGR uint8, got {image.shape} {image.dtype}")
+
+
+def _check_alike(image: np.ndarray, *others: np.ndarray) -> None:
+    for other in (image, *others):
+        _check_colour(other)
+        if other.shape != image.shape:
+            raise ValueError(f"expected pictures of one size, got {_size(image)} and {_size(other)}")
 
 
 def _size(image: np.ndarray) -> str:
@@ -340,6 +469,28 @@ def _valid_gaussian(x: np.ndarray, window: int = WINDOW, sigma: float = 1.5) -> 
     """Returns the means of (H, W) under all Gaussian windows that lie within: (H - window + 1, W - window + 1)."""
     edge = window // 2
     return _gaussian(x, window, sigma, cv2.BORDER_REFLECT)[edge:-edge, edge:-edge]
+
+
+def _colour_sums(image: np.ndarray, shots: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns sums over the pixels that can be compared: 1, distance, chroma, true chroma; coloured ones: 1, angle."""
+    luma = np.array((0.114, 0.587, 0.299))  # B, G, R
+    truth, best = np.zeros(image.shape), np.full(image.shape[:2], np.inf)
+    for shot in shots:
+        unclipped = (shot.min(2) >= UNCLIPPED[0]) & (shot.max(2) <= UNCLIPPED[1])
+        distance = np.where(unclipped, np.abs(shot @ luma - 127.5), np.inf)
+        nearer = distance < best
+        truth[nearer], best[nearer] = shot[nearer], distance[nearer]
+    seen = np.isfinite(best)
+    image, truth = image[seen] / 255, truth[seen] / 255
+    truth *= ((image @ luma) / (truth @ luma))[:, None]
+    in_gamut = truth.max(1) <= 1
+    ab, true_ab = (rgb2lab(x[in_gamut][:, ::-1])[:, 1:] for x in (image, truth))
+    chroma, true_chroma = np.hypot(*ab.T), np.hypot(*true_ab.T)
+    coloured = (chroma >= COLOURED) & (true_chroma >= COLOURED)
+    turn = np.arctan2(*ab[coloured].T) - np.arctan2(*true_ab[coloured].T)
+    angle = np.degrees(np.abs((turn + np.pi) % (2 * np.pi) - np.pi))
+    counted = (np.ones(len(ab)), np.hypot(*(ab - true_ab).T), chroma, true_chroma, coloured, angle)
+    return np.array([x.sum() for x in counted])
 
 
 def _edges(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

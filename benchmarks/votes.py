@@ -1,0 +1,196 @@
+"""Which picture would one rather have? Shows several methods' pictures of each scene blind, and counts the votes.
+
+    python benchmarks/votes.py --pictures data_result/eval/pictures --out votes     # what run_eval.py has made
+    python benchmarks/votes.py --out votes --count votes.txt
+
+The first writes votes/blind: a sheet per scene (SCENE.png: full size, side by side, lettered) and page.html, which
+shows the same pictures in one place, switched by key, takes a vote per scene and gives the votes as text. The letters
+are drawn anew for each scene; what they stand for is in votes/key.json alone, which the judge should not see. The
+second counts lines "SCENE: LETTER"; "SCENE: none" is a vote for no method.
+"""
+
+import argparse
+import json
+import random
+import string
+import sys
+from collections import Counter
+from pathlib import Path
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from utils.util_image import list_images, read_image, write_image  # noqa: E402
+from utils.utils import exit_on_error, write_json  # noqa: E402
+
+LABEL = 48  # pixels above a picture for its letter
+
+PAGE = """<!doctype html>
+<meta charset="utf-8">
+<title>Which picture would you rather have?</title>
+<style>
+  body { margin: 0; background: #333; color: #eee; font: 16px sans-serif; }
+  header { position: sticky; top: 0; padding: 8px; background: #222; }
+  button { font-size: 16px; } .on { background: #fc6; }
+  img { display: block; }
+  textarea { width: 40em; height: 12em; }
+</style>
+<header>
+  <button id="back">&larr;</button> <button id="next">&rarr;</button> <b id="scene"></b> show: <span id="show"></span>
+  vote: <span id="vote"></span>
+  <small>keys: A, B, ... show, Shift + letter votes, arrows change the scene</small>
+</header>
+<img id="picture">
+<p>Your votes, to copy into a file:<br><textarea id="votes" readonly></textarea></p>
+<script>
+  const scenes = SCENES;  // [[scene, {letter: file}], ...]
+  const votes = {};
+  let number = 0, letter = "A";
+  const at = id => document.getElementById(id);
+  function buttons(id, names, chosen, act) {
+    at(id).replaceChildren(...names.map(name => {
+      const button = document.createElement("button");
+      button.textContent = name;
+      button.className = name === chosen ? "on" : "";
+      button.onclick = () => act(name);
+      return button;
+    }));
+  }
+  function draw() {
+    const [scene, files] = scenes[number];
+    const letters = Object.keys(files);
+    at("scene").textContent = `${number + 1} of ${scenes.length}: ${scene}`;
+    at("picture").src = files[letter];
+    buttons("show", letters, letter, name => { letter = name; draw(); });
+    buttons("vote", [...letters, "none"], votes[scene], name => { votes[scene] = name; draw(); });
+    at("votes").value = Object.entries(votes).map(vote => vote.join(": ")).join("\\n");
+  }
+  function turn(step) { number = (number + step + scenes.length) % scenes.length; letter = "A"; draw(); }
+  at("back").onclick = () => turn(-1);
+  at("next").onclick = () => turn(1);
+  document.onkeydown = event => {
+    const key = event.key.toUpperCase(), [scene, files] = scenes[number];
+    if (event.ctrlKey || event.metaKey) return;
+    if (key === "ARROWLEFT") turn(-1);
+    else if (key === "ARROWRIGHT") turn(1);
+    else if (key in files) { if (event.shiftKey) votes[scene] = key; else letter = key; draw(); }
+  };
+  draw();
+</script>
+"""
+
+
+def find_pictures(folder: Path, methods: list[str] | None = None) -> dict[str, dict[str, Path]]:
+    """Returns {scene: {method: file}} of folder/<method>/<scene>.png, for the scenes that all methods have.
+
+    Raises:
+        FileNotFoundError: No such folder or method.
+        ValueError: Fewer than two methods or more than 26, or no scene that all of them have.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    methods = methods or sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if not 2 <= len(methods) <= 26:
+        raise ValueError(f"{folder}: expected the folders of 2 to 26 methods, got {', '.join(methods) or 'none'}")
+    found = {method: {path.stem: path for path in list_images(folder / method)} for method in methods}
+    scenes = sorted(set.intersection(*map(set, found.values())))
+    if not scenes:
+        raise ValueError(f"{folder}: no scene of which there is a picture of {', '.join(methods)}")
+    return {scene: {method: found[method][scene] for method in methods} for scene in scenes}
+
+
+def draw_letters(pictures: dict[str, dict[str, Path]], seed: int) -> dict[str, dict[str, str]]:
+    """Returns the key {scene: {letter: method}}, the methods in a random order for each scene."""
+    rng = random.Random(seed)
+    key = {}
+    for scene, files in pictures.items():
+        methods = sorted(files)
+        rng.shuffle(methods)
+        key[scene] = dict(zip(string.ascii_uppercase, methods, strict=False))
+    return key
+
+
+def sheet(pictures: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns the lettered pictures (H, W, 3) BGR uint8 side by side, at full size."""
+    columns = []
+    for letter, picture in pictures.items():
+        column = cv2.copyMakeBorder(picture, LABEL, 4, 4, 4, cv2.BORDER_CONSTANT, value=(64, 64, 64))
+        cv2.putText(column, letter, (12, LABEL - 12), cv2.FONT_HERSHEY_SIMPLEX, 1.2, (255, 255, 255), 2, cv2.LINE_AA)
+        columns.append(column)
+    return np.hstack(columns)
+
+
+def write_blind(pictures: dict[str, dict[str, Path]], out: Path, seed: int) -> None:
+    """Writes out/key.json and, in out/blind, the sheets, the page, and the pictures that it shows, by letter.
+
+    Raises:
+        ValueError: Pictures of a scene differ in size, or out/blind is there already.
+    """
+    blind = out / "blind"
+    if blind.exists():
+        raise ValueError(f"{blind} is there already: remove it or choose another --out")
+    key = draw_letters(pictures, seed)
+    shown = []
+    for scene, letters in key.items():
+        images = {letter: read_image(pictures[scene][method]) for letter, method in letters.items()}
+        if len({image.shape[:2] for image in images.values()}) > 1:
+            raise ValueError(f"{scene}: the methods' pictures differ in size")
+        write_image(blind / f"{scene}.png", sheet(images))
+        for letter, image in images.items():  # written anew, so that no file's format or date tells its method
+            write_image(blind / "pictures" / f"{scene}_{letter}.png", image)
+        shown.append([scene, {letter: f"pictures/{quote(scene)}_{letter}.png" for letter in letters}])
+    (blind / "page.html").write_text(PAGE.replace("SCENES", json.dumps(shown), 1), encoding="utf-8")
+    write_json(out / "key.json", key)
+
+
+def count_votes(text: str, key: dict[str, dict[str, str]]) -> Counter:
+    """Returns the number of votes per method, and under "none" of those for no method.
+
+    Args:
+        text: Lines "SCENE: LETTER"; empty ones are left out.
+        key: As from `draw_letters`.
+
+    Raises:
+        ValueError: A line of another form, an unknown scene or letter, or a scene that was voted on twice.
+    """
+    votes = Counter({method: 0 for letters in key.values() for method in letters.values()})
+    voted = set()
+    for line in filter(None, map(str.strip, text.splitlines())):
+        scene, colon, vote = (part.strip() for part in line.rpartition(":"))
+        if not colon or scene not in key:
+            raise ValueError(f"expected lines SCENE: LETTER with a scene of key.json, got {line!r}")
+        if scene in voted:
+            raise ValueError(f"{scene} was voted on twice")
+        voted.add(scene)
+        chosen = (key[scene] | {"NONE": "none"}).get(vote.upper())
+        if chosen is None:
+            raise ValueError(f"expected one of {', '.join(key[scene])} or none, got {line!r}")
+        votes[chosen] += 1
+    return votes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=Path, help="holds a folder of pictures per method: METHOD/SCENE.png")
+    parser.add_argument("--methods", nargs="*", help="the folders to show; all of them if none is named")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write, and to find the key in")
+    parser.add_argument("--seed", type=int, default=0, help="of the letters' order")
+    parser.add_argument("--count", type=Path, metavar="FILE", help="count the votes of this file")
+    args = parser.parse_args()
+    if (args.pictures is None) == (args.count is None):
+        parser.error("give either --pictures, to show them, or --count, to count the votes")
+    if args.count:
+        key = json.loads((args.out / "key.json").read_text(encoding="utf-8"))
+        for method, number in count_votes(args.count.read_text(encoding="utf-8"), key).most_common():
+            print(f"{number:4} {method}")
+    else:
+        write_blind(find_pictures(args.pictures, args.methods), args.out, args.seed)
+        print(f"The judge gets {args.out / 'blind'}; {args.out / 'key.json'} says which letter is which method.")
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        main()
