@@ -25,7 +25,7 @@ class PyramidArchitecture:
     slope: float = 0.1  # of the LeakyReLU
     decision_pixels: int = 262_144  # of the copy that the network sees, at most
     image_channels: int = 1  # luminance; colour follows the weights
-    max_gap: float = 2.5  # stops between neighbours that are fused as they are; wider gaps are filled
+    max_gap: float = 3.0  # stops between neighbours that are fused as they are; wider gaps are filled
 
 
 def conv3x3s(sizes: Sequence[int], slope: float) -> nn.Sequential:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from utils.util_exposure import GAMMA, gap_between, push
+from utils.util_exposure import GAMMA, fill, gap_between, push
 from utils.util_image import IMAGE_SUFFIXES, from_float, list_images, luma, read_image, to_float
 from utils.utils import read_table
 
@@ -41,7 +41,7 @@ class Shape(NamedTuple):
     """What the samples of a batch to fuse have in common, so that they can be stacked."""
 
     shots: int
-    completed: bool  # two virtual exposures fill the widest gap between the shots
+    filled: int  # positions in the widest gap between the shots at which virtual exposures stand
     side: int  # of the squares, in pixels
     factor: int
 
@@ -51,7 +51,7 @@ MIN_SHARE = 0.25  # of crop_size that a photograph's short side must have: more 
 MIN_SIDE = 44  # pixels of a scene's short side: MEF-SSIM is not defined for smaller ones
 MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
 STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
-COMPLETED = 0.75  # share of the batches whose widest gap is filled, as `util_exposure.complete` would
+FILLED = (0, 1, 1, 2, 2)  # of batches of up to three shots, each as likely as the others
 FACTORS = (1, 2, 2, 4)  # each as likely as the others; small pictures are fused at 1 to 2, large ones at up to 20
 JUDGES = 5  # shots to judge by, or as many as there are to fuse
 HARDER = 0.5  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
@@ -97,7 +97,7 @@ def batch_shape(crop_size: int, batch_seed: int) -> Shape:
     shots, factor = int(rng.choice(STACKS)), int(rng.choice(FACTORS))
     largest = crop_size if factor > 1 else crop_size / 2  # the network's work goes by the decision's size
     side = max(FACTORS) * round(largest / 2 ** rng.random() / max(FACTORS))
-    return Shape(shots, shots < 4 and rng.random() < COMPLETED, side, factor)
+    return Shape(shots, int(rng.choice(FILLED)) if shots < 4 else 0, side, factor)
 
 
 def start_worker(worker: int) -> None:
@@ -188,12 +188,12 @@ def fusion_sample(shots: Sequence[np.ndarray], judges: Sequence[np.ndarray], sha
     shots = list(shots)
     if not hidden:
         judges = shots
-    elif shape.completed:
+    elif shape.filled:
         order = sorted(shots, key=np.mean)
         gaps = [gap_between(to_float(under), to_float(over)) or 0 for under, over in itertools.pairwise(order)]
         widest = int(np.argmax(gaps))
-        half = max(gaps[widest], 0) / 2
-        shots += [push(order[widest], half), push(order[widest + 1], -half)]
+        virtual = fill(widest, widest + 1, max(gaps[widest], 0), shape.filled)
+        shots += [exposure.apply(order[exposure.shot]) for exposure in virtual]
     stacks = [torch.from_numpy(to_float(np.stack(squares)))[:, None] for squares in (shots, judges)]
     return Sample(*stacks, shape.factor)
 
@@ -244,7 +244,7 @@ class Photographs(Dataset):
             ValueError: none of TRIES photographs could be used.
         """
         item, seed, batch_seed = draw
-        shape = batch_shape(self.crop_size, batch_seed) if self.simulate else Shape(1, False, self.crop_size, 1)
+        shape = batch_shape(self.crop_size, batch_seed) if self.simulate else Shape(1, 0, self.crop_size, 1)
         rng = np.random.default_rng(seed)
         problems = []
         for _ in range(TRIES):

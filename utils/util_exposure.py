@@ -15,7 +15,8 @@ import numpy as np
 GAMMA = 2.2  # of the camera's curve, near enough
 DARK, BRIGHT = 12 / 255, 235 / 255  # luminance outside is noise or clipped, and says nothing of the gap
 WIDE_DARK, WIDE_BRIGHT = 3 / 255, 250 / 255  # where too few pixels lie inside
-ENOUGH = 500  # pixels for a median
+ENOUGH = 0.02  # of the pixels: fewer are the outliers of a wider gap
+GAP_PIXELS = 32_768  # of the copies that a gap is measured on: small enough to be without noise
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,26 @@ def gap_between(under: np.ndarray, over: np.ndarray) -> float | None:
 
     The median over the pixels that are well exposed in both; None where too few are.
     """
+    scale = min(1, (GAP_PIXELS / under.size) ** 0.5)
+    under, over = (cv2.resize(y, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for y in (under, over))
     for dark, bright in ((DARK, BRIGHT), (WIDE_DARK, WIDE_BRIGHT)):
         inside = (under > dark) & (over < bright)
-        if inside.sum() >= ENOUGH:
+        if inside.mean() >= ENOUGH:
             return GAMMA * float(np.median(np.log2(np.maximum(over[inside], dark) / under[inside])))
     return None
+
+
+def fill(under: int, over: int, gap: float, positions: int) -> list[Exposure]:
+    """Returns the virtual exposures between two shots: the darker pushed and the brighter pulled to each position."""
+    steps = [gap * (i + 1) / (positions + 1) for i in range(positions)]
+    return [Exposure(under, step) for step in steps] + [Exposure(over, -step) for step in steps]
 
 
 def complete(lumas: Sequence[np.ndarray], max_gap: float, stops: Sequence[float] | None = None) -> list[Exposure]:
     """Returns what the network is shown of a stack: its shots, and virtual ones where neighbours lie far apart.
 
-    Between two neighbours more than max_gap apart stand two: the darker pushed and the brighter pulled by half the gap.
-    The gap is measured in the pixels: it is then that of the curve by which they are pushed, whatever the camera's is.
+    Between two neighbours more than max_gap apart one position is filled, or two from twice that gap on. The gap is
+    measured in the pixels: it is then that of the curve by which they are pushed, whatever the camera's is.
 
     Args:
         lumas: of the shots, (H, W) float32 in [0, 1], in any order, at any size.
@@ -68,5 +77,5 @@ def complete(lumas: Sequence[np.ndarray], max_gap: float, stops: Sequence[float]
         if gap is None:
             gap = stops[over] - stops[under] if stops else 0.0
         if gap > max_gap:
-            exposures += [Exposure(under, gap / 2), Exposure(over, -gap / 2)]
+            exposures += fill(under, over, gap, 1 if gap < 2 * max_gap else 2)
     return exposures
