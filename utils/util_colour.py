@@ -11,7 +11,7 @@ from utils.util_image import NEUTRAL_CHROMA, bgr_to_ycrcb, ycrcb_to_bgr
 
 EDGE = 0.8  # share of the way from gray to the gamut's edge up to which a colour is left alone
 SHOULDER = 0.9  # luminance from which on what would pass white is bent into it
-MAX_GAIN = 2.5  # of chroma, by which a darker exposure's colour is lifted: more would show its noise
+MAX_GAIN = 3.0  # of chroma, by which a darker exposure's colour is lifted: more would show its noise
 
 
 def fuse_chroma(exposures: Sequence[np.ndarray]) -> np.ndarray:
@@ -25,21 +25,23 @@ def fuse_chroma(exposures: Sequence[np.ndarray]) -> np.ndarray:
     return NEUTRAL_CHROMA + sum(np.abs(offset) * offset for offset in offsets) / np.where(total > 0, total, 1)
 
 
-def colour(y: np.ndarray, exposures: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the fused picture (h, w, 3) BGR in [0, 1] of its luminance (h, w) and the exposures (h, w, 3) BGR.
+def colour(y: np.ndarray, exposures: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Returns the fused picture (h, w, 3) BGR in [0, 1] of its luminance y (h, w) and the exposures (h, w, 3) BGR.
 
-    An exposure's chroma is scaled to the fused luminance, as light is, and counts the more the nearer its own luminance
-    is, unless it clips or lies in the dark. Differs from the paper, which adds chroma of any brightness as it is.
+    An exposure's chroma is scaled to the fused luminance, as light is. It counts by the root of the network's weight
+    (K, h, w), and the more the nearer its own luminance is, unless it clips or lies in the dark. Differs from the
+    paper, which adds chroma of any brightness as it is.
     """
     y = shoulder(y)
-    total, weight_sum = np.zeros((*y.shape, 2), np.float32), np.full(y.shape, 1e-6, np.float32)
-    for exposure in exposures:
+    total, weight_sum = np.zeros((*y.shape, 2), np.float32), np.zeros(y.shape, np.float32)
+    for exposure, decided in zip(exposures, weights, strict=True):
         ycrcb = bgr_to_ycrcb(exposure)
         own = ycrcb[..., 0]
         ordered = np.sort(exposure, 2)
-        unclipped = 1 - smoothstep(0.85, 1, (ordered[..., 2] + ordered[..., 1]) / 2)
-        weight = unclipped * smoothstep(0, 0.25, own) * np.exp(-(((own - y) / 0.4) ** 2)) + 1e-4
-        gain = np.clip((y + 0.1) / (own + 0.1), 1 / MAX_GAIN, MAX_GAIN)
+        unclipped = 1 - smoothstep(0.85, 1, (ordered[..., 2] + ordered[..., 1]) / 2)  # of the two largest of B, G, R
+        near = np.exp(-(((own - y) / 0.4) ** 2))
+        weight = (unclipped * smoothstep(0, 0.25, own) * near + 1e-4) * np.sqrt(decided + 0.02)
+        gain = np.clip((y + 0.05) / (own + 0.05), 1 / MAX_GAIN, MAX_GAIN)
         total += (weight * gain)[..., None] * (ycrcb[..., 1:] - np.float32(NEUTRAL_CHROMA))
         weight_sum += weight
     chroma = total / weight_sum[..., None]

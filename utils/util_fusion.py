@@ -61,7 +61,8 @@ class Fuser:
         y, weights = self.network.decide(np.stack([luma(q) for q in small]))
         if not (np.isfinite(y).all() and np.isfinite(weights).all()):
             raise ValueError("the network gives values that are not finite: its weights are damaged")
-        return blend(images, exposures, small, weights, shoulder(y) if images[0].ndim == 2 else colour(y, small))
+        fused = shoulder(y) if images[0].ndim == 2 else colour(y, small, weights)
+        return blend(images, exposures, small, weights, fused)
 
     def fuse_luminance(self, exposures: Sequence[np.ndarray]) -> np.ndarray:
         """Returns the fused luminance (H, W) of two or more of that shape, float32 in [0, 1], in steps of 16 bits."""
