@@ -225,10 +225,10 @@ def _authors_state(path: str | PathLike) -> State:
     except Exception as error:  # as above
         raise ValueError(f"{path} is a damaged .npz archive, or holds Python objects: {_first_line(error)}") from error
     expected = [f"arr_{i}" for i in range(len(names))]
-    if list(kernels) != expected or any(x.ndim != 4 or x.dtype.kind != "f" for x in kernels.values()):
+    if sorted(kernels) != expected or any(x.ndim != 4 or x.dtype.kind != "f" for x in kernels.values()):
         found = [f"{key}{kernel.shape}" for key, kernel in kernels.items()][:8]
         raise ValueError(f"{path} is not the authors' archive: expected kernels {expected}, found {found}")
-    flipped = (np.ascontiguousarray(kernel[:, :, ::-1, ::-1], np.float32) for kernel in kernels.values())
+    flipped = (np.ascontiguousarray(kernel[:, :, ::-1, ::-1], np.float32) for kernel in map(kernels.get, expected))
     return dict(zip(names, map(torch.from_numpy, flipped), strict=True))
 
 

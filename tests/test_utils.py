@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from utils import utils
-from utils.util_device import device_on
+from utils.util_device import device_on, seed_everything
 
 MISSING = FileNotFoundError(2, "No such file or directory", "b.jpg")
 IN_WORKER = ValueError("Caught ValueError in worker\n  Traceback ...\nValueError: c.jpg: too small")
@@ -71,7 +71,7 @@ def test_run_folders_are_never_shared(tmp_path):
 def test_seeds_repeat_everything():
     draws = []
     for _ in range(2):
-        utils.seed_everything(7)
+        seed_everything(7)
         draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
     assert draws[0] == draws[1]
 
