@@ -11,6 +11,7 @@ import re
 import struct
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -31,11 +32,17 @@ from utils.utils import replacing
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 NEUTRAL_CHROMA = 0.5
 SCAN = b"\xff\xda"  # begins each scan of a JPEG
-COMPLAINT = re.compile(rb"(Corrupt JPEG data: |Premature end of JPEG file)[^\n]*\n?")  # of libjpeg's
+# What the libraries behind OpenCV and Pillow write to stderr of a file; and what of that does no harm to its pixels:
+# warnings, and a few bytes too many before a marker, which cameras leave.
+LIBRARIES = re.compile(
+    rb"(?:Corrupt JPEG data|Premature end of JPEG file|JPEGLib|libpng (?:error|warning)|tempfile\.tif"
+    rb"|\w*(?:TIFF|[Cc]ode)\w*|Warning: unknown JFIF)[: ][^\n]*\n"
+)
 HARMLESS = re.compile(
-    rb".*: \d\d? extraneous bytes before marker 0x(d9|[ce].|d[b-f])\n"
-)  # padding, as cameras leave it
-JPEG_LOCK = threading.Lock()
+    rb"libpng warning[^\n]*\n|Warning: [^\n]*\n|TIFF\w*: Warning[^\n]*\n"
+    rb"|[^\n]*: (?:\d extraneous bytes before marker 0xd9|\d+ extraneous bytes before marker 0x(?:[ce].|d[b-f]))\n"
+)
+STDERR_LOCK = threading.Lock()
 
 # A file that OpenCV cannot read becomes an exception here; the library's own lines would come on top.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -85,40 +92,17 @@ def read_photo(path: str | os.PathLike, max_pixels: int | None = None) -> tuple[
     scans = data.count(SCAN) if metadata.format in ("JPEG", "MPO") else 1
     check_pixels(path, *metadata.size, len(data), max_pixels, scans)
     with named_errors(path):
-        image = DECODERS.get(metadata.format, _decode)(data, metadata)
+        image, said = _overheard(DECODERS.get(metadata.format, _decode), data, metadata)
         if image is None or image.dtype not in (np.uint8, np.uint16) or image.shape[2:] not in ((), (3,), (4,)):
-            raise ValueError(f"expected a whole picture of 8 or 16 bits ({', '.join(IMAGE_SUFFIXES)})")
+            raise ValueError(said.decode(errors="replace") or "expected a whole one of 8 or 16 bits")
+        if complaints := HARMLESS.sub(b"", said):
+            raise ValueError(f"{complaints.decode(errors='replace')}: open and save it anew to use what is left of it")
     return upright(image, metadata.orientation), metadata
 
 
 def _decode(data: bytes, metadata: Metadata) -> np.ndarray | None:
     """Returns the picture that OpenCV makes of a file's bytes, not turned; None where it cannot."""
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-
-
-def _decode_jpeg(data: bytes, metadata: Metadata) -> np.ndarray | None:
-    """Returns what `_decode` does; libjpeg goes on after damage, with the rest shifted or gray, and tells stderr alone.
-
-    Raises:
-        ValueError: It does.
-    """
-    with JPEG_LOCK:
-        ours, pipe = os.pipe()
-        stderr = os.dup(2)
-        os.dup2(pipe, 2)
-        try:
-            image = _decode(data, metadata)
-        finally:
-            os.write(pipe, b"\0")  # so that there is something to read
-            os.dup2(stderr, 2)
-            said = os.read(ours, 2**16)[:-1]
-            for handle in (ours, pipe, stderr):
-                os.close(handle)
-    complaint = COMPLAINT.search(said)
-    os.write(2, COMPLAINT.sub(b"", said))  # what other threads have written meanwhile
-    if complaint and not HARMLESS.fullmatch(complaint[0]):
-        raise ValueError(f"{complaint[0].decode().strip()}: open and save it anew to use what is left of it")
-    return image
 
 
 def _decode_tiff(data: bytes, metadata: Metadata) -> np.ndarray | None:
@@ -150,7 +134,25 @@ def _without_orientation(data: bytes) -> bytes:
     return data
 
 
-DECODERS = {"JPEG": _decode_jpeg, "MPO": _decode_jpeg, "TIFF": _decode_tiff}  # `_decode` for all others
+DECODERS = {"TIFF": _decode_tiff}  # `_decode` for all others
+
+
+def _overheard(function: Callable[..., np.ndarray | None], *args: object) -> tuple[np.ndarray | None, bytes]:
+    """Returns function(*args), and what decoders in C wrote to stderr meanwhile, their only way to tell of damage."""
+    with STDERR_LOCK:
+        ours, pipe = os.pipe()
+        stderr = os.dup(2)
+        os.dup2(pipe, 2)
+        try:
+            result = function(*args)
+        finally:
+            os.write(pipe, b"\0")  # so that there is something to read
+            os.dup2(stderr, 2)
+            said = os.read(ours, 2**16)[:-1]
+            for handle in (ours, pipe, stderr):
+                os.close(handle)
+    os.write(2, LIBRARIES.sub(b"", said))  # what other threads wrote
+    return result, b"".join(match[0] for match in LIBRARIES.finditer(said))
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -155,8 +155,8 @@ def _read_with_pillow(file: BinaryIO) -> _Header:
             bits = max(tags.get(BITS, (1,)))
             odd = {kind: kind == "YCbCr", "planar": tags.get(PLANAR) == 2, "inverted": tags.get(PHOTOMETRIC) == 0}
             kind = next((f"16-bit {name}" for name, found in odd.items() if bits > 8 and found), kind)
-        elif picture.format == "PNG" and not block:
-            block = _chunks(file, 8, {b"eXIf": 2**32}).get(b"eXIf")
+        elif picture.format == "PNG":
+            block = _chunks(file, 8, {b"eXIf": 2**32}).get(b"eXIf", block)
         if not block and picture.format != "TIFF":
             others = Image.Image.getexif(picture)  # of older programs, or from XMP
             block = others.tobytes() if others else None
@@ -181,15 +181,23 @@ def _read_webp(file: BinaryIO) -> _Header:
 
 
 def _chunks(file: BinaryIO, start: int, wanted: dict[bytes, int]) -> dict[bytes, bytes]:
-    """Returns the first chunk of each wanted name in a PNG (start 8) or WebP (start 12), up to so many bytes of it."""
+    """Returns the first chunk of each wanted name in a PNG (start 8) or WebP (start 12), up to so many bytes of it.
+
+    Raises:
+        ValueError: A chunk is longer than the file. OpenCV would allocate what it claims.
+    """
     png, found, end = start == 8, {}, file.seek(0, os.SEEK_END)
-    while start + 8 <= end:
+    name = b""
+    while start + 8 <= end and name != b"IEND":
         file.seek(start)
         first, second = struct.unpack(">I4s" if png else "<4sI", file.read(8))
         name, length = (second, first) if png else (first, second)
+        start += 8 + length
+        if start > end:
+            raise ValueError("cut short")
         if name in wanted:
-            found.setdefault(name, file.read(min(length, wanted[name], end)))
-        start += 8 + length + (4 if png else length % 2)  # a checksum; a byte that makes the length even
+            found.setdefault(name, file.read(min(length, wanted[name])))
+        start += 4 if png else length % 2  # a checksum; a byte that makes the length even
     return found
 
 
