@@ -5,15 +5,18 @@ process that can crash, hang or grow without harm. Nothing but a picture or one 
 """
 
 import argparse
+import atexit
 import collections
 import io
 import multiprocessing
-import multiprocessing.connection
 import random
+import shutil
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
@@ -24,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from utils.util_image import read_photo, write_image  # noqa: E402
 
 HANG = 10  # seconds
+REFUSED, SAME, OTHER, FAULT = "refused", "read as before", "read otherwise", "faults"
 EDGES = (0, 1, 2, 7, 8, 16, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
 
 
@@ -100,72 +104,95 @@ def mutant(files: dict[str, bytes], number: int) -> tuple[str, bytes]:
     return name, damage(files[name], files[rng.choice(names)], rng)
 
 
-def work(connection: multiprocessing.connection.Connection) -> None:
-    """Answers each number with what its mutant did and the peak of memory in bytes."""
+class Watched:
+    """A process that answers questions, and may crash, hang or grow without harm."""
+
+    def __init__(self, make: Callable[[], Callable[[object], str]]):
+        """`make` returns, in that process, the function that answers; both it and the answer can be pickled."""
+        self.make, self.process = make, None
+
+    def ask(self, question: object) -> tuple[str, float, int]:
+        """Returns the answer (what the process died of where there is none), seconds, and its peak memory in bytes."""
+        if self.process is None:
+            context = multiprocessing.get_context("spawn")
+            self.pipe, other = context.Pipe()
+            self.process = context.Process(target=serve, args=(other, self.make), daemon=True)
+            self.process.start()
+            other.close()
+            self.pipe.recv()
+        start = time.perf_counter()
+        try:
+            self.pipe.send(question)
+            answer, memory = self.pipe.recv() if self.pipe.poll(HANG) else (f"hangs for {HANG} s", 0)
+        except (EOFError, OSError):
+            self.process.join()
+            answer, memory = f"dies with {self.process.exitcode}", 0
+        seconds = time.perf_counter() - start
+        if not memory:
+            self.process.kill()
+            self.process = None
+        return answer, seconds, memory
+
+
+def serve(pipe: Connection, make: Callable) -> None:
     warnings.simplefilter("ignore")
+    answer = make()
+    pipe.send("ready")
+    while True:
+        question = pipe.recv()
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+        try:
+            said = answer(question)
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        pipe.send((said, int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024))
+
+
+def reader() -> Callable[[int], str]:
+    """Returns what reads a mutant of this number and writes what was read, and says what came of it."""
     files = seeds()
-    with tempfile.TemporaryDirectory() as folder:
-        whole = {}
-        for name, data in files.items():
-            path = Path(folder) / f"whole.{name.split()[0]}"
-            path.write_bytes(data)
-            whole[name] = read_photo(path)[0]
-        connection.send("ready")
-        while True:
-            name, data = mutant(files, connection.recv())
-            path = Path(folder) / f"mutant.{name.split()[0]}"
-            path.write_bytes(data)
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
-            try:
-                image, metadata = read_photo(path)
-                result = "alike" if np.array_equal(image, whole[name]) else "other pixels"
-                for suffix in (".jpg", ".png", ".tif", ".webp") if image.ndim == 2 or image.shape[2] == 3 else ():
-                    write_image(Path(folder) / f"written{suffix}", image[:64, :96], metadata)
-            except (ValueError, OSError) as error:
-                result = "refused" if path.name in str(error) else f"no name: {error}"
-            except BaseException as error:
-                result = f"{type(error).__name__}: {error}"
-            status = Path("/proc/self/status").read_text()
-            connection.send((result, int(status.split("VmHWM:")[1].split()[0]) * 1024))
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    whole = {}
+    for name, data in files.items():
+        path = folder / f"whole.{name.split()[0]}"
+        path.write_bytes(data)
+        whole[name] = read_photo(path)[0]
+
+    def read(number: int) -> str:
+        name, data = mutant(files, number)
+        path = folder / f"mutant.{name.split()[0]}"
+        path.write_bytes(data)
+        try:
+            image, metadata = read_photo(path)
+        except (ValueError, OSError) as error:
+            return REFUSED if path.name in str(error) else f"an error without the file's name: {error}"
+        for suffix in (".jpg", ".png", ".tif", ".webp") if image.shape[2:] != (4,) else (".png", ".tif"):
+            write_image(folder / f"written{suffix}", image[:64, :96], metadata)
+        return SAME if np.array_equal(image, whole[name]) else OTHER
+
+    return read
 
 
 def main(args: argparse.Namespace) -> None:
     names = list(seeds())
     results = {name: collections.Counter() for name in names}
-    worst = {name: [0.0, 0] for name in names}
-    faults, process, context = [], None, multiprocessing.get_context("spawn")
+    slowest, largest = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
+    watched = Watched(reader)
     for number in range(args.first, args.first + args.count):
         name = names[number % len(names)]
-        if process is None:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=work, args=(theirs,), daemon=True)
-            process.start()
-            theirs.close()
-            ours.recv()
-        start = time.perf_counter()
-        ours.send(number)
-        try:
-            result, memory = ours.recv() if ours.poll(HANG) else (f"hangs for {HANG} s", 0)
-        except EOFError:
-            process.join()
-            result, memory = f"dies with {process.exitcode}", 0
-        seconds = time.perf_counter() - start
-        worst[name] = [max(worst[name][0], seconds), max(worst[name][1], memory)]
-        kind = result if result in ("alike", "other pixels", "refused") else "FAULT"
-        results[name][kind] += 1
-        if kind == "FAULT":
-            faults.append(f"{number} ({name}): {result[:300]}")
-            print(faults[-1], flush=True)
-        if result.startswith(("hangs", "dies")):
-            process.kill()
-            process = None
-    print("| file | mutants | refused | read as before | read otherwise | faults | slowest, s | peak memory, MB |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for name in names:
-        found, (seconds, memory) = results[name], worst[name]
-        counts = [found.total(), found["refused"], found["alike"], found["other pixels"], found["FAULT"]]
-        print(f"| {name} | {' | '.join(map(str, counts))} | {seconds:.2f} | {memory / 1e6:.0f} |")
-    print(f"{args.count} mutants, {len(faults)} faults")
+        answer, seconds, memory = watched.ask(number)
+        slowest[name], largest[name] = max(slowest[name], seconds), max(largest[name], memory)
+        results[name][answer if answer in (REFUSED, SAME, OTHER) else FAULT] += 1
+        if answer not in (REFUSED, SAME, OTHER):
+            print(f"mutant {number} of {name}: {answer[:300]}", flush=True)
+    columns = (REFUSED, SAME, OTHER, FAULT)
+    print(f"| file | mutants | {' | '.join(columns)} | slowest, s | peak memory, MB |\n|---|{'---:|' * 7}")
+    for name, found in results.items():
+        counts = " | ".join(str(found[column]) for column in columns)
+        print(f"| {name} | {found.total()} | {counts} | {slowest[name]:.2f} | {largest[name] / 1e6:.0f} |")
+    faults = sum(found[FAULT] for found in results.values())
+    print(f"{args.count} mutants, {faults} faults, {max(slowest.values()):.2f} s, {max(largest.values()) / 1e6:.0f} MB")
     sys.exit(bool(faults))
 
 

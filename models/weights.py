@@ -6,8 +6,8 @@ predecessor's .pth (keys layer1, layer2, layer4, layer5, layer6).
 
 import dataclasses
 import os
-import pickle
-import stat
+import pickletools
+import re
 import warnings
 import zipfile
 from os import PathLike
@@ -29,6 +29,13 @@ BOUNDS = {
     "image_channels": (1, 3),
 }
 MOST_LAYERS = 16
+# What a .pth may name: tensors, and what the predecessor stored its best loss by. PyTorch's reader runs no code either,
+# but builds anything of any size from a few bytes.
+NAMES = re.compile(
+    r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_(tensor_v2|parameter)"
+    r"|numpy\._?core\.multiarray scalar|numpy dtype|_codecs encode"
+)
+MOST_STEPS, MOST_TEXT = 2**16, 2**12  # instructions in its pickle, characters in a text; a run's state has 10,000, 100
 CHOICES = {"padding": ("replicate", "zeros", "reflect", "circular"), "output": ("none", "leaky_relu", "sigmoid")}
 PREDECESSOR_LAYERS = {  # its names and ours; `layer.0` in them is the convolution, `layer.1` the BatchNorm
     "layer1": "encoder.0",
@@ -37,8 +44,7 @@ PREDECESSOR_LAYERS = {  # its names and ours; `layer.0` in them is the convoluti
     "layer5": "decoder.1",
     "layer6": "decoder.2",
 }
-# The predecessor stored its best loss as a NumPy scalar: these names, and no others, may appear in a pickle as well.
-NUMPY_SCALARS = [
+NUMPY_SCALARS = [  # what the last three of NAMES mean
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
     np._core.multiarray.scalar,
     np.dtype,
@@ -94,49 +100,55 @@ def read_checkpoint(path: str | PathLike) -> dict:
         FileNotFoundError: there is no such file.
         ValueError: it is no file or too large, or is no checkpoint, is damaged, or would run code.
     """
-    _entries(path)
+    _, pickles = _look_into(path)
     try:
+        for steps in map(pickletools.genops, pickles):
+            for number, (step, argument, _) in enumerate(steps):
+                if step.name == "GLOBAL" and not NAMES.fullmatch(argument):
+                    raise ValueError(f"holds Python code besides tensors, which is never run: {argument[:80]}")
+                if number > MOST_STEPS or (isinstance(argument, str | bytes) and len(argument) > MOST_TEXT):
+                    raise ValueError("holds too much besides tensors")
         with torch.serialization.safe_globals(NUMPY_SCALARS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol of files that are refused in any case
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
     except Exception as error:  # damaged files make it raise nearly anything
-        if isinstance(error, pickle.UnpicklingError) and "unsupported global" in str(error).lower():
-            raise ValueError(f"{path} holds Python code besides tensors, which is never run: not loaded") from error
-        raise ValueError(f"{path} is not a checkpoint, or it is damaged: expected a .pth or .npz of weights") from error
-    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{path} is not a checkpoint, or it is damaged: {_first_line(error)}") from error
+    if not isinstance(checkpoint, dict) or not all(isinstance(key, str) for key in checkpoint):
         raise ValueError(f"{path} holds a {type(checkpoint).__name__}, expected a checkpoint's dict")
     return checkpoint
 
 
-def _entries(path: str | PathLike) -> list[str]:
-    """Returns the names of what a .zip file holds (.pth and .npz are ones), nothing of another regular file.
+def _look_into(path: str | PathLike) -> tuple[list[str], list[bytes]]:
+    """Returns the names of what a .pth or .npz holds, which are .zip files, and the pickles among it.
 
     Raises:
-        FileNotFoundError, ValueError: there is no file, it is a device or a pipe, or it is, or unpacks to, too much.
+        FileNotFoundError, ValueError: there is no file, it is none of these, or it is, or unpacks to, too much.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: no such file of weights")
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
+    if not os.path.isfile(path):
         raise ValueError(f"{path} is a folder, a device or a pipe: expected a file of weights")
-    entries, size = [], status.st_size
+    size = os.path.getsize(path)
     try:
-        if size <= MAX_BYTES and zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                entries = [entry.filename for entry in archive.infolist()]
-                size = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{path} is not a checkpoint, or it is damaged: {_first_line(error)}") from error
+        with zipfile.ZipFile(path) as archive:
+            size = max(size, sum(entry.file_size for entry in archive.infolist()))
+            pickles = [entry for entry in archive.infolist() if entry.filename.endswith(".pkl") and size <= MAX_BYTES]
+            found = archive.namelist(), [archive.read(entry) for entry in pickles]
+    except PermissionError:
+        raise
+    except Exception as error:  # as above
+        expected = "expected a .pth (of PyTorch 1.6 or newer) or an .npz of weights"
+        raise ValueError(f"{path} is not a checkpoint, or it is damaged: {expected}") from error
     if size > MAX_BYTES:
         raise ValueError(f"{path} holds {size:,} bytes: expected weights of at most {MAX_BYTES:,}")
-    return entries
+    return found
 
 
 def _read_network(path: str | PathLike) -> nn.Module:
     """Returns the network in a file of any of the three kinds."""
-    entries = _entries(path)
+    entries, _ = _look_into(path)
     if entries and all(entry.endswith(".npy") for entry in entries):
         return _network(path, "DeepFuse_authors", {}, _authors_state(path))
     checkpoint = read_checkpoint(path)
@@ -202,7 +214,9 @@ def _architecture(default: Architecture | PyramidArchitecture, numbers: object) 
 
 def _check_state(expected: State, state: object) -> None:
     """Raises ValueError unless a file's weights have the expected names and shapes, and finite values."""
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
         raise ValueError("expected a dict of tensors as its weights")
     if sum(value.nbytes for value in expected.values()) > MAX_BYTES:
         raise ValueError(f"it has more than {MAX_BYTES:,} bytes of weights")

@@ -192,7 +192,7 @@ def write_bad(path, kind, rng):
         ("noise", "not a checkpoint"),
         ("truncated", "not a checkpoint, or it is damaged"),
         ("pickled code", "Python code"),
-        ("plain pickle of code", "Python code"),
+        ("plain pickle of code", "not a checkpoint"),
         ("tensor", "holds a Tensor"),
         ("stranger", "not a checkpoint that is known"),
         ("no state", "not a checkpoint that is known"),
