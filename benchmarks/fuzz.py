@@ -133,13 +133,17 @@ class Watched:
             self.process = None
         return answer, seconds, memory
 
+    def close(self) -> None:
+        if self.process:
+            self.pipe.send(None)
+            self.process.join()
+
 
 def serve(pipe: Connection, make: Callable) -> None:
     warnings.simplefilter("ignore")
     answer = make()
     pipe.send("ready")
-    while True:
-        question = pipe.recv()
+    while (question := pipe.recv()) is not None:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
         try:
             said = answer(question)
@@ -193,6 +197,7 @@ def main(args: argparse.Namespace) -> None:
         print(f"| {name} | {found.total()} | {counts} | {slowest[name]:.2f} | {largest[name] / 1e6:.0f} |")
     faults = sum(found[FAULT] for found in results.values())
     print(f"{args.count} mutants, {faults} faults, {max(slowest.values()):.2f} s, {max(largest.values()) / 1e6:.0f} MB")
+    watched.close()
     sys.exit(bool(faults))
 
 

@@ -134,8 +134,12 @@ def _look_into(path: str | PathLike) -> tuple[list[str], list[bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             size = max(size, sum(entry.file_size for entry in archive.infolist()))
-            pickles = [entry for entry in archive.infolist() if entry.filename.endswith(".pkl") and size <= MAX_BYTES]
-            found = archive.namelist(), [archive.read(entry) for entry in pickles]
+            pickles = []
+            if size <= MAX_BYTES:
+                if damaged := archive.testzip():  # PyTorch does not look at the checksums
+                    raise zipfile.BadZipFile(damaged)
+                pickles = [archive.read(entry) for entry in archive.infolist() if entry.filename.endswith(".pkl")]
+            names = archive.namelist()
     except PermissionError:
         raise
     except Exception as error:  # as above
@@ -143,7 +147,7 @@ def _look_into(path: str | PathLike) -> tuple[list[str], list[bytes]]:
         raise ValueError(f"{path} is not a checkpoint, or it is damaged: {expected}") from error
     if size > MAX_BYTES:
         raise ValueError(f"{path} holds {size:,} bytes: expected weights of at most {MAX_BYTES:,}")
-    return found
+    return names, pickles
 
 
 def _read_network(path: str | PathLike) -> nn.Module:
@@ -206,7 +210,7 @@ def _architecture(default: Architecture | PyramidArchitecture, numbers: object) 
             if type(number) is not kind:
                 raise ValueError(f"expected {kind.__name__} as {field.name}, found {type(number).__name__}")
             if low is not None and not low <= number <= high:
-                raise ValueError(f"{field.name} is {number:.9g}, expected {low} to {high}")
+                raise ValueError(f"{field.name} is {str(number)[:20]}, expected {low} to {high}")
             if field.name in CHOICES and number not in CHOICES[field.name]:
                 raise ValueError(f"expected one of {CHOICES[field.name]} as {field.name}")
     return arch
