@@ -16,10 +16,10 @@ from configs import get_infer_args, get_train_args
 from models import fuse_model
 from utils import util_dataset as data
 from utils import util_train as train
-from utils.util_device import device_on
+from utils.util_device import device_on, seed_everything
 from utils.util_image import read_image
 from utils.util_loss import MEFLoss
-from utils.utils import duration, exit_on_error, git_sha, make_run_folder, seed_everything, settings_block, write_json
+from utils.utils import duration, exit_on_error, git_sha, make_run_folder, settings_block, write_json
 
 
 def main(args: argparse.Namespace) -> None:

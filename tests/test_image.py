@@ -1,5 +1,13 @@
 """utils/util_image.py and utils/util_metadata.py: formats, colour, metadata, refusals."""
 
+import io
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -17,6 +25,7 @@ from utils.util_image import (
     write_image,
     ycrcb_to_bgr,
 )
+from utils.util_metadata import read_metadata
 
 RNG = np.random.default_rng(0)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -183,3 +192,189 @@ def test_list_images_is_sorted_and_knows_pictures(tmp_path):
         (tmp_path / name).touch()
     assert [p.name for p in list_images(tmp_path)] == ["a.tif", "b.JPG"]
     assert [p.name for p in list_images(tmp_path, recursive=True)] == ["a.tif", "b.JPG", "c.png"]
+
+
+# Files that are damaged, or made to do harm
+
+
+def tiff(pixels, planar=False, tile=None, orientation=1):
+    """A TIFF's bytes, uncompressed, of (H, W, C) uint8 with H and W multiples of the tile's side."""
+    height, width, channels = pixels.shape
+    side = tile or height
+    blocks = [pixels[y : y + side, x : x + (tile or width)] for y in range(0, height, side)
+              for x in range(0, width, tile or width)]  # fmt: skip
+    blocks = [np.ascontiguousarray(b[..., c]) for c in range(channels) for b in blocks] if planar else blocks
+    data = [block.tobytes() for block in blocks]
+    place, length = (324, 325) if tile else (273, 279)
+    tags = {256: [width], 257: [height], 258: [8] * channels, 259: [1], 262: [2], 274: [orientation], 277: [channels]}
+    tags |= {284: [2 if planar else 1], place: [0] * len(data), length: [len(block) for block in data]}
+    tags |= {322: [tile], 323: [tile]} if tile else {278: [height]}
+    tags |= {338: [2]} if channels == 4 else {}
+    after = 8 + 2 + 12 * len(tags) + 4
+    tags[place] = np.cumsum([after + sum(4 * len(v) for v in tags.values() if len(v) > 1), *map(len, data)])[:-1]
+    entries, values = [], b""
+    for tag, numbers in sorted(tags.items()):
+        packed = struct.pack(f"<{len(numbers)}I", *map(int, numbers))
+        entries.append(struct.pack("<HHI", tag, 4, len(numbers)))
+        entries[-1] += packed if len(numbers) == 1 else struct.pack("<I", after + len(values))
+        values += packed if len(numbers) > 1 else b""
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries) + bytes(4) + values + b"".join(data)
+
+
+def encoded(suffix, **options):
+    file = io.BytesIO()
+    Image.fromarray(picture((240, 320, 3))).save(file, suffix, **options)
+    return file.getvalue()
+
+
+def webp_header(width, height):
+    """34 bytes that claim a size."""
+    body = b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", width, height)
+    return b"RIFF" + struct.pack("<I", 26) + b"WEBPVP8 " + struct.pack("<I", 14) + body + bytes(4)
+
+
+def jpeg_header(width, height):
+    data = bytearray(encoded("JPEG"))
+    at = data.index(b"\xff\xc0")
+    data[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(data[:2000])
+
+
+def png_header(width, height):
+    data = bytearray(encoded("PNG"))
+    data[16:24] = struct.pack(">II", width, height)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def tiff_header(width, height):
+    return (
+        tiff(np.zeros((2, 2, 3), np.uint8))
+        .replace(struct.pack("<HHII", 256, 4, 1, 2), struct.pack("<HHII", 256, 4, 1, width))
+        .replace(struct.pack("<HHII", 257, 4, 1, 2), struct.pack("<HHII", 257, 4, 1, height))
+    )
+
+
+def scans(count):
+    """A progressive JPEG of 2000 x 2000 pixels whose last scan comes so often."""
+    data = cv2.imencode(".jpg", np.full((2000, 2000, 3), 99, np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * count + data[-2:]
+
+
+@pytest.mark.parametrize(
+    "name, data, message",
+    [
+        ("a.webp", webp_header(16383, 16383), "16383 x 16383 pixels in a file of 34 bytes"),
+        ("a.jpg", jpeg_header(65500, 65500), "65500 x 65500 pixels"),
+        ("a.png", png_header(60000, 60000), "60000 x 60000 pixels"),
+        ("a.tif", tiff_header(2**31 - 1, 2**31 - 1), "pixels in a file of"),
+        ("a.tif", tiff_header(5000, 3), "damaged"),
+        ("a.jpg", scans(2000), r"2000 x 2000 pixels in 2\d\d\d scans"),
+    ],
+)
+def test_a_small_file_that_claims_much_is_refused_at_once(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    start = time.perf_counter()
+    refused(tmp_path / name, message)
+    assert time.perf_counter() - start < 1
+
+
+def test_the_limit_on_pixels_can_be_set(tmp_path):
+    write_image(tmp_path / "a.png", picture())
+    assert read_photo(tmp_path / "a.png", max_pixels=24 * 32)[0].shape == (24, 32, 3)
+    with pytest.raises(ValueError, match="32 x 24 pixels .* at most 767: .*--max_pixels"):
+        read_photo(tmp_path / "a.png", max_pixels=24 * 32 - 1)
+    (tmp_path / "a.webp").write_bytes(webp_header(16383, 16383))
+    with pytest.raises(ValueError, match="damaged"):  # no longer by its size
+        read_photo(tmp_path / "a.webp", max_pixels=2**30)
+    (tmp_path / "b.jpg").write_bytes(scans(60))
+    assert read_photo(tmp_path / "b.jpg")[0].shape == (2000, 2000, 3)
+
+
+def test_damage_that_decoders_pass_over_is_refused(tmp_path, capfd):
+    jpeg = encoded("JPEG")
+    middle = len(jpeg) // 2
+    planar = tiff(picture((64, 64, 3)), planar=True)
+    for name, data in {
+        "changed.jpg": jpeg[:middle] + b"\xff\x00" * 4 + jpeg[middle + 8 :],  # only ones: no code begins so
+        "ended.jpg": jpeg[:middle] + b"\xff\xd9",
+        "planar.tif": planar[: len(planar) // 2],
+        "chunk.png": encoded("PNG")[:33] + b"\x7f\xff\xff\xffIDAT" + bytes(500),
+        **{f"{kind}.jpg": encoded(kind) for kind in ("GIF", "PPM", "ICO", "PCX")},
+    }.items():
+        (tmp_path / name).write_bytes(data)
+        refused(tmp_path / name, "damaged, or not a picture")
+    (tmp_path / "padded.jpg").write_bytes(jpeg[:-2] + bytes(5) + jpeg[-2:])
+    (tmp_path / "whole.jpg").write_bytes(jpeg)
+    np.testing.assert_array_equal(*(read_photo(tmp_path / f"{name}.jpg")[0] for name in ("whole", "padded")))
+    assert capfd.readouterr().err == ""  # the libraries' own lines are in the errors
+
+
+def test_what_others_write_to_stderr_meanwhile_is_passed_on(tmp_path):
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from utils import util_image
+decode, util_image._decode = util_image._decode, lambda *args: (os.write(2, b"50%"), decode(*args))[1]
+util_image.read_photo({str(tmp_path / "a.png")!r})
+"""
+    write_image(tmp_path / "a.png", picture())
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE).stderr == b"50%"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("layout", [{}, {"planar": True}, {"tile": 16}])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_every_layout_of_a_tiff_is_turned(tmp_path, orientation, layout, channels):
+    pixels = picture((32, 48, channels))
+    (tmp_path / "a.tif").write_bytes(tiff(pixels, orientation=orientation, **layout))
+    image, metadata = read_photo(tmp_path / "a.tif")
+    np.testing.assert_array_equal(image, upright(pixels[..., [2, 1, 0, 3][:channels]], orientation))
+    assert metadata.orientation == orientation
+
+
+def test_metadata_is_read_without_decoding(tmp_path):
+    (tmp_path / "a.png").write_bytes(png_header(7000, 7000))  # whose pixels are not there
+    assert read_metadata(tmp_path / "a.png").size == (7000, 7000)
+    data = encoded("PNG")
+    block = camera_exif().tobytes()
+    crc = zlib.crc32(b"eXIf" + block)
+    chunk = struct.pack(">I", len(block)) + b"eXIf" + block + struct.pack(">I", crc)
+    (tmp_path / "late.png").write_bytes(data[:-12] + chunk + data[-12:])  # behind the pixels
+    assert read_metadata(tmp_path / "late.png").exposure_time == pytest.approx(1 / 125)
+    for options in (
+        {"lossless": True},
+        {"quality": 50},
+        {"save_all": True, "append_images": [Image.new("RGB", (320, 240))]},
+    ):
+        (tmp_path / "a.webp").write_bytes(encoded("WEBP", **options))
+        assert read_metadata(tmp_path / "a.webp").size == (320, 240)
+
+
+def test_damaged_fields_are_left_out_and_the_picture_is_kept(tmp_path):
+    exif = camera_exif()
+    shot = exif.get_ifd(ExifTags.IFD.Exif)
+    shot[ExifTags.Base.ExposureTime] = (0.5, 0.25)
+    shot[ExifTags.Base.DateTimeOriginal] = 7
+    Image.fromarray(picture()).save(tmp_path / "a.jpg", exif=exif, icc_profile=b"no profile")
+    with pytest.warns(UserWarning, match="a.jpg: damaged, so not carried over: .*colour profile"):
+        image, metadata = read_photo(tmp_path / "a.jpg")
+    assert (metadata.exposure_time, metadata.captured, metadata.icc) == (None, None, None)
+    assert metadata.exif[0][ExifTags.Base.Make] == "Acme"
+    Image.fromarray(picture()).save(tmp_path / "a.tif", tiffinfo={34675: "text", 33432: "mine"})
+    with pytest.warns(UserWarning, match="a.tif: damaged, so not carried over: the colour profile"):
+        _, metadata = read_photo(tmp_path / "a.tif")
+    for suffix in (".jpg", ".png", ".tif", ".webp"):
+        write_image(tmp_path / f"b{suffix}", image, metadata)
+        assert read_metadata(tmp_path / f"b{suffix}").exif[0][33432] == "mine"
+
+
+def test_a_picture_is_written_even_if_its_metadata_does_not_fit(tmp_path):
+    exif = camera_exif()
+    exif[ExifTags.Base.ImageDescription] = "x" * 70000  # more than a segment of JPEG
+    Image.fromarray(picture()).save(tmp_path / "a.png", exif=exif)
+    image, metadata = read_photo(tmp_path / "a.png")
+    with pytest.warns(UserWarning, match="b.jpg: EXIF and colour profile do not fit"):
+        write_image(tmp_path / "b.jpg", image, metadata)
+    assert read_photo(tmp_path / "b.jpg")[0].shape == image.shape

@@ -1,6 +1,10 @@
 """Weights of three kinds: loaded exactly, told apart by content, refused with one clear line."""
 
+import os
 import pickle
+import time
+import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -192,7 +196,7 @@ def write_bad(path, kind, rng):
         ("noise", "not a checkpoint"),
         ("truncated", "not a checkpoint, or it is damaged"),
         ("pickled code", "Python code"),
-        ("plain pickle of code", "Python code"),
+        ("plain pickle of code", "not a checkpoint"),
         ("tensor", "holds a Tensor"),
         ("stranger", "not a checkpoint that is known"),
         ("no state", "not a checkpoint that is known"),
@@ -211,6 +215,91 @@ def test_bad_files_are_one_clear_line(tmp_path, monkeypatch, rng, kind, message)
         fuse_model(weights=path)
     assert "weights.pth" in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()  # no code in the file ran
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "small.pth"
+    save_checkpoint(path, new_training(fuse_model("DeepFuse_3x3"), lr=1e-3), loss=1.0)
+    return path
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("channels", (8000, 8000, 8000, 8000), "channels is 8000, expected 1 to 256"),
+        ("channels", (8,) * 1000, "up to 16 numbers as channels"),
+        ("kernels", (-1,) * 5, "kernels is -1, expected 1 to 15"),
+        ("kernels", "33333", "up to 16 numbers as kernels"),
+        ("kernels", (3, 3, 3), "argument 3 is shorter"),
+        ("slope", float("nan"), "slope is nan, expected 0 to 1"),
+        ("slope", "0.1", "expected float as slope, found str"),
+        ("norm", None, "expected bool as norm, found NoneType"),
+        ("padding", "anything", "expected one of .* as padding"),
+        ("image_channels", 10**9, "image_channels is 1000000000"),
+        ("depth", 3, "unexpected keyword argument 'depth'"),
+    ],
+)
+def test_an_architecture_beyond_its_bounds_is_refused(tmp_path, checkpoint, field, value, message):
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save(content | {"arch": content["arch"] | {field: value}}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=f"a.pth does not fit the network DeepFuse_3x3: .*{message}"):
+        fuse_model(weights=tmp_path / "a.pth")
+
+
+def test_a_pyramid_has_bounds_too(tmp_path):
+    model = fuse_model("DeepFuse_pyramid")
+    for field, value in (("top_size", 0), ("depths", (10**6,) * 3)):
+        arch = asdict(model.arch) | {field: value}
+        torch.save({"name": model.name, "arch": arch, "model": model.state_dict()}, tmp_path / "a.pth")
+        with pytest.raises(ValueError, match=f"{field} is {value[0] if field == 'depths' else value}, expected"):
+            fuse_model(weights=tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("kind", ["missing", "unknown", "shape", "nan", "expanded", "integer key", "no tensor"])
+def test_weights_that_do_not_fit_are_refused(tmp_path, checkpoint, kind):
+    content = torch.load(checkpoint, weights_only=True)
+    state, first = content["model"], next(iter(content["model"]))
+    if kind == "missing":
+        del state[first]
+    tensors = {"unknown": torch.zeros(2), "shape": torch.zeros(2), "integer key": torch.zeros(2), "no tensor": [1.0]}
+    tensors |= {"nan": state.get(first, 0) * torch.nan, "expanded": torch.zeros(1).expand(10**6, 10**6)}
+    if kind in tensors:
+        state[{"unknown": "x", "integer key": 3}.get(kind, first)] = tensors[kind]
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="a.pth does not fit"):
+        fuse_model(weights=tmp_path / "a.pth")
+
+
+def pickle_in_a_zip(path, steps, **more):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in {"data.pkl": b"\x80\x02" + steps + b".", "version": b"3\n", **more}.items():
+            archive.writestr(f"a/{name}", data)
+
+
+def test_what_would_hang_or_take_all_memory_is_refused_at_once(tmp_path, checkpoint):
+    path = tmp_path / "a.pth"
+    counted = b"cbuiltins\nset\ncbuiltins\nbytearray\nJ\0\0\0\x40\x85R\x85R"  # set(bytearray(2**30))
+    whole = checkpoint.read_bytes()
+    changed = whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :]
+    for make, message in (
+        (lambda: os.mkfifo(path), "a folder, a device or a pipe"),
+        (lambda: path.symlink_to("/dev/zero"), "a folder, a device or a pipe"),
+        (path.mkdir, "a folder, a device or a pipe"),
+        (lambda: (path.touch(), os.truncate(path, 2**40)), "not a checkpoint"),
+        (lambda: path.write_bytes(changed), "damaged"),
+        (lambda: pickle_in_a_zip(path, b"}", bomb=bytes(2**28)), "268,435,.* bytes: expected weights of at most"),
+        (lambda: pickle_in_a_zip(path, counted), "never run: builtins set"),
+        (lambda: pickle_in_a_zip(path, b"})" + b"\x85" * 10**6 + b"K\x01s"), "too much besides tensors"),
+        (lambda: pickle_in_a_zip(path, b"}X\0\0\x10\0" + b"x" * 2**20 + b"K\x01s"), "too much besides tensors"),
+        (lambda: pickle_in_a_zip(path, b"}K\x01K\x01s"), "expected a checkpoint's dict"),
+    ):
+        make()
+        start = time.perf_counter()
+        with pytest.raises(ValueError, match=f"a.pth.*{message}"):
+            fuse_model(weights=path)
+        assert time.perf_counter() - start < 2
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 def test_mismatch_says_what_to_ask_for(tmp_path):

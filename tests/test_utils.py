@@ -1,16 +1,25 @@
 """Errors, files, run folders, devices."""
 
+import errno
+import functools
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from utils import utils
-from utils.util_device import device_on
+from utils.util_device import device_on, seed_everything
 
+ROOT = Path(__file__).parents[1]
 MISSING = FileNotFoundError(2, "No such file or directory", "b.jpg")
 IN_WORKER = ValueError("Caught ValueError in worker\n  Traceback ...\nValueError: c.jpg: too small")
 
@@ -21,6 +30,7 @@ IN_WORKER = ValueError("Caught ValueError in worker\n  Traceback ...\nValueError
         (ValueError("a.jpg: not a picture"), 1, "error: a.jpg: not a picture\n"),
         (MISSING, 1, "error: [Errno 2] No such file or directory: 'b.jpg'\n"),
         (FloatingPointError("the loss is nan"), 1, "error: the loss is nan\n"),
+        (MemoryError(), 1, "error: out of memory\n"),
         (IN_WORKER, 1, "error: c.jpg: too small\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
@@ -53,6 +63,68 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
     assert path.read_bytes() == before and [path] == list(path.parent.iterdir())
 
 
+def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    path.write_text("before")
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)  # where a disk that is full after all says so
+    with pytest.raises(OSError, match="No space left on device: .*a.json"):
+        utils.write_json(path, {"lr": 1})
+    assert path.read_text() == "before" and [path] == list(tmp_path.iterdir())
+
+
+def test_names_as_long_as_the_file_system_has_them(tmp_path):
+    path = tmp_path / ("x" * 251 + ".png")
+    with utils.replacing(path) as temporary:
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+
+
+def test_leftovers_of_killed_runs_are_removed_and_no_other_files(tmp_path):
+    for name, age in ((".deepfuse-old.part", 4000), (".deepfuse-new.part", 3000), (".mine", 9000), ("old.png", 9000)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    for _ in range(2):
+        utils.write_json(tmp_path / "a.json", {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".deepfuse-new.part", ".mine", "a.json", "old.png"]
+
+
+STOPPED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from utils.utils import exit_on_error, replacing
+with exit_on_error(), replacing("a.png") as temporary:
+    temporary.write_text("half")
+    try:
+        os.kill(os.getpid(), int(sys.argv[2]))
+    finally:
+        os.kill(os.getpid(), int(sys.argv[2]))  # again: cleaning up goes on
+"""
+
+
+@pytest.mark.parametrize("name, status", [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_run_that_is_stopped_ends_cleanly(tmp_path, name, status):
+    command = [sys.executable, "-c", STOPPED, ROOT, str(int(getattr(signal, name)))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, list(tmp_path.iterdir())) == (status, "interrupted\n", [])
+
+
+def test_a_run_under_nohup_goes_on(tmp_path):
+    ignore = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    command = [sys.executable, "-c", STOPPED, ROOT, str(int(signal.SIGHUP))]
+    assert subprocess.run(command, cwd=tmp_path, preexec_fn=ignore).returncode == 0
+    assert (tmp_path / "a.png").read_text() == "half"
+
+
+def test_what_needs_no_torch_does_not_import_it():
+    modules = "configs, utils.utils, utils.util_image, utils.util_metadata, utils.util_scenes, utils.util_align"
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); import {modules}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, ROOT], check=True)
+
+
 def test_tables_as_spreadsheets_write_them(tmp_path):
     table = tmp_path / "pairs.csv"
     table.write_text("\ufeffscene,note,under\na,x,1.png\n", encoding="utf-8")
@@ -71,7 +143,7 @@ def test_run_folders_are_never_shared(tmp_path):
 def test_seeds_repeat_everything():
     draws = []
     for _ in range(2):
-        utils.seed_everything(7)
+        seed_everything(7)
         draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
     assert draws[0] == draws[1]
 

@@ -1,5 +1,8 @@
-"""The device that a user names."""
+"""The device that a user names, and the seeds of everything random."""
 
+import random
+
+import numpy as np
 import torch
 
 
@@ -24,3 +27,10 @@ def device_on(name: str | torch.device = "auto") -> torch.device:
     elif device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("device mps was asked for, PyTorch finds none: use --device cpu")
     return device
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and PyTorch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

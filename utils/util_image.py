@@ -5,18 +5,44 @@ photographs that are fused also (H, W) gray and (H, W, 4) BGR with alpha. Inside
 colour is full-range BT.601 Y, Cr, Cb in OpenCV's order, neutral at NEUTRAL_CHROMA.
 """
 
+import io
 import os
+import re
+import struct
+import threading
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffTags
 
-from utils.util_metadata import BITS, Metadata, add_to_tiff, exif_block, read_metadata
+from utils.util_metadata import (
+    ORIENTATION,
+    Metadata,
+    add_to_tiff,
+    check_pixels,
+    exif_block,
+    named_errors,
+    read_metadata,
+)
 from utils.utils import replacing
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 NEUTRAL_CHROMA = 0.5
+SCAN = b"\xff\xda"  # begins each scan of a JPEG
+# What the libraries behind OpenCV and Pillow write to stderr of a file; and what of that does no harm to its pixels:
+# warnings, and a few bytes too many before a marker, which cameras leave.
+LIBRARIES = re.compile(
+    rb"(?:Corrupt JPEG data|Premature end of JPEG file|JPEGLib|libpng (?:error|warning)|tempfile\.tif"
+    rb"|\w*(?:TIFF|[Cc]ode)\w*|Warning: unknown JFIF)[: ][^\n]*\n"
+)
+HARMLESS = re.compile(
+    rb"libpng warning[^\n]*\n|Warning: [^\n]*\n|TIFF\w*: Warning[^\n]*\n"
+    rb"|[^\n]*: (?:\d extraneous bytes before marker 0xd9|\d+ extraneous bytes before marker 0x(?:[ce].|d[b-f]))\n"
+)
+STDERR_LOCK = threading.Lock()
 
 # A file that OpenCV cannot read becomes an exception here; the library's own lines would come on top.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -37,44 +63,96 @@ def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path
     return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
+def read_image(path: str | os.PathLike, max_pixels: int | None = None) -> np.ndarray:
     """Returns a picture as (H, W, 3) BGR, uint8 or uint16 as the file holds it, upright by its EXIF orientation.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is not a whole picture of 8 or 16 bits.
+        FileNotFoundError, ValueError: As `read_photo`.
     """
-    return _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    image, _ = read_photo(path, max_pixels)
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else np.ascontiguousarray(image[..., :3])
 
 
-def read_photo(path: str | os.PathLike) -> tuple[np.ndarray, Metadata]:
+def read_photo(path: str | os.PathLike, max_pixels: int | None = None) -> tuple[np.ndarray, Metadata]:
     """Returns a picture, upright, as its file holds it, and its metadata.
 
     The picture is (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16.
 
+    Args:
+        path: A file of one of the formats of IMAGE_SUFFIXES, whatever its name.
+        max_pixels: The most that it may have; None allows what `util_metadata.check_pixels` says.
+
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a whole picture of 8 or 16 bits, or of a layout that cannot be fused (CMYK ...).
+        ValueError: The file is not a whole picture of 8 or 16 bits, is damaged where that can be noticed, is too large,
+            or of a layout that cannot be fused (CMYK ...).
     """
-    metadata = read_metadata(path)
-    tiff = metadata.tiff_layout
-    if tiff and tiff.get(BITS) == (8, 8, 8, 8):  # OpenCV would multiply the colours by alpha
-        with Image.open(path) as picture:
-            image = cv2.cvtColor(np.asarray(picture.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
-    else:
-        image = _decode(path, cv2.IMREAD_UNCHANGED)
-    return image if tiff else upright(image, metadata.orientation), metadata  # both libraries turn TIFF themselves
+    metadata = read_metadata(path, max_pixels)
+    data = Path(path).read_bytes()  # cv2.imread cannot open non-ASCII paths on Windows
+    scans = data.count(SCAN) if metadata.format in ("JPEG", "MPO") else 1
+    check_pixels(path, *metadata.size, len(data), max_pixels, scans)
+    with named_errors(path):
+        image, said = _overheard(DECODERS.get(metadata.format, _decode), data, metadata)
+        if image is None or image.dtype not in (np.uint8, np.uint16) or image.shape[2:] not in ((), (3,), (4,)):
+            raise ValueError(said.decode(errors="replace") or "expected a whole one of 8 or 16 bits")
+        if complaints := HARMLESS.sub(b"", said):
+            raise ValueError(f"{complaints.decode(errors='replace')}: open and save it anew to use what is left of it")
+    return upright(image, metadata.orientation), metadata
 
 
-def _decode(path: str | os.PathLike, flags: int) -> np.ndarray:
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    data = np.fromfile(path, np.uint8)  # cv2.imread cannot open non-ASCII paths on Windows
-    image = cv2.imdecode(data, flags) if data.size else None
-    if image is None or image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{path}: damaged, or not a picture of 8 or 16 bits ({', '.join(IMAGE_SUFFIXES)})")
-    return image
+def _decode(data: bytes, metadata: Metadata) -> np.ndarray | None:
+    """Returns the picture that OpenCV makes of a file's bytes, not turned; None where it cannot."""
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def _decode_tiff(data: bytes, metadata: Metadata) -> np.ndarray | None:
+    """Returns the picture in a TIFF's bytes, not turned. OpenCV would repair 8-bit ones, and multiply them by alpha."""
+    data = _without_orientation(data)
+    if metadata.bits > 8:
+        return _decode(data, metadata)
+    with Image.open(io.BytesIO(data)) as picture:
+        if picture.mode in ("1", "L"):
+            return np.asarray(picture.convert("L"))
+        if picture.has_transparency_data:
+            return cv2.cvtColor(np.asarray(picture.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
+        return cv2.cvtColor(np.asarray(picture.convert("RGB")), cv2.COLOR_RGB2BGR)
+
+
+def _without_orientation(data: bytes) -> bytes:
+    """Returns a TIFF's bytes with orientation 1: decoders turn some layouts and not others."""
+    order, big = "<" if data[:2] == b"II" else ">", 43 in data[2:4]  # BigTIFF
+    first, counter, entry_size, value = ("Q", "Q", 20, 12) if big else ("I", "H", 12, 8)
+    (start,) = struct.unpack_from(order + first, data, 8 if big else 4)
+    (count,) = struct.unpack_from(order + counter, data, start)
+    start += struct.calcsize(counter)
+    for entry in range(start, start + count * entry_size, entry_size):
+        if struct.unpack_from(order + "H", data, entry) == (ORIENTATION,):
+            turned = bytearray(data)
+            struct.pack_into(order + "H", turned, entry + 2, TiffTags.SHORT)
+            struct.pack_into(order + "H", turned, entry + value, 1)
+            return bytes(turned)
+    return data
+
+
+DECODERS = {"TIFF": _decode_tiff}  # `_decode` for all others
+
+
+def _overheard(function: Callable[..., np.ndarray | None], *args: object) -> tuple[np.ndarray | None, bytes]:
+    """Returns function(*args), and what decoders in C wrote to stderr meanwhile, their only way to tell of damage."""
+    with STDERR_LOCK:
+        ours, pipe = os.pipe()
+        stderr = os.dup(2)
+        os.dup2(pipe, 2)
+        try:
+            result = function(*args)
+        finally:
+            os.write(pipe, b"\0")  # so that there is something to read
+            os.dup2(stderr, 2)
+            said = os.read(ours, 2**16)[:-1]
+            for handle in (ours, pipe, stderr):
+                os.close(handle)
+    os.write(2, LIBRARIES.sub(b"", said))  # what other threads wrote
+    return result, b"".join(match[0] for match in LIBRARIES.finditer(said))
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:
@@ -114,23 +192,34 @@ def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata |
         options = [cv2.IMWRITE_JPEG_QUALITY, 95, *full_chroma]
     elif suffix == ".webp":
         options = [cv2.IMWRITE_WEBP_QUALITY, 95]
+    pieces = _encode(suffix, image, options, metadata)
+    if not pieces and metadata and (pieces := _encode(suffix, image, options, None)):
+        warnings.warn(f"{path}: EXIF and colour profile do not fit into {suffix}, and were left out", stacklevel=2)
+    if not pieces:
+        raise ValueError(f"{path}: {suffix} cannot hold {width} x {height} pixels: write .png or .tif")
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.writelines(pieces)
+
+
+def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metadata | None) -> list[bytes | memoryview]:
+    """Returns the pieces of the file that holds a picture; none where it cannot be made."""
+    height, width = image.shape[:2]
+    tiff = suffix in (".tif", ".tiff")
     try:
-        if metadata is None or suffix in (".tif", ".tiff", ".bmp"):
+        if metadata is None or tiff or suffix == ".bmp":
             done, data = cv2.imencode(suffix, image, options)
         else:
             exif = metadata.exif and exif_block(metadata, width, height)
             blocks = {cv2.IMAGE_METADATA_EXIF: exif, cv2.IMAGE_METADATA_ICCP: metadata.icc}
             blocks = {kind: np.frombuffer(block, np.uint8) for kind, block in blocks.items() if block}
             done, data = cv2.imencodeWithMetadata(suffix, image, list(blocks), list(blocks.values()), options)
-    except cv2.error:
-        done = False
-    if not done:
-        raise ValueError(f"{path}: {suffix} cannot hold {width} x {height} pixels: write .png or .tif")
-    pieces = [data.data]
-    if metadata and suffix in (".tif", ".tiff"):
-        pieces = add_to_tiff(pieces[0], metadata, width, height)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.writelines(pieces)
+        if not done:
+            return []
+        return add_to_tiff(data.data, metadata, width, height) if metadata and tiff else [data.data]
+    except MemoryError:
+        raise
+    except Exception:  # see `named_errors`
+        return []
 
 
 def check_suffix(path: str | os.PathLike) -> str:

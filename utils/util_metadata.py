@@ -4,19 +4,29 @@ EXIF is a TIFF structure: a header, a main directory of tags, and two more that 
 structure is the file itself; JPEG, PNG and WebP hold it as one block.
 """
 
+import contextlib
 import io
 import math
+import numbers
 import os
 import struct
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, TiffTags
+from PIL import Image, TiffTags, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
 
-Image.MAX_IMAGE_PIXELS = None  # large photographs are welcome; OpenCV, which decodes them, stops at 2^30 pixels
+Image.MAX_IMAGE_PIXELS = None  # `check_pixels` is the limit
+
+MAX_PIXELS = 2**28  # of a picture: 268 million, of which two of 8 bits take 1.6 GB
+# Photographs have at least a sixteenth of a byte per pixel; a file with less is flat colour, or was made to do harm.
+FREE_PIXELS, PIXELS_PER_BYTE = 2**26, 64  # so many, 67 million, are granted to any file, and these to each byte
+USUAL_SCANS = 16  # of a progressive JPEG; each takes its time again
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP")  # that Pillow may read; WebP is read here
+REFUSED = ("CMYK", "LAB", "F", "I", "16-bit YCbCr", "16-bit planar", "16-bit inverted")  # kinds with another meaning
 
 MAIN, EXIF, GPS = 0, 0x8769, 0x8825  # the directories that are kept
 BITS, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, PLANAR, ICC = 258, 262, 273, 274, 284, 34675  # tags of MAIN
@@ -32,17 +42,18 @@ HEADER = b"II*\0\x08\0\0\0"  # little endian; MAIN follows at once
 class Metadata:
     """What a picture file says beside its pixels."""
 
-    exif: dict[int, Directory] = field(default_factory=dict)  # MAIN, EXIF and GPS, as far as present
+    exif: dict[int, Directory] = field(default_factory=dict)  # MAIN, EXIF and GPS, as far as present: what is kept
     icc: bytes | None = None  # colour profile
     orientation: int = 1  # 1 to 8, as stored: `read_photo` has turned the pixels already
-    size: tuple[int, int] = (0, 0)  # width, height, as stored
-    tiff_layout: Directory | None = None  # of a TIFF: its main directory
+    size: tuple[int, int] = (0, 0)  # width and height, as stored or upright
+    format: str = ""  # as Pillow calls it: JPEG, PNG, TIFF ...
+    bits: int = 8  # of a TIFF's samples
 
     @property
     def exposure_time(self) -> float | None:
         """Seconds."""
         value = self.exif.get(EXIF, {}).get(EXPOSURE_TIME)
-        return float(value) if value else None
+        return float(value) if isinstance(value, numbers.Real) and 0 < value < math.inf else None
 
     @property
     def stops(self) -> float | None:
@@ -53,47 +64,141 @@ class Metadata:
             time, aperture, iso = (float(value) for value in values)
         except (TypeError, ValueError, ZeroDivisionError):
             return None
-        return math.log2(time * iso / aperture**2) if min(time, aperture, iso) > 0 else None
+        known = all(0 < value < math.inf for value in (time, aperture, iso))
+        return math.log2(time * iso / aperture**2) if known else None
 
     @property
     def captured(self) -> str | None:
         """Capture time, "YYYY:MM:DD HH:MM:SS.sss"."""
         directory = self.exif.get(EXIF, {})
         value = directory.get(CAPTURED)
-        return f"{value}.{str(directory.get(SUBSECOND, '')).strip() or 0}" if value else None
+        return f"{value}.{str(directory.get(SUBSECOND, '')).strip() or 0}" if isinstance(value, str) else None
 
 
-def read_metadata(path: str | os.PathLike) -> Metadata:
-    """Returns the metadata of a picture file.
+def read_metadata(path: str | os.PathLike, max_pixels: int | None = None) -> Metadata:
+    """Returns the metadata of a picture file, without decoding its pixels; what is damaged is left out with a warning.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a picture, or of a layout that fusing has no meaning for (CMYK, Lab, float ...).
+        ValueError: The file is not a picture, is too large (see `check_pixels`), or of a layout that fusing has no
+            meaning for (CMYK, Lab, float ...).
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    with open(path, "rb") as file:
+        with named_errors(path):
+            webp = file.read(4) == b"RIFF"
+            header = _read_webp(file) if webp else _read_with_pillow(file)
+        check_pixels(path, *header.size, path.stat().st_size, max_pixels)
+        if header.kind in REFUSED:
+            advice = "convert it to RGB or gray, interleaved, of 8 or 16 bits"
+            raise ValueError(f"{path}: {header.kind} pictures cannot be fused: {advice}")
+        exif, dropped = _read_directories(header.exif) if header.exif else ({}, [])
+    icc = header.icc
+    if icc and not (isinstance(icc, bytes) and icc[36:40] == b"acsp"):  # the mark of every profile
+        icc = None
+        dropped.append("the colour profile")
+    if dropped:
+        warnings.warn(f"{path}: damaged, so not carried over: {', '.join(dict.fromkeys(dropped))}", stacklevel=2)
+    orientation = exif.get(MAIN, {}).get(ORIENTATION)
+    orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+    return Metadata(exif, icc or None, orientation, header.size, header.format, header.bits)
+
+
+@contextlib.contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Turns what a decoder raises into a ValueError that names the file; there is no list of what they raise."""
     try:
-        with Image.open(path) as picture:
-            tiff = picture.tag_v2 if picture.format == "TIFF" else None
-            block = None if tiff else picture.getexif() and (picture.info.get("exif") or picture.getexif().tobytes())
-            exif = {}
-            try:
-                if tiff or block:
-                    exif = _read_directories(picture.fp if tiff else io.BytesIO(block.removeprefix(b"Exif\0\0")))
-            except (SyntaxError, struct.error, KeyError, TypeError, ValueError, OSError):
-                warnings.warn(f"{path}: its EXIF is damaged and will not be carried over", stacklevel=2)
-            mode, size, icc = picture.mode, picture.size, picture.info.get("icc_profile")
-    except PermissionError:
-        raise
-    except (OSError, SyntaxError, struct.error) as error:
-        raise ValueError(f"{path}: damaged, or not a picture") from error
-    if mode in ("CMYK", "LAB", "F", "I") or (tiff and mode == "YCbCr" and 16 in tiff.get(BITS, ())):
-        raise ValueError(f"{path}: {mode} pictures cannot be fused: convert it to RGB or gray of 8 or 16 bits")
-    if tiff and 16 in tiff.get(BITS, ()) and (tiff.get(PHOTOMETRIC) == 0 or tiff.get(PLANAR) == 2):
-        raise ValueError(f"{path}: a 16-bit TIFF must be interleaved and not inverted: save it anew")
-    orientation = exif.get(MAIN, {}).get(ORIENTATION, 1)
-    return Metadata(exif, icc or None, orientation if orientation in range(1, 9) else 1, size, tiff)
+        yield
+    except MemoryError as error:
+        raise ValueError(f"{path}: there is not enough memory to read it") from error
+    except Exception as error:
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())[:160]})"
+        raise ValueError(f"{path}: damaged, or not a picture{reason}") from error
+
+
+def check_pixels(
+    path: str | os.PathLike, width: int, height: int, size: int, max_pixels: int | None, scans: int = 1
+) -> None:
+    """Raises ValueError where a picture has more than `max_pixels`; by default, more than a file of `size` bytes may.
+
+    A few bytes can claim billions of pixels, or thousands of scans over some, which take all memory, or minutes.
+    """
+    limit = max_pixels or min(MAX_PIXELS, FREE_PIXELS + PIXELS_PER_BYTE * size)
+    if width * height * max(1, scans / USUAL_SCANS) > limit:
+        scanned = f" in {scans} scans" if scans > USUAL_SCANS else ""
+        raise ValueError(
+            f"{path}: {width} x {height} pixels{scanned} in a file of {size:,} bytes, expected at most {limit:,}: "
+            "where this is right, allow more with --max_pixels"
+        )
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a picture file begins with, as it says itself."""
+
+    format: str
+    size: tuple[int, int]
+    kind: str  # Pillow's mode, or one of REFUSED
+    exif: BinaryIO | None  # a TIFF structure
+    icc: object
+    bits: int = 8
+
+
+def _read_with_pillow(file: BinaryIO) -> _Header:
+    """Returns the header of any of FORMATS. A PNG's EXIF may lie behind its pixels: Pillow would decode them for it."""
+    with Image.open(file, formats=FORMATS) as picture:
+        kind, bits, block = picture.mode, 8, picture.info.get("exif")
+        if picture.format == "TIFF":
+            tags = picture.tag_v2
+            bits = max(tags.get(BITS, (1,)))
+            odd = {kind: kind == "YCbCr", "planar": tags.get(PLANAR) == 2, "inverted": tags.get(PHOTOMETRIC) == 0}
+            kind = next((f"16-bit {name}" for name, found in odd.items() if bits > 8 and found), kind)
+        elif picture.format == "PNG":
+            block = _chunks(file, 8, {b"eXIf": 2**32}).get(b"eXIf", block)
+        if not block and picture.format != "TIFF":
+            others = Image.Image.getexif(picture)  # of older programs, or from XMP
+            block = others.tobytes() if others else None
+        exif = file if picture.format == "TIFF" else io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
+        return _Header(picture.format, picture.size, kind, exif, picture.info.get("icc_profile"), bits)
+
+
+def _read_webp(file: BinaryIO) -> _Header:
+    """Returns the header of a WebP file, for which Pillow would allocate the whole picture, twice."""
+    found = _chunks(file, 12, {b"VP8X": 10, b"VP8 ": 10, b"VP8L": 5, b"EXIF": 2**32, b"ICCP": 2**32})
+    sizes = []
+    if b"VP8X" in found:  # width - 1 and height - 1, of 24 bits
+        sizes.append([int.from_bytes(found[b"VP8X"][start : start + 3], "little") + 1 for start in (4, 7)])
+    if b"VP8 " in found:  # of 14 bits, behind 6 bytes
+        sizes.append([side & 0x3FFF for side in struct.unpack_from("<HH", found[b"VP8 "], 6)])
+    if b"VP8L" in found:  # less 1 and of 14 bits, behind 1 byte
+        packed = int.from_bytes(found[b"VP8L"][1:5], "little")
+        sizes.append([(packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1])
+    block = found.get(b"EXIF")
+    exif = io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
+    return _Header("WEBP", tuple(max(sizes)), "RGB", exif, found.get(b"ICCP"))
+
+
+def _chunks(file: BinaryIO, start: int, wanted: dict[bytes, int]) -> dict[bytes, bytes]:
+    """Returns the first chunk of each wanted name in a PNG (start 8) or WebP (start 12), up to so many bytes of it.
+
+    Raises:
+        ValueError: A chunk is longer than the file. OpenCV would allocate what it claims.
+    """
+    png, found, end = start == 8, {}, file.seek(0, os.SEEK_END)
+    name = b""
+    while start + 8 <= end and name != b"IEND":
+        file.seek(start)
+        first, second = struct.unpack(">I4s" if png else "<4sI", file.read(8))
+        name, length = (second, first) if png else (first, second)
+        start += 8 + length
+        if start > end:
+            raise ValueError("cut short")
+        if name in wanted:
+            found.setdefault(name, file.read(min(length, wanted[name])))
+        start += 4 if png else length % 2  # a checksum; a byte that makes the length even
+    return found
 
 
 def exif_block(metadata: Metadata, width: int, height: int) -> bytes:
@@ -118,22 +223,38 @@ def add_to_tiff(encoded: memoryview, metadata: Metadata, width: int, height: int
     return [_tiff_structure(main, others), encoded[len(HEADER) :]]
 
 
-def _read_directories(file: BinaryIO) -> dict[int, Directory]:
-    """Returns MAIN, EXIF and GPS of a TIFF structure."""
+def _read_directories(file: BinaryIO) -> tuple[dict[int, Directory], list[str]]:
+    """Returns what is kept of MAIN, EXIF and GPS of a TIFF structure, and the names of what is damaged."""
     file.seek(0)
-    header = file.read(8)
-    if 43 in header[2:4]:  # BigTIFF
-        header += file.read(8)
-    main = Directory(header)
-    directories = {MAIN: main}
-    file.seek(main.next)
-    main.load(file)
-    for pointer in (EXIF, GPS):
-        if pointer in main:
-            directories[pointer] = Directory(header, group=pointer)
-            file.seek(main[pointer])
-            directories[pointer].load(file)
-    return directories
+    header = file.read(16)
+    header = header if 43 in header[2:4] else header[:8]  # that of BigTIFF is longer
+    found, dropped, starts = {}, [], {}
+    for pointer in (MAIN, EXIF, GPS):
+        try:
+            source = Directory(header, group=pointer or None)
+            start = starts.get(pointer) if pointer else source.next
+            if start is None:
+                continue
+            file.seek(start)
+            source.load(file)
+            if pointer == MAIN:
+                starts = {directory: source.get(directory) for directory in (EXIF, GPS)}
+        except Exception:  # see `named_errors`
+            dropped.append("EXIF")
+            continue
+        found[pointer] = source
+        for tag in list(source):
+            if tag == INTEROP if pointer else tag not in (*DESCRIPTIVE, ORIENTATION):
+                del source[tag]
+                continue
+            try:
+                trial = Directory(HEADER, group=pointer or None)
+                _put(trial, tag, source[tag], source.tagtype[tag])
+                trial.tobytes()
+            except Exception:  # of a type or a range that its tag does not have
+                del source[tag]
+                dropped.append(TiffTags.lookup(tag, pointer or None).name)
+    return found, dropped
 
 
 def _kept(metadata: Metadata, width: int, height: int) -> tuple[Directory, dict[int, Directory]]:
@@ -142,8 +263,7 @@ def _kept(metadata: Metadata, width: int, height: int) -> tuple[Directory, dict[
     for pointer, source in metadata.exif.items():
         kept[pointer] = Directory(HEADER, group=pointer or None)
         for tag in source:
-            if tag != INTEROP if pointer else tag in DESCRIPTIVE:
-                _put(kept[pointer], tag, source[tag], source.tagtype[tag])
+            _put(kept[pointer], tag, source[tag], source.tagtype[tag])
     _put(kept[MAIN], ORIENTATION, 1, TiffTags.SHORT)
     if EXIF in kept:
         _put(kept[EXIF], WIDTH, width, TiffTags.LONG)

@@ -1,71 +1,96 @@
-"""Small things that know nothing of fusion: seeds, errors, run folders, files."""
+"""Small things that know nothing of fusion: errors, run folders, files."""
 
 import contextlib
 import csv
+import functools
 import json
 import os
-import random
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and PyTorch (all devices)."""
-    import torch  # here, so that fusing by other means does not need it
-
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+TEMPORARY = ".deepfuse-"  # begins the names of files that are being written
+ABANDONED = 3600  # seconds without a change after which such a file is one of a run that was killed
 
 
 @contextlib.contextmanager
 def exit_on_error() -> Iterator[None]:
     """Turns what a user can cause into one line on stderr and an exit status; bugs keep their traceback.
 
-    ValueError, OSError and FloatingPointError: `error: ...`, status 1. Ctrl-C: `interrupted`, status 130.
-    A warning is one line as well.
+    ValueError, OSError, FloatingPointError and MemoryError: `error: ...`, status 1. Ctrl-C, SIGTERM and SIGHUP, all of
+    them a KeyboardInterrupt inside: `interrupted`, status 128 and the signal's number. A warning is one line as well.
     """
     format_warning = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    handlers = {}
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP: so it stays
+            handlers[number] = signal.signal(number, _interrupt)
     try:
         yield
-    except (ValueError, OSError, FloatingPointError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        line = lines[-1]  # a DataLoader worker's error arrives as its traceback, with the message as the last line
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+        lines = str(error).strip().splitlines()
+        line = lines[-1] if lines else "out of memory" if isinstance(error, MemoryError) else type(error).__name__
+        # A DataLoader worker's error arrives as its traceback, with the message as the last line.
         print(f"error: {line.removeprefix(f'{type(error).__name__}: ')}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
     finally:
         warnings.formatwarning = format_warning
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Raises KeyboardInterrupt, once: a second signal does not interrupt the cleaning up."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt(number)
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary name beside `path`, renamed to it at the end: `path` is never half-written.
 
-    After an error the temporary file is removed and an older `path` is as it was.
+    After an error the temporary file is removed and an older `path` is as it was. What killed runs have left in the
+    folder is removed too. The content is on the disk, not in its cache, before the name changes.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    _remove_abandoned(path.parent)
+    handle, name = tempfile.mkstemp(".part", TEMPORARY, path.parent)
     os.close(handle)
+    temporary = Path(name)
     try:
-        yield Path(temporary)
+        yield temporary
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)  # mkstemp's files are private
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, name):  # a full disk names no file
+            error.filename = str(path)
+        raise
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+@functools.cache  # once a run: folders can be large
+def _remove_abandoned(folder: Path) -> None:
+    for path in folder.glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError):  # another run was faster, or it is not ours
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
 
 
 def make_run_folder(root: str | os.PathLike, kind: str = "train") -> Path:

@@ -1,0 +1,267 @@
+"""What hostile checkpoints, kills and a full disk do: python benchmarks/faults.py [checkpoints] [kills] [disk].
+
+Each part prints what came of it, and what should not have.
+"""
+
+import argparse
+import hashlib
+import io
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from fuzz import Watched
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+WEIGHTS = ROOT / "runs/pretrained/deepfuse.pth"
+LARGE = 1.5e9  # bytes of memory that no file is worth
+
+
+# Hostile checkpoints
+
+
+def pickled(steps: bytes) -> bytes:
+    """Returns a .pth whose pickle consists of these instructions."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + steps + b".")
+        archive.writestr("a/version", "3\n")
+        archive.writestr("a/byteorder", "little")
+    return file.getvalue()
+
+
+def call(function: str, argument: bytes) -> bytes:
+    """Returns a .pth that calls "module name" with the value that these instructions make."""
+    return pickled(b"c" + function.replace(" ", "\n").encode() + b"\n" + argument + b"\x85R")
+
+
+def text(content: str) -> bytes:
+    data = content.encode()
+    return b"X" + len(data).to_bytes(4, "little") + data
+
+
+def bombs(rng: random.Random) -> Iterator[tuple[str, bytes | Callable[[Path], None]]]:
+    """Yields a name and the bytes of a hostile checkpoint, or what makes it."""
+    import torch
+
+    from models import fuse_model
+
+    def saved(content: object) -> bytes:
+        file = io.BytesIO()
+        torch.save(content, file)
+        return file.getvalue()
+
+    model = fuse_model(weights=WEIGHTS)
+    whole = {"name": model.name, "arch": asdict(model.arch), "model": model.state_dict()}
+    odd = (0, -1, 10**4, 10**6, 2**63, 0.5, float("nan"), float("inf"), True, None, "x", [8], (), (10**6,) * 3)
+    for field in whole["arch"]:
+        for value in odd:
+            yield f"{field} = {value!r}", saved(whole | {"arch": whole["arch"] | {field: value}})
+    for value in ("DeepFuse", "x" * 10**5, 3, None, ["DeepFuse"], {}):
+        yield f"name = {str(value)[:20]!r}", saved(whole | {"name": value})
+    for value in (None, 3, [], {"channels": {}}, {"unknown": 1}, {3: 4}):
+        yield f"arch = {value!r}", saved(whole | {"arch": value})
+    first = next(iter(whole["model"]))
+    shape = whole["model"][first].shape
+    for name, value in {
+        "nan": torch.full(shape, float("nan")),
+        "expanded": torch.zeros(1).expand(10**6, 10**6),
+        "meta": torch.empty(shape, device="meta"),
+        "complex": torch.zeros(shape, dtype=torch.complex64),
+        "sparse": torch.zeros(shape).to_sparse(),
+        "integers": torch.zeros(shape, dtype=torch.int64),
+        "list": [1.0],
+        "none": None,
+    }.items():
+        yield f"weight: {name}", saved(whole | {"model": whole["model"] | {first: value}})
+    yield "weight of no name", saved(whole | {"model": whole["model"] | {7: torch.zeros(3)}})
+    yield "no weights", saved(whole | {"model": {}})
+    good = saved(whole)
+    for place in range(0, len(good), len(good) // 12):
+        yield f"first {place} bytes", good[:place]
+    for _ in range(24):
+        data = bytearray(good)
+        for _ in range(rng.choice((1, 1, 8))):
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        yield "changed bits", bytes(data)
+
+    for function in ("os system", "builtins eval", "builtins exec", "posix system", "subprocess Popen", "builtins open",
+                     "torch load", "torch.hub load", "numpy load", "builtins getattr", "importlib import_module",
+                     "torch.serialization load", "pickle loads", "builtins __import__", "shutil rmtree"):  # fmt: skip
+        yield f"code: {function}", call(function, text(f"touch {ROOT}/ran"))
+    yield "plain pickle of code", pickle.dumps({"model": print}, protocol=2)
+    yield (
+        "a billion bytes, counted",
+        pickled(b"ccollections\nCounter\ncbuiltins\nbytearray\nJ" + (2**30).to_bytes(4, "little") + b"\x85R\x85R"),
+    )
+    yield "punycode", pickled(b"c_codecs\nencode\n" + text("".join(map(chr, range(0x4E00, 0x9FFF))) * 9)
+                              + text("punycode") + b"\x86R")  # fmt: skip
+    yield "deep key", pickled(b"}" + b")" + b"\x85" * 400000 + b"K\x01s")
+    yield "deep list", pickled(b"]" * 100000 + b"a" * 99999)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}.")
+        archive.writestr("a/data/0", bytes(2**30))
+    yield "a billion bytes, compressed", file.getvalue()
+    file = io.BytesIO()
+    np.savez_compressed(file, **{f"arr_{i}": np.zeros((64, 64, 7, 700), np.float32) for i in range(6)})
+    yield "large .npz", file.getvalue()
+    header = b"\x93NUMPY\x01\0" + (118).to_bytes(2, "little")
+    for kind, shape in (("<f4", "(99999999999,)"), ("|O", "()"), ("<f4", "(-1, 2, 3, 4)")):
+        described = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}}}"
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for i in range(6):
+                archive.writestr(f"arr_{i}.npy", header + described.ljust(117).encode() + b"\n")
+        yield f".npz of {described}", file.getvalue()
+    yield "empty", b""
+    yield "noise", rng.randbytes(5000)
+    yield "pipe", os.mkfifo
+    yield "folder", Path.mkdir
+    yield "device", lambda path: path.symlink_to("/dev/zero")
+    yield "hole", lambda path: (path.touch(), os.truncate(path, 2**40))
+    yield "link to itself", lambda path: path.symlink_to(path)
+
+
+def loader() -> Callable[[str], str]:
+    """Returns what loads the weights of a file, and says what came of it."""
+    from models import fuse_model
+
+    def load(path: str) -> str:
+        try:
+            fuse_model(weights=path)
+            return "loaded"
+        except (ValueError, OSError) as error:
+            line = str(error)
+            return "refused" if path in line and "\n" not in line and len(line) < 600 else f"unclear: {line[:300]}"
+
+    return load
+
+
+def checkpoints(folder: Path, count: int) -> list[str]:
+    """Returns the faults of loading hostile checkpoints."""
+    watched, faults, answers, slowest, largest = Watched(loader), [], [], 0, 0
+    path = folder / "weights.pth"
+    for name, content in bombs(random.Random(0)):
+        content(path) if callable(content) else path.write_bytes(content)
+        answer, seconds, memory = watched.ask(str(path))
+        path.rmdir() if path.is_dir() else path.unlink()
+        answers.append(answer)
+        slowest, largest = max(slowest, seconds), max(largest, memory)
+        if answer not in ("loaded", "refused") or memory > LARGE:
+            faults.append(f"{name}: {answer}, {seconds:.1f} s, {memory / 1e6:.0f} MB")
+    watched.close()
+    if (ROOT / "ran").exists():
+        faults.append("code ran")
+    counts = f"{len(answers)} files, {answers.count('refused')} refused, {answers.count('loaded')} loaded"
+    print(f"Hostile checkpoints: {counts}, {slowest:.1f} s, {largest / 1e6:.0f} MB at most")
+    return faults
+
+
+# Kills, and a full disk
+
+
+def infer(*arguments: object, **options: object) -> subprocess.Popen:
+    command = [sys.executable, ROOT / "run_infer.py", *arguments, "--device", "cpu"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def scenes(folder: Path) -> Path:
+    """Returns a folder of 24 scenes: the samples, four times."""
+    for i in range(4):
+        for scene in (ROOT / "data_test").iterdir():
+            if scene.is_dir():
+                (folder / "in").mkdir(exist_ok=True)
+                (folder / f"in/{scene.name}{i}").symlink_to(scene)
+    return folder / "in"
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def kills(folder: Path, count: int) -> list[str]:
+    """Returns the faults of batches that are killed again and again, and go on."""
+    source, faults, rng, done = scenes(folder), [], random.Random(0), 0
+    start = time.perf_counter()
+    whole = infer("--input_dir", source, "--output_dir", folder / "whole")
+    whole.communicate()
+    seconds, expected = time.perf_counter() - start, contents(folder / "whole")
+    kinds = [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]
+    while done < count:
+        out = folder / "out"
+        run = infer("--input_dir", source, "--output_dir", out, "--skip_existing")
+        kind = kinds[done % 3]
+        try:
+            run.wait(rng.uniform(0, seconds))
+        except subprocess.TimeoutExpired:
+            run.send_signal(kind)
+            done += 1
+        said = run.communicate()[1]
+        found = contents(out) if out.exists() else {}
+        hidden = [name for name in found if name.startswith(".")]
+        if any(expected.get(name) != content for name, content in found.items() if name not in hidden):
+            faults.append(f"kill {done}, {kind.name}: a picture is not as it should be")
+        if run.returncode in (128 + kind, 0) and hidden:
+            faults.append(f"kill {done}, {kind.name}: {hidden} left behind")
+        if "Traceback" in said or run.returncode not in (0, -kind, 128 + kind):
+            faults.append(f"kill {done}, {kind.name}: status {run.returncode}, {said[-300:]}")
+        if run.returncode == 0:
+            if found.keys() - set(hidden) != expected.keys():
+                faults.append(f"kill {done}: not all scenes were fused in the end")
+            shutil.rmtree(out)
+    print(f"Kills: {done} of batches of {len(expected)} scenes, which went on to the same pictures")
+    return faults
+
+
+def disk(folder: Path, count: int) -> list[str]:
+    """Returns the faults of a disk that takes no more than 20,000 bytes per file."""
+
+    def full() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+
+    faults, out = [], folder / "full"
+    out.mkdir()
+    (out / "fused.png").write_text("before")
+    for name, arguments, expected in (
+        ("pair", ("-o", out / "fused.png"), "fused.png"),
+        ("folder", ("--input_dir", scenes(folder), "--output_dir", out / "many"), "24 of 24"),
+    ):
+        run = infer(*arguments, preexec_fn=full)
+        said = run.communicate()[1]
+        if run.returncode != 1 or "Traceback" in said or expected not in said.splitlines()[-1]:
+            faults.append(f"full disk, {name}: status {run.returncode}, {said[-300:]}")
+    left = sorted(path.name for path in out.rglob("*") if path.is_file())
+    if left != ["fused.png"] or (out / "fused.png").read_text() != "before":
+        faults.append(f"full disk: {left} were left, or an older picture was lost")
+    print("Full disk: a pair and a batch of 24 scenes")
+    return faults
+
+
+PARTS = {"checkpoints": checkpoints, "kills": kills, "disk": disk}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS), help="what to try")
+    parser.add_argument("--kills", type=int, default=100)
+    args = parser.parse_args()
+    faults = []
+    for part in args.parts:
+        with tempfile.TemporaryDirectory() as folder:
+            faults += PARTS[part](Path(folder), args.kills)
+    print("\n".join(faults) or "No faults")
+    sys.exit(bool(faults))

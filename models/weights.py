@@ -1,0 +1,267 @@
+"""Files of weights: three kinds, told apart by their content; what a file says is checked before it costs anything.
+
+This project's checkpoints, the DeepFuse authors' Theano archive (an .npz with arrays arr_0 ... arr_5), and the
+predecessor's .pth (keys layer1, layer2, layer4, layer5, layer6).
+"""
+
+import dataclasses
+import os
+import pickletools
+import re
+import warnings
+import zipfile
+from os import PathLike
+
+import numpy as np
+import torch
+from torch import nn
+
+from .DeepFuse import ARCHITECTURES, Architecture, DeepFuse, DeepFusePyramid, PyramidArchitecture
+
+MAX_BYTES = 2**28  # of a file, also unpacked, and of a network; our largest has 1.3 MB, a run's state four times that
+# What an architecture's numbers may be, each of them where there are several: least and most.
+BOUNDS = {
+    "channels": (1, 256),
+    "kernels": (1, 15),
+    "depths": (1, 16),
+    "top_size": (1, 256),
+    "slope": (0, 1),
+    "image_channels": (1, 3),
+}
+MOST_LAYERS = 16
+# What a .pth may name: tensors, and what the predecessor stored its best loss by. PyTorch's reader runs no code either,
+# but builds anything of any size from a few bytes.
+NAMES = re.compile(
+    r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_(tensor_v2|parameter)"
+    r"|numpy\._?core\.multiarray scalar|numpy dtype|_codecs encode"
+)
+MOST_STEPS, MOST_TEXT = 2**16, 2**12  # instructions in its pickle, characters in a text; a run's state has 10,000, 100
+CHOICES = {"padding": ("replicate", "zeros", "reflect", "circular"), "output": ("none", "leaky_relu", "sigmoid")}
+PREDECESSOR_LAYERS = {  # its names and ours; `layer.0` in them is the convolution, `layer.1` the BatchNorm
+    "layer1": "encoder.0",
+    "layer2": "encoder.1",
+    "layer4": "decoder.0",
+    "layer5": "decoder.1",
+    "layer6": "decoder.2",
+}
+NUMPY_SCALARS = [  # what the last three of NAMES mean
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+    np._core.multiarray.scalar,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float32", "float64", "int64")),
+]
+
+State = dict[str, torch.Tensor]
+
+
+def build_network(name: str, arch: Architecture | PyramidArchitecture) -> nn.Module:
+    """Returns a freshly initialised network of this architecture, in eval mode, with attribute `name`."""
+    model = DeepFusePyramid(arch) if isinstance(arch, PyramidArchitecture) else DeepFuse(arch)
+    model.name = name
+    return model.eval()
+
+
+def fuse_model(
+    name: str | None = None, weights: str | PathLike | None = None, image_channels: int | None = None
+) -> nn.Module:
+    """Returns a network in eval mode on the CPU, with attribute `name`.
+
+    Args:
+        name: one of `ARCHITECTURES`; None takes the one that the weights are for ("DeepFuse" without weights).
+        weights: a file to load; None leaves the random initialisation.
+        image_channels: 1 for luminance, 3 for RGB; None takes that of the weights (1 without weights).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: an unknown name, a file that is no checkpoint, is damaged or would run code, or weights of another
+            architecture or number of channels than asked for.
+    """
+    if name is not None and name not in ARCHITECTURES:
+        raise ValueError(f"no model is called {name!r}: expected one of {', '.join(ARCHITECTURES)}")
+    if weights is None:
+        name = name or "DeepFuse"
+        return build_network(name, dataclasses.replace(ARCHITECTURES[name], image_channels=image_channels or 1))
+    model = _read_network(weights)
+    if name not in (None, model.name):
+        raise ValueError(f"{weights} holds a {model.name}, expected a {name}: ask for model {model.name}")
+    channels = model.arch.image_channels
+    if image_channels not in (None, channels):
+        raise ValueError(
+            f"{weights} holds a network for {_kind(channels)} pictures, expected one for {_kind(image_channels)}: "
+            f"use {'--gray' if channels == 1 else '--no-gray'}"
+        )
+    return model
+
+
+def read_checkpoint(path: str | PathLike) -> dict:
+    """Returns the dict that a .pth file holds, its tensors on the CPU; no code in the file is ever run.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no file or too large, or is no checkpoint, is damaged, or would run code.
+    """
+    _, pickles = _look_into(path)
+    try:
+        for steps in map(pickletools.genops, pickles):
+            for number, (step, argument, _) in enumerate(steps):
+                if step.name == "GLOBAL" and not NAMES.fullmatch(argument):
+                    raise ValueError(f"holds Python code besides tensors, which is never run: {argument[:80]}")
+                if number > MOST_STEPS or (isinstance(argument, str | bytes) and len(argument) > MOST_TEXT):
+                    raise ValueError("holds too much besides tensors")
+        with torch.serialization.safe_globals(NUMPY_SCALARS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle protocol of files that are refused in any case
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
+    except Exception as error:  # damaged files make it raise nearly anything
+        raise ValueError(f"{path} is not a checkpoint, or it is damaged: {_first_line(error)}") from error
+    if not isinstance(checkpoint, dict) or not all(isinstance(key, str) for key in checkpoint):
+        raise ValueError(f"{path} holds a {type(checkpoint).__name__}, expected a checkpoint's dict")
+    return checkpoint
+
+
+def _look_into(path: str | PathLike) -> tuple[list[str], list[bytes]]:
+    """Returns the names of what a .pth or .npz holds, which are .zip files, and the pickles among it.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no file, it is none of these, or it is, or unpacks to, too much.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: no such file of weights")
+    if not os.path.isfile(path):
+        raise ValueError(f"{path} is a folder, a device or a pipe: expected a file of weights")
+    size = os.path.getsize(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = max(size, sum(entry.file_size for entry in archive.infolist()))
+            pickles = []
+            if size <= MAX_BYTES:
+                if damaged := archive.testzip():  # PyTorch does not look at the checksums
+                    raise zipfile.BadZipFile(damaged)
+                pickles = [archive.read(entry) for entry in archive.infolist() if entry.filename.endswith(".pkl")]
+            names = archive.namelist()
+    except PermissionError:
+        raise
+    except Exception as error:  # as above
+        expected = "expected a .pth (of PyTorch 1.6 or newer) or an .npz of weights"
+        raise ValueError(f"{path} is not a checkpoint, or it is damaged: {expected}") from error
+    if size > MAX_BYTES:
+        raise ValueError(f"{path} holds {size:,} bytes: expected weights of at most {MAX_BYTES:,}")
+    return names, pickles
+
+
+def _read_network(path: str | PathLike) -> nn.Module:
+    """Returns the network in a file of any of the three kinds."""
+    entries, _ = _look_into(path)
+    if entries and all(entry.endswith(".npy") for entry in entries):
+        return _network(path, "DeepFuse_authors", {}, _authors_state(path))
+    checkpoint = read_checkpoint(path)
+    if {"name", "arch", "model"} <= checkpoint.keys():
+        return _network(path, checkpoint["name"], checkpoint["arch"], checkpoint["model"])
+    state = checkpoint["model"] if isinstance(checkpoint.get("model"), dict) else checkpoint
+    if {str(key).split(".")[0] for key in state} == PREDECESSOR_LAYERS.keys():
+        first = state.get("layer1.layer.0.weight")
+        channels = first.shape[1] if isinstance(first, torch.Tensor) and first.ndim == 4 else 1
+        return _network(path, "DeepFuse_bn", {"image_channels": channels}, _renamed(state))
+    found = ", ".join(str(key)[:40] for key in list(state)[:5])
+    raise ValueError(
+        f"{path} is not a checkpoint that is known here: expected keys name, arch, model (this project) "
+        f"or {', '.join(PREDECESSOR_LAYERS)} (the predecessor), found {found or 'none'}"
+    )
+
+
+def _network(path: str | PathLike, name: object, numbers: object, state: object) -> nn.Module:
+    """Returns the network `name` of an architecture with these numbers and weights, all three as a file gave them.
+
+    Nothing of its size is allocated before the weights are known to fit.
+    """
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ValueError(f"{path} holds a {str(name)[:40]!r}, which is not known here: expected {known}")
+    try:
+        arch = _architecture(ARCHITECTURES[name], numbers)
+        with torch.device("meta"):
+            expected = build_network(name, arch).state_dict()
+        _check_state(expected, state)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} does not fit the network {name}: {_first_line(error)}") from error
+    model = build_network(name, arch)
+    model.load_state_dict(state)
+    return model
+
+
+def _architecture(default: Architecture | PyramidArchitecture, numbers: object) -> Architecture | PyramidArchitecture:
+    """Returns an architecture of the default's kind with these numbers, each of its field's type and in its bounds.
+
+    Raises:
+        ValueError, TypeError: they are not.
+    """
+    if not isinstance(numbers, dict):
+        raise ValueError(f"expected a dict as arch, found a {type(numbers).__name__}")
+    arch = dataclasses.replace(default, **numbers)
+    for field in dataclasses.fields(arch):
+        value, usual = getattr(arch, field.name), getattr(default, field.name)
+        several = isinstance(usual, tuple)
+        values, kind = (value, type(usual[0])) if several else ((value,), type(usual))
+        if several and not (isinstance(value, tuple) and 1 <= len(value) <= MOST_LAYERS):
+            raise ValueError(f"expected up to {MOST_LAYERS} numbers as {field.name}")
+        low, high = BOUNDS.get(field.name, (None, None))
+        for number in values:
+            if type(number) is not kind:
+                raise ValueError(f"expected {kind.__name__} as {field.name}, found {type(number).__name__}")
+            if low is not None and not low <= number <= high:
+                raise ValueError(f"{field.name} is {str(number)[:20]}, expected {low} to {high}")
+            if field.name in CHOICES and number not in CHOICES[field.name]:
+                raise ValueError(f"expected one of {CHOICES[field.name]} as {field.name}")
+    return arch
+
+
+def _check_state(expected: State, state: object) -> None:
+    """Raises ValueError unless a file's weights have the expected names and shapes, and finite values."""
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
+        raise ValueError("expected a dict of tensors as its weights")
+    if sum(value.nbytes for value in expected.values()) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES:,} bytes of weights")
+    if odd := expected.keys() ^ state.keys():
+        raise ValueError(f"weights are missing or too many: {', '.join(sorted(map(str, odd))[:5])}")
+    for key, value in state.items():
+        if value.shape != expected[key].shape or value.layout != torch.strided or value.device.type != "cpu":
+            raise ValueError(f"{key} is {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
+        if value.is_complex() or value.is_quantized or not value.isfinite().all():
+            raise ValueError(f"{key} has values that are not finite, or no numbers")
+
+
+def _authors_state(path: str | PathLike) -> State:
+    """Returns the authors' six kernels (out, in, height, width), of a true convolution, flipped, by our names."""
+    with torch.device("meta"):
+        names = list(build_network("DeepFuse_authors", ARCHITECTURES["DeepFuse_authors"]).state_dict())
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            kernels = {key: archive[key] for key in archive.files}
+    except Exception as error:  # as above
+        raise ValueError(f"{path} is a damaged .npz archive, or holds Python objects: {_first_line(error)}") from error
+    expected = [f"arr_{i}" for i in range(len(names))]
+    if sorted(kernels) != expected or any(x.ndim != 4 or x.dtype.kind != "f" for x in kernels.values()):
+        found = [f"{key}{kernel.shape}" for key, kernel in kernels.items()][:8]
+        raise ValueError(f"{path} is not the authors' archive: expected kernels {expected}, found {found}")
+    flipped = (np.ascontiguousarray(kernel[:, :, ::-1, ::-1], np.float32) for kernel in map(kernels.get, expected))
+    return dict(zip(names, map(torch.from_numpy, flipped), strict=True))
+
+
+def _renamed(state: dict) -> dict:
+    """Returns the predecessor's weights by our names."""
+    renamed = {}
+    for key, value in state.items():
+        layer, _, rest = str(key).partition(".layer.")
+        renamed[f"{PREDECESSOR_LAYERS.get(layer, layer)}.{rest}"] = value
+    return renamed
+
+
+def _kind(channels: int) -> str:
+    return {1: "gray (1-channel)", 3: "RGB (3-channel)"}.get(channels, f"{channels}-channel")
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
