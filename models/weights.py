@@ -16,15 +16,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from .DeepFuse import ARCHITECTURES, Architecture, DeepFuse, DeepFusePyramid, PyramidArchitecture
+from . import DeepFuse as paper
+from .DeepFuse import Architecture, DeepFuse
+from .DeepFusePyramid import DeepFusePyramid, PyramidArchitecture
+
+ARCHITECTURES = paper.ARCHITECTURES | {"DeepFuse_pyramid": PyramidArchitecture()}
 
 MAX_BYTES = 2**28  # of a file, also unpacked, and of a network; our largest has 1.3 MB, a run's state four times that
 # What an architecture's numbers may be, each of them where there are several: least and most.
 BOUNDS = {
     "channels": (1, 256),
     "kernels": (1, 15),
-    "depths": (1, 16),
-    "top_size": (1, 256),
+    "depth": (1, 16),
+    "halvings": (1, 12),
+    "decision_pixels": (2**10, 2**26),
+    "max_gap": (0.1, float("inf")),
     "slope": (0, 1),
     "image_channels": (1, 3),
 }
@@ -55,7 +61,13 @@ State = dict[str, torch.Tensor]
 
 
 def build_network(name: str, arch: Architecture | PyramidArchitecture) -> nn.Module:
-    """Returns a freshly initialised network of this architecture, in eval mode, with attribute `name`."""
+    """Returns a freshly initialised network of this architecture, in eval mode, with attribute `name`.
+
+    Raises:
+        ValueError: a pyramid for anything but luminance.
+    """
+    if isinstance(arch, PyramidArchitecture) and arch.image_channels != 1:
+        raise ValueError(f"{name} fuses luminance, 1 channel, not {arch.image_channels}: colour follows its weights")
     model = DeepFusePyramid(arch) if isinstance(arch, PyramidArchitecture) else DeepFuse(arch)
     model.name = name
     return model.eval()
