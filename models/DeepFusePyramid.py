@@ -77,6 +77,10 @@ class DeepFusePyramid(nn.Module):
 
     def __init__(self, arch: PyramidArchitecture = PyramidArchitecture()):
         super().__init__()
+        if arch.image_channels != 1:
+            raise ValueError(
+                f"a pyramid network is for gray (1-channel), not {arch.image_channels}-channel: use --gray"
+            )
         self.arch = arch
         self.level, self.top = PyramidLevel(6, arch), PyramidLevel(5, arch)
 

@@ -1,7 +1,6 @@
-"""What several test files share: made-up stacks, small networks, the folders of data that may be there."""
+"""What several test files share: made-up stacks and small networks."""
 
 from dataclasses import asdict
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 
 from models import PyramidArchitecture, build_network, fuse_model
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 TINY = PyramidArchitecture(channels=4, depth=2, halvings=3, decision_pixels=3000)
 
 
@@ -32,7 +30,7 @@ def stack(rng):
 
 
 def strong(model: torch.nn.Module, scale: float = 0.1) -> torch.nn.Module:
-    """Returns the network with random weights strong enough to tell pixels apart: fresh ones hardly correct the mean."""
+    """Returns the network with random weights that tell pixels apart: fresh ones hardly correct the mean."""
     torch.manual_seed(0)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0, scale)
@@ -58,12 +56,3 @@ def tiny_weights(tmp_path_factory):
     model = strong(build_network("DeepFuse_pyramid", TINY))
     torch.save({"name": model.name, "arch": asdict(model.arch), "model": model.state_dict()}, path)
     return path
-
-
-@pytest.fixture(scope="session")
-def authors_release():
-    """The folder of the authors' weights and pictures."""
-    folder = SHARED / "authors_release"
-    if not folder.is_dir():
-        pytest.skip("the authors' release is not here (../shared/data/authors_release)")
-    return folder

@@ -20,6 +20,11 @@ def test_parameters_are_those_of_two_levels():
     assert sum(p.numel() for p in fuse_model("DeepFuse_pyramid").parameters()) == of_level(6) + of_level(5)
 
 
+def test_it_is_for_luminance_alone():
+    with pytest.raises(ValueError, match="for gray"):
+        fuse_model("DeepFuse_pyramid", image_channels=3)
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("size", SIZES)
 def test_neither_order_nor_repetition_nor_neighbours_matter(pyramid, size):
