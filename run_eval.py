@@ -14,17 +14,22 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
+from configs import get_eval_args
+from utils.utils import exit_on_error, git_sha, replacing
+
+if __name__ == "__main__":  # before what takes seconds to import
+    with exit_on_error():
+        ARGS = get_eval_args()
+
 import cv2
 import numpy as np
 import skimage
 import torch
 from tqdm import tqdm
 
-from configs import get_eval_args
 from utils import util_eval, util_metric, util_report
 from utils.util_eval import EvalScene, Method
 from utils.util_report import COLOUR, FIDELITY, LOOK, LPIPS, MEF_SSIM_FUSED, PROFILE, REFERENCE, Column, Row, Table
-from utils.utils import exit_on_error, git_sha, replacing
 
 
 def main(args: argparse.Namespace) -> None:
@@ -226,4 +231,4 @@ def write_csv(path: Path, rows: list[Row]) -> None:
 
 if __name__ == "__main__":
     with exit_on_error():
-        main(get_eval_args())
+        main(ARGS)

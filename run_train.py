@@ -6,20 +6,25 @@ import os
 import time
 from pathlib import Path
 
+from configs import get_infer_args, get_train_args
+from utils.utils import duration, exit_on_error, git_sha, make_run_folder, settings_block, write_json
+
+if __name__ == "__main__":  # before PyTorch is imported, which takes seconds
+    with exit_on_error():
+        ARGS = get_train_args()
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from configs import get_infer_args, get_train_args
 from models import fuse_model
 from utils import util_dataset as data
 from utils import util_train as train
 from utils.util_device import device_on, seed_everything
 from utils.util_image import read_image
 from utils.util_loss import MEFLoss
-from utils.utils import duration, exit_on_error, git_sha, make_run_folder, settings_block, write_json
 
 
 def main(args: argparse.Namespace) -> None:
@@ -174,4 +179,4 @@ def run_folder(args: argparse.Namespace) -> Path:
 
 if __name__ == "__main__":
     with exit_on_error():
-        main(get_train_args())
+        main(ARGS)

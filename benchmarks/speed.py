@@ -1,73 +1,185 @@
-"""Seconds a megapixel of every network, for fusing and for training: python benchmarks/speed.py [--rounds N].
+"""Time and peak memory of run_infer.py beside OpenCV's MergeMertens: python benchmarks/speed.py [ROW ...] [--rounds N].
 
-Everything takes turns in each round, so that other work on the machine slows all of it alike; medians are printed, and
-their ratio to OpenCV's MergeMertens on the same pair, or to the network's own forward and backward pass.
+Both do the same, file to file: read JPEGs, fuse, write a JPEG of the same kind. Whole processes take turns, so that
+other work on the machine slows both alike; medians are printed. Exposures are made of data_test, at any size.
 """
 
 import argparse
+import os
+import platform
+import resource
+import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
-import cv2
-import numpy as np
-import torch
-
+# This process must stay small: a child's peak is never below its parent's, so nothing else is imported here.
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-from models import ARCHITECTURES, fuse_model  # noqa: E402
-from utils.util_fusion import Fuser  # noqa: E402
-from utils.util_loss import MEFLoss  # noqa: E402
+SCENES = 4  # fused in a running process; the first is not counted
+WRITE = "[cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]"
+MAKE = f"""
+import sys
+import cv2
+out, width, height, count, *sources = sys.argv[1:]
+for k in range(int(count)):
+    nearest = round(k * (len(sources) - 1) / (int(count) - 1))
+    image = cv2.resize(cv2.imread(sources[nearest]), (int(width), int(height)), interpolation=cv2.INTER_CUBIC)
+    brighter = 1 + 0.1 * (k - nearest * (int(count) - 1) / (len(sources) - 1))  # no two are the same
+    cv2.imwrite(f"{{out}}/{{k}}.jpg", cv2.convertScaleAbs(image, alpha=brighter), {WRITE})
+"""
+MERTENS = f"""
+import sys, time
+import cv2
+scenes, out, *paths = sys.argv[1:]
+times = []
+for _ in range(int(scenes)):
+    fused = cv2.createMergeMertens().process([cv2.imread(path) for path in paths])
+    cv2.imwrite(out, cv2.multiply(fused, (255,) * 4, dtype=cv2.CV_8U), {WRITE})
+    del fused
+    times.append(time.perf_counter())
+print((times[-1] - times[0]) / max(1, len(times) - 1))
+"""
+FOLDER = f"""
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from utils.util_fusion import Fuser, Job, fuse_scenes
+scenes, out, weights, device, *paths = sys.argv[1:]
+jobs = [Job(str(k), paths, Path(out).with_name(f"fused{{k}}.jpg")) for k in range(int(scenes))]
+times = []
+for _, error in fuse_scenes(jobs, lambda: Fuser.from_checkpoint(weights, device)):
+    if error:
+        raise error
+    times.append(time.perf_counter())
+print((times[-1] - times[0]) / (len(times) - 1))
+"""
+STAGES = f"""
+import sys, time
+start = time.perf_counter()
+sys.path.insert(0, {str(ROOT)!r})
+import run_infer
+from configs import get_infer_args
+from utils import util_fusion
+spent = {{"load": time.perf_counter() - start}}
+def timed(name, function):
+    def call(*arguments):
+        start = time.perf_counter()
+        result = function(*arguments)
+        spent[name] = spent.get(name, 0) + time.perf_counter() - start
+        return result
+    return call
+for place, name in (
+    (run_infer, "load"), (util_fusion, "read_exposures"), (util_fusion.Fuser, "fuse"), (util_fusion, "blend"),
+    (util_fusion, "write_image"),
+):
+    setattr(place, name, timed(name, getattr(place, name)))
+run_infer.main(get_infer_args(sys.argv[1:]))
+spent["fuse"] -= spent["blend"]
+print(*(spent[name] for name in ("load", "read_exposures", "fuse", "blend", "write_image")))
+"""
+STAGE_NAMES = "start-up", "reading", "deciding", "blending", "writing"
 
-SIDE, CROP, BATCH = 1024, 256, 4
+
+def main(args: argparse.Namespace) -> None:
+    print(f"{processor()}, {os.cpu_count()} cores; medians of {args.rounds}; DeepFuse / MergeMertens\n")
+    print(
+        "| megapixels | exposures | wall, s | times Mertens | per scene in a running process, s | times Mertens "
+        f"| CPU, s | peak memory, GB | times Mertens | {', s | '.join(STAGE_NAMES)}, s |"
+    )
+    print("|" + "---:|" * (9 + len(STAGE_NAMES)))
+    for width, height, count in args.rows:
+        with tempfile.TemporaryDirectory() as folder:
+            sources = sorted(map(str, (ROOT / "data_test/interior").glob("*.jpg")))
+            run("-c", MAKE, folder, width, height, count, *sources)
+            print(row(args, f"{width * height / 1e6:.0f}", [f"{folder}/{k}.jpg" for k in range(count)]), flush=True)
+    print(
+        "\nThe last columns are of one process: PyTorch is imported (start-up) while the shots are read, so these two "
+        "overlap, and deciding is all that happens at the decision's size, the shrinking included."
+    )
 
 
-def training_pass(model: torch.nn.Module, shots: list[torch.Tensor]) -> tuple[float, float]:
-    """Returns the seconds of the network's forward and backward pass, and of the loss's."""
-    start = time.perf_counter()
-    fused = model(*shots)
-    forward = time.perf_counter() - start
-    leaf = fused.detach().requires_grad_()
-    start = time.perf_counter()
-    MEFLoss()(leaf, shots).mean().backward()
-    loss = time.perf_counter() - start
-    start = time.perf_counter()
-    fused.backward(leaf.grad)
-    return forward + time.perf_counter() - start, loss
+def row(args: argparse.Namespace, megapixels: str, shots: list[str]) -> str:
+    """Returns a row of the table, of shots of one scene."""
+    out = f"{Path(shots[0]).parent}/fused.jpg"
+    infer = [*shots, "-o", out, "--weights", args.weights, "--device", args.device]
+    commands = {
+        "ours": [f"{ROOT}/run_infer.py", *infer],
+        "mertens": ["-c", MERTENS, 1, out, *shots],
+        "ours, running": ["-c", FOLDER, SCENES, out, args.weights, args.device, *shots],
+        "mertens, running": ["-c", MERTENS, SCENES, out, *shots],
+        "stages": ["-c", STAGES, *infer],
+    }
+    found = {name: [] for name in commands}
+    for _ in range(args.rounds):
+        for name, command in commands.items():
+            found[name].append(run(*command))
+
+    def median(name: str, what: int) -> float:
+        return statistics.median(result[what] for result in found[name])
+
+    def both(what: int, ours: str = "ours", mertens: str = "mertens") -> list[str]:
+        a, b = median(ours, what), median(mertens, what)
+        return [f"{a:.2f} / {b:.2f}", f"{a / b:.2f}"]
+
+    running = both(3, "ours, running", "mertens, running")
+    stages = [f"{median('stages', 3 + k):.2f}" for k in range(len(STAGE_NAMES))]
+    cells = [megapixels, str(len(shots)), *both(0), *running, both(1)[0], *both(2), *stages]
+    return f"| {' | '.join(cells)} |"
 
 
-def main(rounds: int) -> None:
-    rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8) for _ in range(2)]
-    shots = list(torch.rand(2, BATCH, 1, CROP, CROP))
-    models = {name: fuse_model(name).to(memory_format=torch.channels_last) for name in ARCHITECTURES}
-    fusing: dict[str, Callable] = {name: Fuser(model).fuse for name, model in models.items()}
-    fusing["MergeMertens"] = cv2.createMergeMertens().process
-    seconds, passes, losses = defaultdict(list), defaultdict(list), defaultdict(list)
-    for _ in range(rounds):
-        for name, fuse in fusing.items():
-            start = time.perf_counter()
-            fuse(images)
-            seconds[name].append((time.perf_counter() - start) / (SIDE**2 / 1e6))
-        for name, model in models.items():
-            network, loss = training_pass(model.train(), shots)
-            passes[name].append(network)
-            losses[name].append(loss)
-            model.eval()
-    mertens = np.median(seconds["MergeMertens"])
-    print(f"{torch.get_num_threads()} threads, median of {rounds} rounds; a {SIDE}x{SIDE} pair, and {BATCH} of {CROP}")
-    for name in fusing:
-        median = np.median(seconds[name])
-        line = f"{name:18} fusing {median:6.3f} s/MP, {median / mertens:6.1f} x MergeMertens"
-        if name in models:
-            share = np.median(losses[name]) / np.median(passes[name])
-            line += f"; the MEF loss costs {share:.2f} of the network's forward and backward pass"
-        print(line)
+def run(*arguments: object) -> tuple[float, ...]:
+    """Returns wall and CPU seconds, peak memory in GB and the numbers of the last line printed by a Python process.
+
+    All are infinite where it fails, as where memory runs out.
+    """
+    with tempfile.TemporaryFile("w+") as said:
+        start = time.perf_counter()
+        process = subprocess.Popen([sys.executable, *map(str, arguments)], stdout=said, preexec_fn=limit_memory)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        last = (said.read().splitlines() or [""])[-1].split()
+    if process.returncode:
+        return (float("inf"),) * (3 + len(STAGE_NAMES))
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    numbers = map(float, last) if last and last[0][0].isdigit() else ()
+    return wall, used.ru_utime + used.ru_stime, peak, *numbers
+
+
+def limit_memory() -> None:
+    """Keeps a process within the machine's memory, so that it fails alone."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    resource.setrlimit(resource.RLIMIT_DATA, (memory * 3 // 4, memory))
+
+
+def processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def size_and_count(text: str) -> tuple[int, int, int]:
+    """Returns width, height and number of exposures of "WIDTHxHEIGHT,COUNT"."""
+    size, count = text.split(",")
+    width, height = map(int, size.split("x"))
+    return width, height, int(count)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    sizes = (1732, 1155), (4000, 3000), (6000, 4000), (12000, 8400)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument(
+        "rows",
+        nargs="*",
+        type=size_and_count,
+        metavar="WIDTHxHEIGHT,COUNT",
+        default=[(*size, count) for size in sizes for count in (2, 3, 9)],
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    main(parser.parse_args().rounds)
+    parser.add_argument("--weights", default=f"{ROOT}/runs/pretrained/deepfuse.pth")
+    parser.add_argument("--device", default="cpu")
+    main(parser.parse_args())

@@ -59,13 +59,15 @@ class PyramidLevel(nn.Module):
         Args:
             seen: what the encoder sees of each exposure, (N, K, c_in, h, w); the band first.
         """
-        n, k = seen.shape[:2]
-        padded = F.pad(seen.flatten(0, 1), [2 * self.depth] * 4, mode="replicate")
-        scores, features = self.encoder(padded).unflatten(0, (n, k)).tensor_split([1], 2)
-        inner = slice(self.depth, -self.depth)
-        log_weights = torch.log_softmax(scores[:, :, 0, inner, inner], 1)
+        inner, total, scores = slice(self.depth, -self.depth), 0, []
+        for exposure in seen.unbind(1):  # one at a time: so the memory to decide does not grow with their number
+            padded = F.pad(exposure, [2 * self.depth] * 4, mode="replicate")
+            score, features = self.encoder(padded).tensor_split([1], 1)
+            scores.append(score[..., inner, inner].clone())  # a view would hold the features
+            total = self.act(features).add_(total)
+        log_weights = torch.log_softmax(torch.cat(scores, 1), 1)
         weighted = (log_weights.exp() * seen[:, :, 0]).sum(1, keepdim=True)
-        return weighted + self.decoder(self.act(features).sum(1) * (2 / k)), log_weights
+        return weighted + self.decoder(total * (2 / len(scores))), log_weights
 
 
 class DeepFusePyramid(nn.Module):
@@ -77,6 +79,10 @@ class DeepFusePyramid(nn.Module):
 
     def __init__(self, arch: PyramidArchitecture = PyramidArchitecture()):
         super().__init__()
+        if arch.image_channels != 1:
+            raise ValueError(
+                f"a pyramid network is for gray (1-channel), not {arch.image_channels}-channel: use --gray"
+            )
         self.arch = arch
         self.level, self.top = PyramidLevel(6, arch), PyramidLevel(5, arch)
 
@@ -102,8 +108,8 @@ class DeepFusePyramid(nn.Module):
             y, finer_contrast = self.describe(levels.pop())
             # K / 2 times the weights: the even weight of any stack is that of a pair
             told = log_weights + math.log(y.shape[1] / 2)
-            seen = [*self.centred(y, own, base.expand_as(y), mean, contrast), told]
-            band, log_weights = self.level(torch.stack(seen, 2))
+            seen = torch.stack([*self.centred(y, own, base.expand_as(y), mean, contrast), told], 2)
+            band, log_weights = self.level(seen)
             fused, contrast = base + band, finer_contrast
         return fused[..., :h, :w], log_weights[..., :h, :w]
 

@@ -1,5 +1,8 @@
-"""utils/util_fusion.py: tiles, chroma, symmetry, ranges, the authors' pictures."""
+"""utils/util_fusion.py: a scene's way from files to the picture, for one scene and for folders of them."""
 
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -8,166 +11,80 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from models import fuse_model
-from models.DeepFuse import ARCHITECTURES
-from utils.util_fusion import Fuser, check_exposures, fuse_chroma, read_exposures
+from models import ARCHITECTURES
+from utils import util_fusion
+from utils.util_align import align_exposures
+from utils.util_exposure import complete
+from utils.util_fusion import Fuser, Job, check_exposures, fuse_scenes, read_exposures
 from utils.util_image import luma, read_photo, write_image
 
-SHARED = Path(__file__).parents[2] / "shared"
-RNG = np.random.default_rng(0)
+ROOT = Path(__file__).parents[1]
+SHAPES = [(1, 1), (7, 300), (65, 64), (80, 90, 3), (80, 90, 4), (1, 1, 3), (4, 1, 3)]
 
 
-def exposures(count=2, shape=(90, 117, 3), dtype=np.uint8):
-    """Smooth pictures of one scene, dark to bright."""
-    scene = cv2.resize(RNG.random((12, 15, *shape[2:]), np.float32), shape[1::-1])
-    top = np.iinfo(dtype).max
-    return [np.clip(scene * top * gain, 0, top).astype(dtype) for gain in np.linspace(0.3, 1.6, count)]
+class Mean:
+    """A stand-in for a Fuser: the mean of the shots; `called` is told how often."""
+
+    def __init__(self, called=lambda: None):
+        self.called = called
+
+    def fuse(self, images, stops=None):
+        self.called()
+        return np.mean(images, 0).round().astype(images[0].dtype)
 
 
-def network(name="DeepFuse_pyramid", channels=1, scale=0.1):
-    """A network that was never trained, with weights strong enough to tell pixels apart."""
-    torch.manual_seed(0)
-    model = fuse_model(name, image_channels=channels)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, 0, scale)
-    return model
+# Fuser
 
 
-@pytest.mark.parametrize("channels", [1, 3], ids=["luminance", "rgb"])
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_tiles_equal_the_whole(name, channels):
-    model = network(name, channels)
-    for height, width in ((87, 300), (33, 191), (40, 1), (1, 1)):
-        y = torch.rand(3, 1, channels, height, width)
-        fused = torch.empty(channels, height, width)
-        for box, y_hat in Fuser(model, tile=36)._tiles(lambda box, y=y: list(y[(..., *box)]), height, width):
-            fused[(..., *box)] = torch.from_numpy(y_hat).permute(2, 0, 1)
-        stretch = name == "DeepFuse_authors"
-        with torch.inference_mode():
-            expected = model(*((16 + 219 * y) / 255 if stretch else y))[0]
-        if stretch and height * width > 1:
-            expected = (expected - expected.min()) / (expected.max() - expected.min())
-        if height * width > 1:
-            assert (fused - expected).abs().max() <= 1e-5 * max(1, expected.abs().max())
-
-
-def test_chroma_equals_a_loop_over_pixels():
-    stack = RNG.random((3, 6, 5, 2)).astype(np.float32)
-    stack[:, 0, 0] = 0.5
-    fused = fuse_chroma(list(stack))
-    for index in np.ndindex(6, 5, 2):
-        values = [float(c[index]) * 255 for c in stack]
-        weights = [abs(c - 127.5) for c in values]
-        total = sum(weights)
-        expected = sum(c * w for c, w in zip(values, weights, strict=True)) / total if total else 127.5
-        assert fused[index] * 255 == pytest.approx(expected, abs=1e-3)
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_order_does_not_matter(name):
-    fuser = Fuser(network(name))
-    a, b, c = exposures(3)
-    for one, other in (([a, b], [b, a]), ([a, b, c], [c, a, b])):
-        difference = np.abs(fuser.fuse(one).astype(int) - fuser.fuse(other))
-        assert difference.max() <= 1  # sums of floats in another order
-
-
-@pytest.mark.parametrize("channels", [1, 3], ids=["luminance", "rgb"])
-@pytest.mark.parametrize("shape", [(40, 50), (40, 50, 3), (40, 50, 4), (1, 1, 3), (1, 9)])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_shape_and_type_stay(shape, dtype, channels):
-    fused = Fuser(network(channels=channels)).fuse(exposures(2, shape, dtype))
-    assert fused.shape == shape and fused.dtype == dtype
+def test_any_shape_and_type_stays_and_the_order_does_not_matter(pyramid, stack, shape, dtype):
+    fuser = Fuser(pyramid)
+    for count, darkest in ((2, 0.1), (3, 0.3)):
+        images = stack(count, shape, dtype, darkest)
+        fused = fuser.fuse(images)
+        assert fused.shape == shape and fused.dtype == dtype
+        difference = fuser.fuse(images[::-1]) - fused.astype(int)
+        assert np.abs(difference).max() <= np.iinfo(dtype).max // 255  # sums of floats in another order
 
 
-class Mean(torch.nn.Module):
-    """A stand-in for a network: the mean of the exposures."""
-
-    arch, halo, name = ARCHITECTURES["DeepFuse"], 0, "mean"
-
-    def forward(self, *y):
-        return sum(y) / len(y)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_identical_exposures_give_themselves_where_the_network_does(dtype):
-    image = RNG.integers(0, np.iinfo(dtype).max, (40, 50, 4), dtype, endpoint=True)
-    difference = np.abs(Fuser(Mean()).fuse([image] * 3).astype(int) - image)
-    assert difference.max() <= np.iinfo(dtype).max / 1000  # OpenCV's chroma has three digits
-    assert difference[..., 3].max() == 0
+def test_a_wide_gap_is_filled_before_the_network_decides(pyramid, stack):
+    seen, decide = [], pyramid.forward
+    pyramid.forward = lambda exposures: seen.append(exposures.shape[1]) or decide(exposures)
+    fuser = Fuser(pyramid)
+    for darkest, expected in ((0.8, 2), (0.15, 4)):
+        images = stack(2, darkest=darkest)
+        assert len(complete([luma(x) for x in images], fuser.network.max_gap)) == expected
+        fuser.fuse(images)
+    assert seen == [2, 4]
 
 
-def test_16_bits_are_16_bits_inside():
-    ramp = np.tile(np.arange(0, 60000, 20, dtype=np.uint16), (4, 1))
-    fused = Fuser(Mean()).fuse([ramp, ramp + 7])
-    assert len(np.unique(fused)) > 2900
-    colour = Fuser(Mean()).fuse([np.dstack([ramp] * 3), np.dstack([ramp + 7] * 3)])
-    assert len(np.unique(colour)) > 2900
+@torch.inference_mode()
+def test_of_gray_at_the_size_of_the_decision_the_picture_is_the_network(pyramid, stack):
+    y = [luma(image) for image in stack(2, (40, 50), np.uint16, darkest=0.8)]
+    expected = pyramid(torch.from_numpy(np.stack(y))[None, :, None])[0][0, 0].numpy()
+    fused = Fuser(pyramid).fuse_luminance(y)
+    middle = (expected > 0.01) & (expected < 0.89)  # below the shoulder
+    assert middle.mean() > 0.3
+    np.testing.assert_allclose(fused[middle], expected[middle], atol=2e-5)
 
 
-def test_the_picture_is_clamped_not_stretched():
-    class Shift(Mean):
-        def forward(self, *y):
-            return y[0] + 0.5
-
-    gray = np.array([[0, 60, 200]], np.uint8)
-    np.testing.assert_array_equal(Fuser(Shift()).fuse([gray, gray]), [[128, 188, 255]])
+def test_identical_exposures_are_one_whatever_their_number(pyramid, stack):
+    image = stack(2, (80, 90, 4))[0]
+    np.testing.assert_array_equal(Fuser(pyramid).fuse([image] * 2), Fuser(pyramid).fuse([image] * 5))
+    assert (Fuser(pyramid).fuse([image] * 2)[..., 3] == image[..., 3]).all()
 
 
-def test_alpha_is_averaged():
-    a, b = (np.full((5, 5, 4), value, np.uint8) for value in (100, 200))
-    assert (Fuser(Mean()).fuse([a, b])[..., 3] == 150).all()
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_damaged_weights_are_said_to_be(network, stack, name):
+    model = network(name)
+    next(model.parameters()).data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        Fuser(model).fuse(stack(2, (20, 30, 3)))
 
 
-def test_a_gpu_short_of_memory_gets_smaller_tiles():
-    class Short(Mean):
-        sides = []
-
-        def forward(self, *y):
-            self.sides.append(max(y[0].shape[-2:]))
-            if self.sides[-1] > 100:
-                raise torch.cuda.OutOfMemoryError("no memory")
-            return super().forward(*y)
-
-    images = exposures(2, (300, 410, 3))
-    fuser = Fuser(Short(), tile=400)
-    np.testing.assert_array_equal(fuser.fuse(images), Fuser(Mean()).fuse(images))
-    assert Short.sides[:3] == [400, 200, 100] and fuser.tile == 100
-
-    class Never(Mean):
-        def forward(self, *y):
-            raise torch.cuda.OutOfMemoryError("no memory")
-
-    with pytest.raises(ValueError, match="no memory for a tile of 64"):
-        Fuser(Never(), tile=400).fuse(images)
-    with pytest.raises(ValueError, match="even"):
-        Fuser(Mean(), tile=33)
-
-
-def test_fuse_luminance_is_the_network():
-    model = network()
-    y = [luma(image) for image in exposures()]
-    with torch.inference_mode():
-        expected = model(*(torch.from_numpy(x)[None, None] for x in y))[0, 0].numpy()
-    np.testing.assert_allclose(Fuser(model).fuse_luminance(y), expected, atol=1e-5)
-
-
-@pytest.mark.skipif(not (SHARED / "data/authors_release").is_dir(), reason="needs the authors' release in ../shared")
-def test_the_authors_pictures_come_out():
-    release, halo = SHARED / "data/authors_release", 14
-    fuser = Fuser.from_checkpoint(release / "DF_model_Epoch99.npz")
-    for path in sorted((release / "inputs").glob("*.png")):
-        image, expected = cv2.imread(str(path)), cv2.imread(str(release / "outputs" / path.name), cv2.IMREAD_GRAYSCALE)
-        piece = slice(300, 400), slice(300, 400)  # the whole takes a minute; it differs by the stretch alone
-        over, under = ((image[(*piece, c)].astype(np.float32) - 16) / 219 for c in (2, 1))  # they hold 16..235
-        fused = fuser.fuse_luminance([over, under])[halo:-halo, halo:-halo].ravel()
-        expected = expected[piece][halo:-halo, halo:-halo].ravel()
-        stretched = np.polyval(np.polyfit(fused, expected, 1), fused)
-        assert np.abs(stretched - expected).mean() <= 0.3
-
-
-def test_bad_exposures_are_refused():
-    a, b = exposures()
+def test_bad_exposures_are_refused(stack):
+    a, b = stack()
     for images, match in (
         ([a], "two or more"),
         ([a, b[:-1]], "agree"),
@@ -180,8 +97,11 @@ def test_bad_exposures_are_refused():
             check_exposures(images)
 
 
-def test_files_that_do_not_belong_together_are_refused(tmp_path):
-    a, b = exposures()
+# Files
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path, stack):
+    a, b = stack()
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path, image in zip(paths, (a, b), strict=True):
         write_image(path, image)
@@ -212,13 +132,135 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         read_exposures([paths[0], tmp_path / "turned.png"], out)
 
 
-def test_fuse_files_takes_metadata_from_the_file_that_is_named(tmp_path):
-    paths = []
-    for k, image in enumerate(exposures(3)):
-        exif = Image.Exif()
-        exif[271] = f"maker {k}"
-        paths.append(tmp_path / f"{k}.jpg")
-        Image.fromarray(image).save(paths[-1], exif=exif)
+def save_shot(path, image, maker, exposure_time=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[271] = maker
+    if exposure_time:
+        exif.get_ifd(0x8769).update({33434: exposure_time, 33437: 8.0, 34855: 100})
+    Image.fromarray(image[..., ::-1] if image.ndim == 3 else image).save(path, exif=exif)
+    return path
+
+
+def test_stops_are_those_of_the_files_where_all_note_them(tmp_path, stack):
+    under, over = stack()
+    paths = [save_shot(tmp_path / "0.png", under, "m", 0.01), save_shot(tmp_path / "1.png", over, "m", 0.08)]
+    images, _, stops = read_exposures(paths, tmp_path / "out.png")
+    assert stops[1] - stops[0] == pytest.approx(3) and (images[1] == over).all()
+    save_shot(paths[0], under, "m")
+    assert read_exposures(paths, tmp_path / "out.png")[2] is None
+
+
+def test_fuse_files_takes_metadata_from_the_file_that_is_named(tmp_path, pyramid, stack):
+    paths = [save_shot(tmp_path / f"{k}.jpg", image, f"maker {k}") for k, image in enumerate(stack(3))]
     for source, maker in ((None, "maker 0"), (paths[2], "maker 2")):
-        Fuser(Mean()).fuse_files(paths, tmp_path / "out.png", metadata_from=source)
+        Fuser(pyramid).fuse_files(paths, tmp_path / "out.png", metadata_from=source)
         assert read_photo(tmp_path / "out.png")[1].exif[0][271] == maker
+
+
+# Many scenes
+
+
+def jobs_of(tmp_path, scenes):
+    """Returns jobs of scenes (name -> pictures), their shots saved with the scene's name as their maker."""
+    return [
+        Job(
+            name,
+            [save_shot(tmp_path / name / f"{k}.png", image, f"{name} {k}") for k, image in enumerate(images)],
+            tmp_path / f"{name}.png",
+        )
+        for name, images in scenes.items()
+    ]
+
+
+@pytest.mark.parametrize("align", [None, "mtb"])
+def test_every_scene_is_aligned_and_has_its_own_metadata(tmp_path, rng, align):
+    texture = cv2.resize(rng.random((40, 40, 3), np.float32), (180, 160))
+
+    def hand_held(shift):
+        corners = (0, 0.5), (shift, 0.9)
+        return [(255 * gain * texture[y : y + 120, y : y + 140]).astype(np.uint8) for y, gain in corners]
+
+    scenes = {"a": hand_held(6), "b": hand_held(11), "c": hand_held(3)}
+    for job, error in fuse_scenes(jobs_of(tmp_path, scenes), Mean, align):
+        assert error is None
+        images = align_exposures(scenes[job.name], align) if align else scenes[job.name]
+        fused, metadata = read_photo(job.out)
+        np.testing.assert_array_equal(fused, Mean().fuse(images))
+        assert metadata.exif[0][271] == f"{job.name} 0"
+        assert (fused.shape != scenes[job.name][0].shape) == bool(align)  # cropped to what both show
+
+
+def test_one_bad_scene_does_not_stop_the_others(tmp_path, stack, monkeypatch):
+    small, jobs = stack(2, (8, 9, 3)), jobs_of(tmp_path, {name: stack(2, (20, 30, 3)) for name in "abcdefg"})
+    jobs[0].paths[1].write_text("words")
+    write_image(jobs[1].paths[0], small[0])
+    jobs[2].paths[0].unlink()
+    (tmp_path / "file").write_text("in the way")
+    jobs[3] = Job("d", jobs[3].paths, tmp_path / "file" / "d.png")  # cannot be written
+
+    def memory():  # the fifth has none
+        if next(calls) == 1:
+            raise MemoryError
+
+    calls = iter(range(9))
+    results = list(fuse_scenes(jobs, lambda: Mean(memory)))
+    assert sorted(job.name for job, _ in results) == list("abcdefg")
+    errors = {job.name: error for job, error in results}
+    assert "1.png: damaged" in str(errors["a"]) and "size" in str(errors["b"]) and "no such file" in str(errors["c"])
+    assert isinstance(errors["d"], OSError) and isinstance(errors["e"], MemoryError)
+    assert errors["f"] is None and errors["g"] is None and all((tmp_path / f"{name}.png").is_file() for name in "fg")
+
+
+def test_reading_and_writing_go_on_beside_fusing(tmp_path, stack, monkeypatch):
+    """Each step waits for one that must run meanwhile: in a row, they would wait for ever."""
+    started = {(what, k): threading.Event() for what in ("read", "fuse") for k in range(3)}
+    counts = {"read": iter(range(3)), "fuse": iter(range(3))}
+
+    def start(what):
+        started[what, next(counts[what])].set()
+
+    def wait(what, k):
+        assert started[what, k].wait(20), f"nobody began to {what} scene {k}"
+
+    def read(*arguments):
+        start("read")
+        return read_exposures(*arguments)
+
+    def load():
+        wait("read", 0)
+        return Mean(fuse)
+
+    def fuse():
+        start("fuse")
+        k = sum(started["fuse", k].is_set() for k in range(3)) - 1
+        wait("read", min(k + 1, 2))
+
+    def write(path, *arguments):
+        wait("fuse", min("abc".index(Path(path).stem) + 1, 2))
+        write_image(path, *arguments)
+
+    monkeypatch.setattr(util_fusion, "read_exposures", read)
+    monkeypatch.setattr(util_fusion, "write_image", write)
+    results = list(fuse_scenes(jobs_of(tmp_path, {name: stack(2, (20, 30, 3)) for name in "abc"}), load))
+    assert [(job.name, error) for job, error in results] == [(name, None) for name in "abc"]
+
+
+def test_no_scenes_need_no_network():
+    assert list(fuse_scenes([], lambda: pytest.fail("loaded"))) == []
+
+
+def test_what_needs_no_network_does_not_import_pytorch():
+    names = ("utils", *(f"util_{x}" for x in "align blend colour exposure fusion image metadata scenes".split()))
+    code = f"import sys, configs, run_infer, {', '.join(f'utils.{x}' for x in names)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("script", ["run_infer.py", "run_train.py", "run_eval.py"])
+def test_the_command_line_is_answered_without_pytorch(script):
+    code = "import runpy, sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
+    code += "runpy.run_path(sys.argv[0], run_name='__main__')"  # None: importing it fails
+    for option, status in (("--help", 0), ("--mistyped", 2)):
+        command = [sys.executable, "-c", code, script, option]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == status and "usage: " in done.stdout + done.stderr, done.stderr

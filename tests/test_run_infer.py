@@ -1,6 +1,5 @@
 """run_infer.py and utils/util_scenes.py: pairs, folders, brackets, and every refusal in one line."""
 
-import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 from PIL import Image
 
 from configs import get_infer_args
-from models import fuse_model
 from run_infer import main
 from utils.util_fusion import Fuser
 from utils.util_image import read_image, write_image
@@ -21,13 +19,9 @@ from utils.utils import exit_on_error
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    model = fuse_model("DeepFuse_3x3")
-    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
-    torch.save({"name": model.name, "arch": dataclasses.asdict(model.arch), "model": model.state_dict()}, path)
-    return path
+@pytest.fixture
+def weights(tiny_weights):
+    return tiny_weights
 
 
 def photo(path, value, second=None, exposure_time=None, shape=(20, 30, 3)):
@@ -137,6 +131,7 @@ def test_a_folder_of_scenes_goes_on_after_a_bad_one(tmp_path, weights, capsys):
     photo(source / "single/1.jpg", 190)
     run(*folders, "--weights", weights, "--device", "cpu", "--skip_existing")
     assert len(list(target.iterdir())) == 4 and (target / "first.jpg").stat().st_mtime_ns == old
+    run(*folders, "--weights", tmp_path / "none.pth", "--skip_existing")  # nothing is left to do: no network is needed
     assert "lies in --input_dir" in refused(capsys, "--input_dir", source, "--output_dir", source / "new")
 
 
@@ -151,7 +146,7 @@ def test_a_flat_folder_is_split_into_brackets(tmp_path, weights, capsys):
     scenes, singles = find_scenes(source)
     assert ["".join(path.stem for path in scene.paths) for scene in scenes] == ["abc", "def", "gh"]
     assert [scene.name for scene in scenes] == ["a_fused", "d_fused", "g_fused"] and singles == [source / "i.jpg"]
-    run("--input_dir", source, "--output_dir", tmp_path / "out", "--weights", weights, "--device", "cpu")
+    run("--input_dir", source, "--output_dir", tmp_path / "out", "--weights", weights, "--device", "cpu", "--align")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_fused.jpg", "d_fused.jpg", "g_fused.jpg"]
     assert "1 pictures belong to no bracket: i.jpg" in capsys.readouterr().out
 

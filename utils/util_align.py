@@ -62,6 +62,8 @@ def _shift(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
     height, width = fixed.shape
     best, shift = -np.inf, (0, 0)
     for bits in MTB_BITS:
+        if min(height, width) < 2**bits:
+            break  # it halves the picture so often, and fails where nothing is left
         dx, dy = cv2.createAlignMTB(bits).calculateShift(fixed, moving)
         if 2 * abs(dx) < width and 2 * abs(dy) < height:
             common = fixed[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]

@@ -90,4 +90,6 @@ def enlarge(plane: np.ndarray, rows: slice, height: int, width: int) -> np.ndarr
     above = y.astype(int)
     share = (y - above).astype(np.float32).reshape(-1, *[1] * (plane.ndim - 1))
     mixed = plane[above] * (1 - share) + plane[np.minimum(above + 1, h - 1)] * share
-    return cv2.resize(mixed, (width, len(y)), interpolation=cv2.INTER_LINEAR)
+    if len(mixed) == 1:
+        mixed = np.repeat(mixed, 2, 0)  # OpenCV enlarges a lone row by other arithmetic: the last bits differ
+    return cv2.resize(mixed, (width, len(mixed)), interpolation=cv2.INTER_LINEAR)[: len(y)]

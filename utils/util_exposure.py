@@ -35,8 +35,7 @@ def push(image: np.ndarray, stops: float) -> np.ndarray:
     """Returns uint8 or uint16 of any shape as if exposed so many stops more: linearised by GAMMA, scaled, clipped."""
     levels = np.iinfo(image.dtype).max
     curve = np.minimum(np.linspace(0, 1, levels + 1) * 2.0 ** (stops / GAMMA), 1)
-    table = np.rint(curve * levels).astype(image.dtype)
-    return cv2.LUT(image, table) if image.dtype == np.uint8 else table[image]
+    return cv2.LUT(image, np.rint(curve * levels).astype(image.dtype))
 
 
 def gap_between(under: np.ndarray, over: np.ndarray) -> float | None:

@@ -110,9 +110,11 @@ def fuse_scenes(
     While a scene is fused, the next is read and the last is written: memory holds up to two scenes and a result.
 
     Args:
-        load: returns the Fuser; called once, while the first scene is read.
+        load: returns the Fuser; called once, while the first scene is read, if there is one.
         align: as `Fuser.fuse_files`.
     """
+    if not jobs:
+        return
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         reading = [reader.submit(read_exposures, job.paths, job.out, job.metadata_from) for job in jobs[:1]]
         fuser = load()
@@ -121,10 +123,13 @@ def fuse_scenes(
             following = jobs[number + 1 : number + 2]
             current = reading.pop()
             reading += [reader.submit(read_exposures, one.paths, one.out, one.metadata_from) for one in following]
+            fused = images = None  # those of the last scene are not kept while this one is fused
             try:
                 images, metadata, stops = current.result()
-                fused = fuser.fuse(align_exposures(images, align) if align else images, stops)
-                del images, current
+                del current
+                images = align_exposures(images, align) if align else images
+                fused = fuser.fuse(images, stops)
+                images = None
             except SCENE_ERRORS as error:
                 yield job, error
                 continue

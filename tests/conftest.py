@@ -1,0 +1,58 @@
+"""What several test files share: made-up stacks and small networks."""
+
+from dataclasses import asdict
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models import PyramidArchitecture, build_network, fuse_model
+
+TINY = PyramidArchitecture(channels=4, depth=2, halvings=3, decision_pixels=3000)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def stack(rng):
+    """A function: pictures of one smooth scene of full range, (H, W[, C]), dark to bright."""
+
+    def make(count=2, shape=(90, 117, 3), dtype=np.uint8, darkest=0.3, brightest=1.6):
+        scene = cv2.resize(rng.random((12, 15, *shape[2:]), np.float32), shape[1::-1])
+        top = np.iinfo(dtype).max
+        return [np.clip(scene * top * gain, 0, top).astype(dtype) for gain in np.geomspace(darkest, brightest, count)]
+
+    return make
+
+
+def strong(model: torch.nn.Module, scale: float = 0.1) -> torch.nn.Module:
+    """Returns the network with random weights that tell pixels apart: fresh ones hardly correct the mean."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 0, scale)
+    return model
+
+
+@pytest.fixture
+def pyramid():
+    """A small pyramid network, never trained."""
+    return strong(build_network("DeepFuse_pyramid", TINY))
+
+
+@pytest.fixture
+def network():
+    """A function: a network by its name, never trained."""
+    return lambda name="DeepFuse_3x3", channels=1: strong(fuse_model(name, image_channels=channels))
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory):
+    """The file of a small pyramid network, never trained."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    model = strong(build_network("DeepFuse_pyramid", TINY))
+    torch.save({"name": model.name, "arch": asdict(model.arch), "model": model.state_dict()}, path)
+    return path

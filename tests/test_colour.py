@@ -1,0 +1,84 @@
+"""utils/util_colour.py: the paper's rule against a loop; hue, luminance and gamut of the pyramid's."""
+
+import numpy as np
+import pytest
+
+from utils.util_colour import EDGE, SHOULDER, colour, fuse_chroma, into_gamut, shoulder
+from utils.util_image import bgr_to_ycrcb, luma
+
+
+def chroma(bgr):
+    return bgr_to_ycrcb(np.asarray(bgr, np.float32))[..., 1:] - 0.5
+
+
+def angle(bgr, other):
+    """Returns the largest angle between two pictures' chroma, in degrees, where there is some."""
+    a, b = (chroma(x) @ (1, 1j) for x in (bgr, other))
+    return np.abs(np.degrees(np.angle(a * b.conj())[(np.abs(a) > 0.02) & (np.abs(b) > 0.02)])).max()
+
+
+def test_the_papers_chroma_equals_a_loop_over_pixels(rng):
+    stack = rng.random((3, 6, 5, 2)).astype(np.float32)
+    stack[:, 0, 0] = 0.5
+    fused = fuse_chroma(list(stack))
+    for index in np.ndindex(6, 5, 2):
+        values = [float(c[index]) * 255 for c in stack]
+        weights = [abs(c - 127.5) for c in values]
+        total = sum(weights)
+        expected = sum(c * w for c, w in zip(values, weights, strict=True)) / total if total else 127.5
+        assert fused[index] * 255 == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_shoulder_leaves_alone_what_lies_below_it_and_never_turns():
+    y = np.linspace(-0.5, 3, 3501).astype(np.float32)
+    bent = shoulder(y)
+    below = y <= SHOULDER
+    np.testing.assert_array_equal(bent[below], np.maximum(y[below], 0))
+    assert (np.diff(bent) >= 0).all() and bent.max() <= 1 and (np.diff(bent[(y > 0) & (y < 1.2)]) > 0).all()
+    assert np.diff(bent).max() < 1.1 * 0.001  # no jump, and nowhere steeper than the light itself
+
+
+def test_the_gamut_is_kept_and_the_hue_with_it(rng):
+    y = rng.random((40, 50)).astype(np.float32)
+    y[:, :2] = 0, 1
+    bgr = y[..., None] + rng.normal(0, 0.4, (40, 50, 3)).astype(np.float32)
+    bgr += (y - luma(bgr))[..., None]  # of the luminance that is said
+    inside = into_gamut(y, bgr)
+    assert np.isfinite(inside).all() and inside.min() > -1e-5 and inside.max() < 1 + 1e-5
+    assert np.abs(luma(inside) - y).max() < 1e-3
+    assert angle(inside, bgr) < 0.5
+    faint = y[..., None] + EDGE * 0.99 * (inside - y[..., None])
+    np.testing.assert_allclose(into_gamut(y, faint), faint, atol=1e-6)  # far from the edge nothing changes
+
+
+def test_a_scene_keeps_its_hue_and_gets_the_luminance(rng):
+    """Shots of one scene in light: colour is scaled as light is, whatever the brightness decided."""
+    reflectance = 0.3 + 0.4 * rng.random((40, 50, 3)).astype(np.float32)
+    shots = [reflectance * gain for gain in (0.3, 0.6, 1.2)]
+    for y in (0.1, 0.3, 0.6, 0.9, 1.4):
+        y = np.full((40, 50), y, np.float32)
+        fused = colour(y, shots)
+        assert fused.min() > -1e-5 and fused.max() < 1 + 1e-5
+        assert np.abs(luma(fused) - shoulder(y)).max() < 1e-3
+        assert y[0, 0] > 1 or angle(fused, reflectance) < 0.5  # white has no hue
+
+
+def test_one_shot_repeated_is_itself(rng):
+    shot = 0.35 + 0.3 * rng.random((30, 40, 3)).astype(np.float32)
+    np.testing.assert_allclose(colour(luma(shot), [shot] * 3), shot, atol=2e-3)  # OpenCV's chroma has three digits
+
+
+def test_a_clipped_shot_has_no_say_in_the_colour(rng):
+    under = np.broadcast_to(np.float32([0.1, 0.3, 0.5]), (10, 10, 3))  # an orange, as it is
+    over = np.clip(under * 4, 0, 1)  # red and green clip: a yellow that is not there
+    assert angle(over, under) > 10
+    fused = colour(np.full((10, 10), 0.6, np.float32), [under, over])
+    assert angle(fused, under) < 1 and np.abs(chroma(fused)).max() > 0.1
+
+
+def test_order_and_gray_do_not_matter(rng):
+    shots = list(rng.random((3, 20, 30, 3)).astype(np.float32))
+    y = rng.random((20, 30)).astype(np.float32)
+    np.testing.assert_allclose(colour(y, shots[::-1]), colour(y, shots), atol=1e-5)
+    gray = colour(y, [np.dstack([y] * 3)] * 2)
+    np.testing.assert_allclose(gray, np.dstack([shoulder(y)] * 3), atol=1e-5)

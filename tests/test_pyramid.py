@@ -1,0 +1,96 @@
+"""models/DeepFusePyramid.py: what the decision must and must not depend on, and how training meets full size."""
+
+import pytest
+import torch
+
+from models import DeepFusePyramid, PyramidArchitecture, fuse_model
+
+SIZES = [(1, 1), (7, 300), (65, 64), (83, 101)]
+
+
+def close(a, b, atol=1e-5):
+    torch.testing.assert_close(a, b, atol=atol, rtol=0)
+
+
+def test_parameters_are_those_of_two_levels():
+    def of_level(c_in, c=24):
+        encoder = (c_in * 9 + 1) * c + 3 * (c * 9 + 1) * c + (c * 9 + 1) * (c + 1)
+        return encoder + 4 * (c * 9 + 1) * c + c * 9 + 1
+
+    assert sum(p.numel() for p in fuse_model("DeepFuse_pyramid").parameters()) == of_level(6) + of_level(5)
+
+
+def test_it_is_for_luminance_alone():
+    with pytest.raises(ValueError, match="for gray"):
+        fuse_model("DeepFuse_pyramid", image_channels=3)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", SIZES)
+def test_neither_order_nor_repetition_nor_neighbours_matter(pyramid, size):
+    exposures = torch.rand(2, 3, 1, *size)
+    fused, log_weights = pyramid(exposures)
+    assert fused.shape == (2, 1, *size) and log_weights.shape == (2, 3, *size)
+    close(log_weights.exp().sum(1), torch.ones(2, *size))
+    for order in ([2, 1, 0], [1, 2, 0]):
+        permuted, weights = pyramid(exposures[:, order])
+        close(permuted, fused)
+        close(weights, log_weights[:, order])
+    doubled, weights = pyramid(torch.cat([exposures, exposures], 1))
+    close(doubled, fused)
+    close(2 * weights[:, :3].exp(), log_weights.exp())
+    for n in range(2):
+        single, weights = pyramid(exposures[n : n + 1])
+        close(single, fused[n : n + 1])
+        close(weights, log_weights[n : n + 1])
+
+
+@torch.inference_mode()
+def test_identical_exposures_weigh_the_same(pyramid):
+    y = torch.rand(1, 1, 1, 40, 50)
+    for k in (2, 5):
+        fused, log_weights = pyramid(y.expand(-1, k, -1, -1, -1))
+        close(log_weights.exp(), torch.full((1, k, 40, 50), 1 / k))
+        close(fused, pyramid(y.expand(-1, 2, -1, -1, -1))[0])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", SIZES)
+def test_it_starts_as_a_weighted_mean_of_the_exposures(size):
+    """Without corrections and with equal scores, the bands of the pyramid add up to the plain mean."""
+    model = DeepFusePyramid(PyramidArchitecture())
+    for level in (model.level, model.top):
+        for p in (*level.encoder[-1].parameters(), *level.decoder[-1].parameters()):
+            torch.nn.init.zeros_(p)
+    exposures = torch.rand(1, 3, 1, *size)
+    fused, log_weights = model(exposures)
+    close(fused, exposures.mean(1))
+    close(log_weights.exp(), torch.full((1, 3, *size), 1 / 3))
+
+
+def test_every_pixel_is_decided_by_the_whole_scene(pyramid):
+    exposures = torch.rand(1, 2, 1, 120, 160, requires_grad=True)
+    pyramid(exposures)[0][0, 0, 0, 0].backward()
+    assert exposures.grad[..., -1, -1].abs().min() > 0
+
+
+@torch.inference_mode()
+def test_a_bounded_decision_is_blended_by_its_weights(pyramid):
+    """At the size of the decision `fuse` is the network; above it, its mean over each block is still the decision."""
+    exposures = torch.rand(2, 3, 1, 24, 40)
+    close(pyramid.fuse(exposures), pyramid(exposures)[0])
+    flat = exposures.repeat_interleave(4, -1).repeat_interleave(4, -2)
+    fused, weights = pyramid(exposures)
+    weights = weights.exp()
+    fused = fused - (weights * exposures[:, :, 0]).sum(1, keepdim=True)
+
+    def up(plane):
+        return torch.nn.functional.interpolate(plane, (96, 160), mode="bilinear", align_corners=False)
+
+    close(pyramid.fuse(flat, 4), up(fused) + (up(weights) * flat[:, :, 0]).sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_training_reaches_every_parameter(pyramid, factor):
+    pyramid.fuse(torch.rand(1, 3, 1, 64, 64), factor).square().mean().backward()
+    assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in pyramid.parameters())

@@ -1,0 +1,115 @@
+"""utils/util_tiles.py: the paper's networks in tiles are the whole, and what a picture is on its way through them."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.DeepFuse import ARCHITECTURES
+from utils.util_fusion import Fuser
+from utils.util_image import luma
+from utils.util_tiles import AUTHORS_CLIPPED, TiledNetwork
+
+
+def as_shown(picture, channels):
+    """Returns what a network takes, (1, K, C, H, W), of pictures."""
+    if channels == 1:
+        return torch.from_numpy(np.stack([luma(x) for x in picture]))[None, :, None]
+    return torch.from_numpy(np.stack([x[..., ::-1].transpose(2, 0, 1) / np.float32(65535) for x in picture]))[None]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("channels", [1, 3], ids=["luminance", "rgb"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_tiles_equal_the_whole(network, stack, name, channels):
+    model = network(name, channels)
+    for height, width in ((47, 75), (40, 1), (1, 1)):
+        shots = stack(3, (height, width, 3), np.uint16)
+        fused = torch.empty(channels, height, width)
+        for box, y_hat in TiledNetwork(model, 36)._tiles(shots, height, width):
+            fused[(..., *box)] = y_hat[0]
+        y = as_shown(shots, channels)
+        if not ARCHITECTURES[name].stretched:
+            expected = model(y)[0]
+        else:
+            expected = model((16 + 219 * y) / 255)[0]
+            low, high = np.quantile(expected.numpy(), [AUTHORS_CLIPPED, 1 - AUTHORS_CLIPPED])
+            if low == high:
+                continue  # a single pixel
+            expected = (expected - low) / (high - low)
+        assert (fused - expected).abs().max() <= 1e-5 * max(1, expected.abs().max())
+
+
+class Mean(torch.nn.Module):
+    """A stand-in for a network of the paper: the mean of the exposures."""
+
+    arch, halo, name = ARCHITECTURES["DeepFuse"], 0, "mean"
+
+    def __init__(self):
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(()))  # says where the network is
+
+    def forward(self, exposures):
+        return exposures.mean(1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_identical_exposures_give_themselves_where_the_network_does(rng, dtype):
+    image = rng.integers(0, np.iinfo(dtype).max, (40, 50, 4), dtype, endpoint=True)
+    difference = np.abs(Fuser(Mean()).fuse([image] * 3).astype(int) - image)
+    assert difference.max() <= np.iinfo(dtype).max / 1000  # OpenCV's chroma has three digits
+    assert difference[..., 3].max() == 0
+
+
+def test_16_bits_are_16_bits_inside():
+    ramp = np.tile(np.arange(0, 60000, 20, dtype=np.uint16), (4, 1))
+    for picture in (ramp, np.dstack([ramp] * 3)):
+        assert len(np.unique(Fuser(Mean()).fuse([picture, picture + 7]))) > 2900
+
+
+def test_the_picture_is_clamped_not_stretched():
+    class Shift(Mean):
+        def forward(self, exposures):
+            return exposures[:, 0] + 0.5
+
+    gray = np.array([[0, 60, 200]], np.uint8)
+    np.testing.assert_array_equal(Fuser(Shift()).fuse([gray, gray]), [[128, 188, 255]])
+
+
+def test_alpha_is_averaged():
+    a, b = (np.full((5, 5, 4), value, np.uint8) for value in (100, 200))
+    assert (Fuser(Mean()).fuse([a, b])[..., 3] == 150).all()
+
+
+def test_a_gpu_short_of_memory_gets_smaller_tiles(stack):
+    class Short(Mean):
+        sides = []
+
+        def forward(self, exposures):
+            self.sides.append(max(exposures.shape[-2:]))
+            if self.sides[-1] > 100:
+                raise torch.cuda.OutOfMemoryError("no memory")
+            return super().forward(exposures)
+
+    images = stack(2, (300, 410, 3))
+    fuser = Fuser(Short(), tile=400)
+    np.testing.assert_array_equal(fuser.fuse(images), Fuser(Mean()).fuse(images))
+    assert Short.sides[:3] == [400, 200, 100] and fuser.network.tile == 100
+
+    class Never(Mean):
+        def forward(self, exposures):
+            raise torch.cuda.OutOfMemoryError("no memory")
+
+    with pytest.raises(ValueError, match="no memory for a tile of 64"):
+        Fuser(Never(), tile=400).fuse(images)
+    with pytest.raises(ValueError, match="even"):
+        Fuser(Mean(), tile=33)
+
+
+def test_weights_that_are_damaged_are_said_to_be():
+    class Damaged(Mean):
+        def forward(self, exposures):
+            return exposures.mean(1) * torch.nan
+
+    gray = np.zeros((5, 6), np.uint8)
+    with pytest.raises(ValueError, match="not finite"):
+        Fuser(Damaged()).fuse([gray, gray])
