@@ -59,15 +59,19 @@ class PyramidLevel(nn.Module):
         Args:
             seen: what the encoder sees of each exposure, (N, K, c_in, h, w); the band first.
         """
-        inner, total, scores = slice(self.depth, -self.depth), 0, []
-        for exposure in seen.unbind(1):  # one at a time: so the memory to decide does not grow with their number
-            padded = F.pad(exposure, [2 * self.depth] * 4, mode="replicate")
-            score, features = self.encoder(padded).tensor_split([1], 1)
-            scores.append(score[..., inner, inner].clone())  # a view would hold the features
-            total = self.act(features).add_(total)
+        n, k = seen.shape[:2]
+        inner = slice(self.depth, -self.depth)
+        # One exposure at a time takes less memory, and less time on a CPU; a graph of any number has them all at once.
+        step = k if self.training or torch.compiler.is_compiling() else 1
+        scores, total = [], 0
+        for some in seen.split(step, 1):
+            padded = F.pad(some.flatten(0, 1), [2 * self.depth] * 4, mode="replicate")
+            score, features = self.encoder(padded).unflatten(0, (n, -1)).tensor_split([1], 2)
+            scores.append(score[:, :, 0, inner, inner].clone())  # a view would hold the features
+            total = total + self.act(features).sum(1)
         log_weights = torch.log_softmax(torch.cat(scores, 1), 1)
         weighted = (log_weights.exp() * seen[:, :, 0]).sum(1, keepdim=True)
-        return weighted + self.decoder(total * (2 / len(scores))), log_weights
+        return weighted + self.decoder(total * (2 / k)), log_weights
 
 
 class DeepFusePyramid(nn.Module):

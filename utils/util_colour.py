@@ -34,9 +34,9 @@ def colour(
     """Returns the fused picture (h, w, 3) BGR in [0, 1] of its luminance y (h, w) and what the network was shown.
 
     An exposure's chroma is scaled to the fused luminance, as light is. It counts by the root of the network's weight,
-    and the more the nearer its own luminance is, unless it clips or lies in the dark. Where it comes from a shot's dark,
-    whose few levels show as blotches when pushed, it is smoothed along the luminance. Differs from the paper, which
-    adds chroma of any brightness as it is.
+    and the more the nearer its own luminance is, unless it clips or lies in the dark. Where it comes from a shot's
+    dark, whose few levels show as blotches when pushed, it is smoothed along the luminance. Differs from the paper,
+    which adds chroma of any brightness as it is.
 
     Args:
         exposures: (h, w, 3) BGR in [0, 1], virtual ones among them.
