@@ -61,13 +61,7 @@ State = dict[str, torch.Tensor]
 
 
 def build_network(name: str, arch: Architecture | PyramidArchitecture) -> nn.Module:
-    """Returns a freshly initialised network of this architecture, in eval mode, with attribute `name`.
-
-    Raises:
-        ValueError: a pyramid for anything but luminance.
-    """
-    if isinstance(arch, PyramidArchitecture) and arch.image_channels != 1:
-        raise ValueError(f"{name} fuses luminance, 1 channel, not {arch.image_channels}: colour follows its weights")
+    """Returns a freshly initialised network of this architecture, in eval mode, with attribute `name`."""
     model = DeepFusePyramid(arch) if isinstance(arch, PyramidArchitecture) else DeepFuse(arch)
     model.name = name
     return model.eval()
