@@ -297,7 +297,7 @@ def test_damage_that_decoders_pass_over_is_refused(tmp_path, capfd):
     middle = len(jpeg) // 2
     planar = tiff(picture((64, 64, 3)), planar=True)
     for name, data in {
-        "changed.jpg": jpeg[:middle] + b"\xff\x00" * 4 + jpeg[middle + 8 :],  # only ones: no code begins so
+        "changed.jpg": jpeg[: middle + 300] + jpeg[middle:],  # the rest is shifted
         "ended.jpg": jpeg[:middle] + b"\xff\xd9",
         "planar.tif": planar[: len(planar) // 2],
         "chunk.png": encoded("PNG")[:33] + b"\x7f\xff\xff\xffIDAT" + bytes(500),

@@ -42,7 +42,6 @@ HARMLESS = re.compile(
     rb"libpng warning[^\n]*\n|Warning: [^\n]*\n|TIFF\w*: Warning[^\n]*\n"
     rb"|[^\n]*: (?:\d extraneous bytes before marker 0xd9|\d+ extraneous bytes before marker 0x(?:[ce].|d[b-f]))\n"
 )
-STDERR_LOCK = threading.Lock()
 
 # A file that OpenCV cannot read becomes an exception here; the library's own lines would come on top.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -92,7 +91,7 @@ def read_photo(path: str | os.PathLike, max_pixels: int | None = None) -> tuple[
     scans = data.count(SCAN) if metadata.format in ("JPEG", "MPO") else 1
     check_pixels(path, *metadata.size, len(data), max_pixels, scans)
     with named_errors(path):
-        image, said = _overheard(DECODERS.get(metadata.format, _decode), data, metadata)
+        image, said = _overhear(DECODERS.get(metadata.format, _decode), data, metadata)
         if image is None or image.dtype not in (np.uint8, np.uint16) or image.shape[2:] not in ((), (3,), (4,)):
             raise ValueError(said.decode(errors="replace") or "expected a whole one of 8 or 16 bits")
         if complaints := HARMLESS.sub(b"", said):
@@ -137,22 +136,59 @@ def _without_orientation(data: bytes) -> bytes:
 DECODERS = {"TIFF": _decode_tiff}  # `_decode` for all others
 
 
-def _overheard(function: Callable[..., np.ndarray | None], *args: object) -> tuple[np.ndarray | None, bytes]:
-    """Returns function(*args), and what decoders in C wrote to stderr meanwhile, their only way to tell of damage."""
-    with STDERR_LOCK:
-        ours, pipe = os.pipe()
-        stderr = os.dup(2)
-        os.dup2(pipe, 2)
+class _Overhear:
+    """Calls decoders in C, and hears what they write to stderr: their only way to tell of damage to a picture."""
+
+    def __init__(self):
+        self.free, self.callers, self.said = threading.Condition(), 0, b""
+
+    def __call__(self, decode: Callable[..., np.ndarray | None], *args: object) -> tuple[np.ndarray | None, bytes]:
+        """Returns decode(*args), and the lines that it wrote.
+
+        Several threads may decode at a time; where one of them complains, each decodes again, alone.
+        """
+        with self.free:
+            start = self._begin()
         try:
-            result = function(*args)
+            picture = decode(*args)
         finally:
-            os.write(pipe, b"\0")  # so that there is something to read
-            os.dup2(stderr, 2)
-            said = os.read(ours, 2**16)[:-1]
-            for handle in (ours, pipe, stderr):
+            with self.free:
+                said = self._end()[start:]
+        if said:
+            with self.free:
+                self.free.wait_for(lambda: not self.callers)
+                self._begin()
+                try:
+                    decode(*args)
+                finally:
+                    said = self._end()
+        return picture, said
+
+    def _begin(self) -> int:
+        """Turns stderr into a pipe where it is none yet; returns the length of what was said."""
+        if not self.callers:
+            self.stderr, self.said = os.dup(2), b""
+            self.ours, self.pipe = os.pipe()
+            os.dup2(self.pipe, 2)
+        self.callers += 1
+        return len(self.said)
+
+    def _end(self) -> bytes:
+        """Returns all that decoders said; what others wrote is passed on. The last one gives stderr back."""
+        os.write(self.pipe, b"\0")  # so that there is something to read
+        heard = os.read(self.ours, 2**16).replace(b"\0", b"")
+        os.write(self.stderr, LIBRARIES.sub(b"", heard))
+        self.said += b"".join(match[0] for match in LIBRARIES.finditer(heard))
+        self.callers -= 1
+        if not self.callers:
+            os.dup2(self.stderr, 2)
+            for handle in (self.stderr, self.ours, self.pipe):
                 os.close(handle)
-    os.write(2, LIBRARIES.sub(b"", said))  # what other threads wrote
-    return result, b"".join(match[0] for match in LIBRARIES.finditer(said))
+            self.free.notify_all()
+        return self.said
+
+
+_overhear = _Overhear()
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:
