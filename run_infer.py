@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from configs import get_infer_args
 from utils.util_fusion import Fuser, Job, fuse_scenes
-from utils.util_scenes import find_scenes
+from utils.util_scenes import find_scenes, is_picture, output_paths
 from utils.utils import exit_on_error
 
 
@@ -37,9 +37,10 @@ def fuse_folder(args: argparse.Namespace) -> None:
         raise ValueError(f"--output_dir {target} lies in --input_dir, whose pictures are inputs: name another folder")
     if singles:
         print(f"{len(singles)} pictures belong to no bracket: {', '.join(path.name for path in singles)}")
-    jobs = [Job(scene.name, scene.paths, target / (scene.name + scene.paths[0].suffix.lower())) for scene in scenes]
+    outs = output_paths(scenes, target)
+    jobs = [Job(scene.name, scene.paths, out) for scene, out in zip(scenes, outs, strict=True)]
     if args.skip_existing:
-        jobs = [job for job in jobs if not Path(job.out).exists()]
+        jobs = [job for job in jobs if not is_picture(job.out)]
         print(f"{len(scenes) - len(jobs)} of {len(scenes)} scenes are there already")
     finished = tqdm(fuse_scenes(jobs, lambda: load(args), args.align), total=len(jobs), unit="scene")
     failures = [f"{job.name}: {str(error) or 'out of memory'}" for job, error in finished if error is not None]

@@ -13,7 +13,7 @@ from configs import get_infer_args
 from run_infer import main
 from utils.util_fusion import Fuser
 from utils.util_image import read_image, write_image
-from utils.util_scenes import find_scenes
+from utils.util_scenes import Scene, find_scenes, output_paths
 from utils.utils import exit_on_error
 
 ROOT = Path(__file__).parents[1]
@@ -149,6 +149,56 @@ def test_a_flat_folder_is_split_into_brackets(tmp_path, weights, capsys):
     run("--input_dir", source, "--output_dir", tmp_path / "out", "--weights", weights, "--device", "cpu", "--align")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_fused.jpg", "d_fused.jpg", "g_fused.jpg"]
     assert "1 pictures belong to no bracket: i.jpg" in capsys.readouterr().out
+
+
+def test_names_that_collide_get_numbers(tmp_path, weights):
+    source = tmp_path / "card"
+    for name, second in (
+        ("a.jpg", 0),
+        ("b.jpg", 1),
+        ("a.JPG", 100),
+        ("c.jpg", 101),
+        ("a_fused.jpg", 200),
+        ("d.jpg", 201),
+    ):
+        photo(source / name, 100 + second % 99, second, 0.01 if second % 2 else 0.04)
+    run("--input_dir", source, "--output_dir", tmp_path / "out", "--weights", weights, "--device", "cpu")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_fused.jpg", "a_fused_2.jpg", "a_fused_fused.jpg"]
+
+    scenes = [Scene(name, [Path(f"x{suffix}")]) for name, suffix in (
+        ("Wald", ".jpg"), ("wald", ".JPG"), ("wald_2", ".jpg"), ("wald", ".tif"), ("é", ".png"), ("e\u0301", ".png"),
+    )]  # fmt: skip
+    assert [path.name for path in output_paths(scenes, tmp_path)] == [
+        "Wald.jpg", "wald_2.jpg", "wald_2_2.jpg", "wald.tif", "é.png", "e\u0301_2.png",
+    ]  # fmt: skip
+
+
+def test_what_is_no_picture_is_not_there_already(tmp_path, weights, capsys):
+    for scene in ("empty", "folder", "whole"):
+        photo(tmp_path / "in" / scene / "0.jpg", 60)
+        photo(tmp_path / "in" / scene / "1.jpg", 190)
+    photo(tmp_path / "out/whole.jpg", 90)
+    (tmp_path / "out/empty.jpg").touch()
+    (tmp_path / "out/folder.jpg").mkdir()
+    folders = "--input_dir", tmp_path / "in", "--output_dir", tmp_path / "out", "--skip_existing"
+    assert "1 of 2 scenes could not" in refused(capsys, *folders, "--weights", weights, "--device", "cpu")
+    assert read_image(tmp_path / "out/empty.jpg").shape == (20, 30, 3)
+
+
+def test_a_file_that_is_no_picture_does_not_stop_a_card(tmp_path, weights, capsys):
+    for name, second in (("a", 0), ("b", 1)):
+        photo(tmp_path / f"card/{name}.jpg", 100, second, 0.01 + second)
+    (tmp_path / "card/c.jpg").write_text("words")
+    folders = "--input_dir", tmp_path / "card", "--output_dir", tmp_path / "out"
+    assert "1 of 2 scenes" in refused(capsys, *folders, "--weights", weights, "--device", "cpu")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a_fused.jpg"]
+
+
+def test_the_file_that_gives_the_metadata_is_not_overwritten(tmp_path, weights, capsys):
+    a, b, c = (photo(tmp_path / f"{name}.jpg", value) for name, value in (("a", 60), ("b", 190), ("c", 120)))
+    before = c.read_bytes()
+    said = refused(capsys, a, b, "--metadata_from", c, "-o", c, "--weights", weights, "--device", "cpu")
+    assert "would be overwritten" in said and c.read_bytes() == before
 
 
 def test_folders_that_cannot_be_understood_are_refused(tmp_path, capsys):

@@ -159,16 +159,16 @@ def read_exposures(
         ValueError: Fewer than two, one that cannot be read, one that `out` would overwrite, or of another size, type,
             orientation or colour profile than the first.
     """
+    check_suffix(out)
+    for path in [*paths, metadata_from] if metadata_from else paths:
+        if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
+            raise ValueError(f"{out}: is one of the inputs and would be overwritten: name another output")
+    with ThreadPoolExecutor(2) as pool:  # two decoders are as fast as the disk, and hold little
+        photos = list(pool.map(read_photo, paths))
     if len(paths) < 2:
         raise ValueError(
             f"fusing needs two or more exposures, got {len(paths)}: {', '.join(map(str, paths)) or 'none'}"
         )
-    check_suffix(out)
-    for path in paths:
-        if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
-            raise ValueError(f"{out}: is one of the exposures and would be overwritten: name another output")
-    with ThreadPoolExecutor(2) as pool:  # two decoders are as fast as the disk, and hold little
-        photos = list(pool.map(read_photo, paths))
     first_image, first = photos[0]
     for path, (image, metadata) in zip(paths, photos, strict=True):
         for what, own, firsts in (

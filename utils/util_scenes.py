@@ -1,6 +1,8 @@
 """Find the scenes in a folder: which photographs are exposures of one and the same."""
 
 import os
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +15,7 @@ MAX_PAUSE = 10  # seconds between the end of one shot and the start of the next 
 
 @dataclass(frozen=True)
 class Scene:
-    """Two or more exposures, and the name that the fused picture gets."""
+    """The exposures to fuse, and the name that the fused picture gets."""
 
     name: str
     paths: list[Path]
@@ -23,7 +25,8 @@ def find_scenes(folder: str | os.PathLike) -> tuple[list[Scene], list[Path]]:
     """Returns the scenes in a folder, sorted by name, and the pictures that belong to none.
 
     Where it has subfolders with pictures, each is a scene and gives it its name. Where it holds the pictures itself,
-    they are split into brackets by `split_brackets`; a scene's name is its first shot's, with "_fused".
+    they are split into brackets by `split_brackets`; a scene's name is its first shot's, with "_fused". A file that is
+    no picture is a scene of its own, which ends with the reason when it is read.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -39,9 +42,36 @@ def find_scenes(folder: str | os.PathLike) -> tuple[list[Scene], list[Path]]:
         raise ValueError(f"{folder}: no pictures found, neither in it nor in its subfolders")
     if scenes:
         return scenes, []
-    brackets = split_brackets(flat)
-    scenes = [Scene(f"{paths[0].stem}_fused", paths) for paths in brackets if len(paths) > 1]
-    return scenes, [paths[0] for paths in brackets if len(paths) == 1]
+    damaged = [path for path in flat if not is_picture(path)]
+    brackets = split_brackets([path for path in flat if path not in damaged])
+    singles = [paths[0] for paths in brackets if len(paths) == 1]
+    stacks = [paths for paths in brackets if len(paths) > 1] + [[path] for path in damaged]
+    return [Scene(f"{paths[0].stem}_fused", paths) for paths in stacks], singles
+
+
+def output_paths(scenes: Sequence[Scene], folder: str | os.PathLike) -> list[Path]:
+    """Returns a path in a folder for the picture of each scene: the scene's name, its first exposure's suffix.
+
+    Where two would be one file, also where capital and small letters are the same, the later one gets a number.
+    """
+    paths, taken = [], set()
+    for scene in scenes:
+        suffix, number, name = scene.paths[0].suffix.lower(), 1, scene.name
+        while (key := unicodedata.normalize("NFC", f"{name}{suffix}").casefold()) in taken:
+            number += 1
+            name = f"{scene.name}_{number}"
+        taken.add(key)
+        paths.append(Path(folder) / f"{name}{suffix}")
+    return paths
+
+
+def is_picture(path: str | os.PathLike) -> bool:
+    """Returns whether there is a picture file at a path; its pixels are not looked at."""
+    try:
+        read_metadata(path)
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def split_brackets(paths: list[Path]) -> list[list[Path]]:
