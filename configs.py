@@ -28,6 +28,12 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=False,
         help="leave alone the scenes whose fused picture is there; otherwise it is written anew",
     )
+    group = parser.add_argument_group("files")
+    group.add_argument(
+        "--max_pixels",
+        type=int,
+        help="most pixels of a picture; otherwise 268 million, and for small files 67 million and 64 per byte",
+    )
     group = parser.add_argument_group("network")
     group.add_argument(
         "--weights",
@@ -47,6 +53,8 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="align first (after the exposures): mtb (shifts, also if no method is named) or homography (rotation too)",
     )
     args = parser.parse_args(argv)
+    if args.max_pixels is not None and args.max_pixels < 1:
+        parser.error(f"--max_pixels must be at least 1, got {args.max_pixels}")
     if bool(args.input_dir) != bool(args.output_dir):
         parser.error("--input_dir and --output_dir belong together")
     if args.input_dir and (args.images is not sample or args.metadata_from):

@@ -18,7 +18,7 @@ def main(args: argparse.Namespace) -> None:
         fuse_folder(args)
         return
     start = time.perf_counter()
-    job = Job(Path(args.output).stem, args.images, args.output, args.metadata_from)
+    job = Job(Path(args.output).stem, args.images, args.output, args.metadata_from, args.max_pixels)
     for _, error in fuse_scenes([job], lambda: load(args), args.align):
         if error:
             raise error
@@ -38,7 +38,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
     if singles:
         print(f"{len(singles)} pictures belong to no bracket: {', '.join(path.name for path in singles)}")
     outs = output_paths(scenes, target)
-    jobs = [Job(scene.name, scene.paths, out) for scene, out in zip(scenes, outs, strict=True)]
+    jobs = [Job(scene.name, scene.paths, out, None, args.max_pixels) for scene, out in zip(scenes, outs, strict=True)]
     if args.skip_existing:
         jobs = [job for job in jobs if not is_picture(job.out)]
         print(f"{len(scenes) - len(jobs)} of {len(scenes)} scenes are there already")

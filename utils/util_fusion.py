@@ -1,11 +1,13 @@
 """A scene's way from exposures to the picture."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from utils.util_align import align_exposures
@@ -100,6 +102,7 @@ class Job:
     paths: Sequence[str | os.PathLike]
     out: str | os.PathLike
     metadata_from: str | os.PathLike | None = None  # whose EXIF and colour profile to keep; None: the first exposure's
+    max_pixels: int | None = None  # of an exposure, as for `util_image.read_photo`
 
 
 def fuse_scenes(
@@ -115,14 +118,18 @@ def fuse_scenes(
     """
     if not jobs:
         return
+
+    def read(job: Job) -> Future:
+        return reader.submit(read_exposures, job.paths, job.out, job.metadata_from, job.max_pixels)
+
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        reading = [reader.submit(read_exposures, job.paths, job.out, job.metadata_from) for job in jobs[:1]]
+        reading = [read(job) for job in jobs[:1]]
         fuser = load()
         written: list[tuple[Job, Future]] = []
         for number, job in enumerate(jobs):
             following = jobs[number + 1 : number + 2]
             current = reading.pop()
-            reading += [reader.submit(read_exposures, one.paths, one.out, one.metadata_from) for one in following]
+            reading += [read(one) for one in following]
             fused = images = None  # those of the last scene are not kept while this one is fused
             try:
                 images, metadata, stops = current.result()
@@ -132,6 +139,9 @@ def fuse_scenes(
                 images = None
             except SCENE_ERRORS as error:
                 yield job, error
+                continue
+            except cv2.error as error:  # most of all, where memory is short
+                yield job, ValueError(" ".join(str(error).split()))
                 continue
             yield from (done(*one) for one in written)  # no more than one picture waits for the disk
             written = [(job, writer.submit(write_image, job.out, fused, metadata))]
@@ -148,7 +158,10 @@ def done(job: Job, writing: Future) -> tuple[Job, Exception | None]:
 
 
 def read_exposures(
-    paths: Sequence[str | os.PathLike], out: str | os.PathLike, metadata_from: str | os.PathLike | None = None
+    paths: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    metadata_from: str | os.PathLike | None = None,
+    max_pixels: int | None = None,
 ) -> tuple[list[np.ndarray], Metadata, list[float] | None]:
     """Returns the pictures of a scene (see `read_photo`), the metadata for the fused one, and the exposures in stops.
 
@@ -164,7 +177,7 @@ def read_exposures(
         if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
             raise ValueError(f"{out}: is one of the inputs and would be overwritten: name another output")
     with ThreadPoolExecutor(2) as pool:  # two decoders are as fast as the disk, and hold little
-        photos = list(pool.map(read_photo, paths))
+        photos = list(pool.map(read_photo, paths, itertools.repeat(max_pixels)))
     if len(paths) < 2:
         raise ValueError(
             f"fusing needs two or more exposures, got {len(paths)}: {', '.join(map(str, paths)) or 'none'}"

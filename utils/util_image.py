@@ -22,7 +22,6 @@ from utils.util_metadata import (
     ORIENTATION,
     Metadata,
     add_to_tiff,
-    check_pixels,
     exif_block,
     named_errors,
     read_metadata,
@@ -31,6 +30,10 @@ from utils.utils import replacing
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 NEUTRAL_CHROMA = 0.5
+MAX_PIXELS = 2**28  # of a picture: 268 million, of which two of 8 bits take 1.6 GB
+# Photographs have at least a sixteenth of a byte per pixel; a file with less is flat colour, or was made to do harm.
+FREE_PIXELS, PIXELS_PER_BYTE = 2**26, 64  # so many, 67 million, are granted to any file, and these to each byte
+USUAL_SCANS = 16  # of a progressive JPEG; each takes its time again
 SCAN = b"\xff\xda"  # begins each scan of a JPEG
 # What the libraries behind OpenCV and Pillow write to stderr of a file; and what of that does no harm to its pixels:
 # warnings, and a few bytes too many before a marker, which cameras leave.
@@ -79,14 +82,14 @@ def read_photo(path: str | os.PathLike, max_pixels: int | None = None) -> tuple[
 
     Args:
         path: A file of one of the formats of IMAGE_SUFFIXES, whatever its name.
-        max_pixels: The most that it may have; None allows what `util_metadata.check_pixels` says.
+        max_pixels: The most that it may have; None allows what `check_pixels` says.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is not a whole picture of 8 or 16 bits, is damaged where that can be noticed, is too large,
             or of a layout that cannot be fused (CMYK ...).
     """
-    metadata = read_metadata(path, max_pixels)
+    metadata = read_metadata(path)
     data = Path(path).read_bytes()  # cv2.imread cannot open non-ASCII paths on Windows
     scans = data.count(SCAN) if metadata.format in ("JPEG", "MPO") else 1
     check_pixels(path, *metadata.size, len(data), max_pixels, scans)
@@ -97,6 +100,22 @@ def read_photo(path: str | os.PathLike, max_pixels: int | None = None) -> tuple[
         if complaints := HARMLESS.sub(b"", said):
             raise ValueError(f"{complaints.decode(errors='replace')}: open and save it anew to use what is left of it")
     return upright(image, metadata.orientation), metadata
+
+
+def check_pixels(
+    path: str | os.PathLike, width: int, height: int, size: int, max_pixels: int | None, scans: int
+) -> None:
+    """Raises ValueError where a picture has more than `max_pixels`; by default, more than a file of `size` bytes may.
+
+    A few bytes can claim billions of pixels, or thousands of scans over some, which take all memory, or minutes.
+    """
+    limit = max_pixels or min(MAX_PIXELS, FREE_PIXELS + PIXELS_PER_BYTE * size)
+    if width * height * max(1, scans / USUAL_SCANS) > limit:
+        scanned = f" in {scans} scans" if scans > USUAL_SCANS else ""
+        raise ValueError(
+            f"{path}: {width} x {height} pixels{scanned} in a file of {size:,} bytes, expected at most {limit:,}: "
+            "where this is right, allow more with --max_pixels"
+        )
 
 
 def _decode(data: bytes, metadata: Metadata) -> np.ndarray | None:

@@ -19,12 +19,8 @@ from typing import BinaryIO
 from PIL import Image, TiffTags, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
 
-Image.MAX_IMAGE_PIXELS = None  # `check_pixels` is the limit
+Image.MAX_IMAGE_PIXELS = None  # `util_image.check_pixels` is the limit, before pixels are decoded
 
-MAX_PIXELS = 2**28  # of a picture: 268 million, of which two of 8 bits take 1.6 GB
-# Photographs have at least a sixteenth of a byte per pixel; a file with less is flat colour, or was made to do harm.
-FREE_PIXELS, PIXELS_PER_BYTE = 2**26, 64  # so many, 67 million, are granted to any file, and these to each byte
-USUAL_SCANS = 16  # of a progressive JPEG; each takes its time again
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")  # that Pillow may read; WebP is read here
 REFUSED = ("CMYK", "LAB", "F", "I", "16-bit YCbCr", "16-bit planar", "16-bit inverted")  # kinds with another meaning
 
@@ -75,13 +71,12 @@ class Metadata:
         return f"{value}.{str(directory.get(SUBSECOND, '')).strip() or 0}" if isinstance(value, str) else None
 
 
-def read_metadata(path: str | os.PathLike, max_pixels: int | None = None) -> Metadata:
+def read_metadata(path: str | os.PathLike) -> Metadata:
     """Returns the metadata of a picture file, without decoding its pixels; what is damaged is left out with a warning.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a picture, is too large (see `check_pixels`), or of a layout that fusing has no
-            meaning for (CMYK, Lab, float ...).
+        ValueError: The file is not a picture, or of a layout that fusing has no meaning for (CMYK, Lab, float ...).
     """
     path = Path(path)
     if not path.is_file():
@@ -90,7 +85,6 @@ def read_metadata(path: str | os.PathLike, max_pixels: int | None = None) -> Met
         with named_errors(path):
             webp = file.read(4) == b"RIFF"
             header = _read_webp(file) if webp else _read_with_pillow(file)
-        check_pixels(path, *header.size, path.stat().st_size, max_pixels)
         if header.kind in REFUSED:
             advice = "convert it to RGB or gray, interleaved, of 8 or 16 bits"
             raise ValueError(f"{path}: {header.kind} pictures cannot be fused: {advice}")
@@ -116,22 +110,6 @@ def named_errors(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())[:160]})"
         raise ValueError(f"{path}: damaged, or not a picture{reason}") from error
-
-
-def check_pixels(
-    path: str | os.PathLike, width: int, height: int, size: int, max_pixels: int | None, scans: int = 1
-) -> None:
-    """Raises ValueError where a picture has more than `max_pixels`; by default, more than a file of `size` bytes may.
-
-    A few bytes can claim billions of pixels, or thousands of scans over some, which take all memory, or minutes.
-    """
-    limit = max_pixels or min(MAX_PIXELS, FREE_PIXELS + PIXELS_PER_BYTE * size)
-    if width * height * max(1, scans / USUAL_SCANS) > limit:
-        scanned = f" in {scans} scans" if scans > USUAL_SCANS else ""
-        raise ValueError(
-            f"{path}: {width} x {height} pixels{scanned} in a file of {size:,} bytes, expected at most {limit:,}: "
-            "where this is right, allow more with --max_pixels"
-        )
 
 
 @dataclass(frozen=True)
