@@ -1,4 +1,4 @@
-"""What hostile checkpoints, kills and a full disk do: python benchmarks/faults.py [checkpoints] [kills] [disk].
+"""What hostile checkpoints, kills, a full disk and long batches do: python benchmarks/faults.py [PART ...].
 
 Each part prints what came of it, and what should not have.
 """
@@ -252,12 +252,37 @@ def disk(folder: Path, count: int) -> list[str]:
     return faults
 
 
-PARTS = {"checkpoints": checkpoints, "kills": kills, "disk": disk}
+MEMORY = """
+import sys
+import cv2
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from utils.util_fusion import Fuser
+fuser, rng = Fuser.from_checkpoint(sys.argv[2]), np.random.default_rng(0)
+shot = rng.integers(0, 256, (12, 16, 3), np.uint8)
+for number in range(1, int(sys.argv[3]) + 1):
+    size = rng.integers(40, 400, 2).tolist() if number % 2 else (120, 160)
+    over = cv2.resize(shot, size)
+    fuser.fuse([over // 3, over])
+    if number in (10, 100, int(sys.argv[3])):
+        memory = int(open("/proc/self/status").read().split("VmRSS:")[1].split()[0]) // 1024
+        print(f"{memory} MB after {number} scenes")
+"""
+
+
+def batch(folder: Path, count: int) -> list[str]:
+    """Returns nothing, but prints how memory grows in a batch of scenes, half of which are of sizes of their own."""
+    run = [sys.executable, "-c", MEMORY, ROOT, WEIGHTS, str(10 * count)]
+    print(subprocess.run(run, stdout=subprocess.PIPE, text=True, check=True).stdout, end="")
+    return []
+
+
+PARTS = {"checkpoints": checkpoints, "kills": kills, "disk": disk, "batch": batch}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS), help="what to try")
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=100, help="kills; a tenth of the scenes of the batch")
     args = parser.parse_args()
     faults = []
     for part in args.parts:
