@@ -112,6 +112,27 @@ def test_a_run_that_is_stopped_ends_cleanly(tmp_path, name, status):
     assert (done.returncode, done.stderr, list(tmp_path.iterdir())) == (status, "interrupted\n", [])
 
 
+WORKER = """
+import multiprocessing, sys, time
+sys.path.insert(0, sys.argv[1])
+from utils.utils import exit_on_error
+with exit_on_error():
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    worker = context.Process(target=lambda: (ready.set(), time.sleep(60)))
+    worker.start()
+    ready.wait()
+    worker.terminate()
+    worker.join()
+    print(worker.exitcode)
+"""
+
+
+def test_a_worker_that_is_stopped_says_nothing():
+    done = subprocess.run([sys.executable, "-c", WORKER, ROOT], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("-15\n", "")
+
+
 def test_a_run_under_nohup_goes_on(tmp_path):
     ignore = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
     command = [sys.executable, "-c", STOPPED, ROOT, str(int(signal.SIGHUP))]

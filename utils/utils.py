@@ -32,7 +32,7 @@ def exit_on_error() -> Iterator[None]:
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP: so it stays
-            handlers[number] = signal.signal(number, _interrupt)
+            handlers[number] = signal.signal(number, functools.partial(_interrupt, os.getpid()))
     try:
         yield
     except (ValueError, OSError, FloatingPointError, MemoryError) as error:
@@ -50,8 +50,11 @@ def exit_on_error() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _interrupt(number: int, frame: object) -> None:
-    """Raises KeyboardInterrupt, once: a second signal does not interrupt the cleaning up."""
+def _interrupt(process: int, number: int, frame: object) -> None:
+    """Raises KeyboardInterrupt, once: a second signal does not interrupt the cleaning up. A worker just ends."""
+    if os.getpid() != process:  # forked from this one
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt(number)
 
