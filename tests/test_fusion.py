@@ -52,11 +52,11 @@ def test_a_wide_gap_is_filled_before_the_network_decides(pyramid, stack):
     seen, decide = [], pyramid.forward
     pyramid.forward = lambda exposures: seen.append(exposures.shape[1]) or decide(exposures)
     fuser = Fuser(pyramid)
-    for darkest, expected in ((0.8, 2), (0.15, 4)):
+    for darkest, expected in ((0.8, 2), (0.3, 4), (0.1, 6)):
         images = stack(2, darkest=darkest)
         assert len(complete([luma(x) for x in images], fuser.network.max_gap)) == expected
         fuser.fuse(images)
-    assert seen == [2, 4]
+    assert seen == [2, 4, 6]
 
 
 @torch.inference_mode()
