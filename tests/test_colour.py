@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from utils.util_colour import EDGE, SHOULDER, colour, fuse_chroma, into_gamut, shoulder
+from utils.util_colour import EDGE, SHOULDER, colour, fuse_chroma, into_gamut, shoulder, smooth_along
 from utils.util_image import bgr_to_ycrcb, luma
+
+
+def fused_colour(y, shots):
+    """Returns `colour` of shots that weigh the same."""
+    weights = np.full((len(shots), *y.shape), 1 / len(shots), np.float32)
+    return colour(y, shots, weights, [luma(np.ascontiguousarray(shot)) for shot in shots])
 
 
 def chroma(bgr):
@@ -57,7 +63,7 @@ def test_a_scene_keeps_its_hue_and_gets_the_luminance(rng):
     shots = [reflectance * gain for gain in (0.3, 0.6, 1.2)]
     for y in (0.1, 0.3, 0.6, 0.9, 1.4):
         y = np.full((40, 50), y, np.float32)
-        fused = colour(y, shots)
+        fused = fused_colour(y, shots)
         assert fused.min() > -1e-5 and fused.max() < 1 + 1e-5
         assert np.abs(luma(fused) - shoulder(y)).max() < 1e-3
         assert y[0, 0] > 1 or angle(fused, reflectance) < 0.5  # white has no hue
@@ -65,20 +71,45 @@ def test_a_scene_keeps_its_hue_and_gets_the_luminance(rng):
 
 def test_one_shot_repeated_is_itself(rng):
     shot = 0.35 + 0.3 * rng.random((30, 40, 3)).astype(np.float32)
-    np.testing.assert_allclose(colour(luma(shot), [shot] * 3), shot, atol=2e-3)  # OpenCV's chroma has three digits
+    np.testing.assert_allclose(
+        fused_colour(luma(shot), [shot] * 3), shot, atol=2e-3
+    )  # OpenCV's chroma has three digits
 
 
 def test_a_clipped_shot_has_no_say_in_the_colour(rng):
     under = np.broadcast_to(np.float32([0.1, 0.3, 0.5]), (10, 10, 3))  # an orange, as it is
     over = np.clip(under * 4, 0, 1)  # red and green clip: a yellow that is not there
     assert angle(over, under) > 10
-    fused = colour(np.full((10, 10), 0.6, np.float32), [under, over])
+    fused = fused_colour(np.full((10, 10), 0.6, np.float32), [under, over])
     assert angle(fused, under) < 1 and np.abs(chroma(fused)).max() > 0.1
 
 
 def test_order_and_gray_do_not_matter(rng):
     shots = list(rng.random((3, 20, 30, 3)).astype(np.float32))
     y = rng.random((20, 30)).astype(np.float32)
-    np.testing.assert_allclose(colour(y, shots[::-1]), colour(y, shots), atol=1e-5)
-    gray = colour(y, [np.dstack([y] * 3)] * 2)
+    np.testing.assert_allclose(fused_colour(y, shots[::-1]), fused_colour(y, shots), atol=1e-5)
+    gray = fused_colour(y, [np.dstack([y] * 3)] * 2)
     np.testing.assert_allclose(gray, np.dstack([shoulder(y)] * 3), atol=1e-5)
+
+
+def test_what_the_network_prefers_has_more_say(rng):
+    red, green = (np.broadcast_to(np.float32(x), (10, 10, 3)) for x in ([0.3, 0.3, 0.6], [0.3, 0.6, 0.3]))
+    y = np.full((10, 10), 0.45, np.float32)
+    weights = np.stack([np.full_like(y, 0.9), np.full_like(y, 0.1)])
+    lumas = [luma(np.ascontiguousarray(x)) for x in (red, green)]
+    assert angle(colour(y, [red, green], weights, lumas), red) < angle(
+        colour(y, [red, green], weights[::-1], lumas), red
+    )
+
+
+def test_the_dark_is_smoothed_but_not_across_edges(rng):
+    y = np.repeat([0.2, 0.8], 40)[None].repeat(60, 0).astype(np.float32)
+    clean = np.dstack([y - 0.5, 0.5 - y])
+    noisy = clean + rng.normal(0, 0.05, clean.shape).astype(np.float32)
+    smooth = smooth_along(y, noisy)
+    assert np.abs(smooth - clean).max() < 0.03 < np.abs(noisy - clean).max()
+    shots = [np.clip(0.1 + rng.normal(0, 0.01, (60, 80, 3)), 0, 1).astype(np.float32)] * 2  # gray, noisy and dark
+    weights = np.full((2, 60, 80), 0.5, np.float32)
+    y = np.full((60, 80), 0.3, np.float32)
+    spread = [chroma(colour(y, shots, weights, [np.full_like(y, own)] * 2)).std() for own in (0.01, 0.5)]
+    assert spread[0] < 0.3 * spread[1]

@@ -46,9 +46,21 @@ def test_a_known_gap_is_measured(rng, dtype, gap):
 def test_no_gap_is_made_up(rng):
     """No pixel is well exposed in both; where only dark or bright ones are, the wider limits have them."""
     assert gap_between(np.zeros((60, 80), np.float32), np.ones((60, 80), np.float32)) is None
-    assert gap_between(np.full((10, 10), 0.4, np.float32), np.full((10, 10), 0.5, np.float32)) is None  # too few
+    few = np.where(np.arange(4800).reshape(60, 80) < 40, 0.4, 0).astype(np.float32)
+    assert gap_between(few, 1.2 * few) is None
+    assert gap_between(np.full((1, 100_000), 0.4, np.float32), np.full((1, 100_000), 0.5, np.float32)) == pytest.approx(
+        2.2 * math.log2(1.25), abs=1e-3
+    )
     dark, half = np.full((60, 80), 6 / 255, np.float32), np.full((60, 80), 128 / 255, np.float32)
     assert gap_between(dark, half) == pytest.approx(2.2 * math.log2(128 / 6), abs=1e-3)
+
+
+def test_from_twice_the_widest_gap_on_two_positions_are_filled(rng):
+    over = scene(rng, np.uint16, 0.7)
+    for gap, expected in ((4.8, [2.4, -2.4]), (6, [2, 4, -2, -4])):
+        found = complete([luma(push(over, -gap)), luma(over)], 2.5)[2:]
+        assert [x.stops for x in found] == pytest.approx(expected, abs=0.02)
+        assert [x.shot for x in found] == [int(stops < 0) for stops in expected]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -79,6 +91,6 @@ def test_only_neighbours_further_apart_than_asked_are_completed(rng):
 def test_noted_stops_count_where_the_pixels_say_nothing(rng):
     black, white = np.zeros((60, 80), np.float32), np.ones((60, 80), np.float32)
     assert complete([white, black], 2.5) == [Exposure(0), Exposure(1)]
-    assert complete([white, black], 2.5, [3.0, -3.0])[2:] == [Exposure(1, 3.0), Exposure(0, -3.0)]
+    assert complete([white, black], 4, [3.0, -3.0])[2:] == [Exposure(1, 3.0), Exposure(0, -3.0)]
     over = scene(rng, np.uint16, 0.5)
     assert len(complete([luma(over), luma(push(over, -1))], 2.5, [9.0, -9.0])) == 2

@@ -49,14 +49,18 @@ def test_any_shape_and_type_stays_and_the_order_does_not_matter(pyramid, stack, 
 
 
 def test_a_wide_gap_is_filled_before_the_network_decides(pyramid, stack):
+    """The network is shown the pushed shots, shrunk from full size."""
     seen, decide = [], pyramid.forward
-    pyramid.forward = lambda exposures: seen.append(exposures.shape[1]) or decide(exposures)
+    pyramid.forward = lambda exposures: seen.append(exposures[0, :, 0]) or decide(exposures)
     fuser = Fuser(pyramid)
-    for darkest, expected in ((0.8, 2), (0.15, 4)):
+    for darkest, expected in ((0.8, 2), (0.3, 4), (0.1, 6)):
         images = stack(2, darkest=darkest)
-        assert len(complete([luma(x) for x in images], fuser.network.max_gap)) == expected
+        exposures = complete([luma(x) for x in images], fuser.network.max_gap)
         fuser.fuse(images)
-    assert seen == [2, 4]
+        pushed = [cv2.resize(x.apply(images[x.shot]), (62, 48), interpolation=cv2.INTER_AREA) for x in exposures]
+        assert len(pushed) == len(seen[-1]) == expected
+        for picture, shown in zip(pushed, seen[-1].numpy(), strict=True):  # gaps are measured on small copies there
+            assert np.abs(luma(picture) - shown).mean() < 0.01
 
 
 @torch.inference_mode()
@@ -218,13 +222,17 @@ def test_reading_and_writing_go_on_beside_fusing(tmp_path, stack, monkeypatch):
     counts = {"read": iter(range(3)), "fuse": iter(range(3))}
 
     def start(what):
-        started[what, next(counts[what])].set()
+        k = next(counts[what])
+        started[what, k].set()
+        return k
 
     def wait(what, k):
-        assert started[what, k].wait(20), f"nobody began to {what} scene {k}"
+        assert started[what, k].wait(10), f"nobody began to {what} scene {k}"
 
     def read(*arguments):
-        start("read")
+        k = start("read")
+        if k:
+            wait("fuse", k - 1)  # the scene before is not waiting for this one
         return read_exposures(*arguments)
 
     def load():
@@ -232,9 +240,7 @@ def test_reading_and_writing_go_on_beside_fusing(tmp_path, stack, monkeypatch):
         return Mean(fuse)
 
     def fuse():
-        start("fuse")
-        k = sum(started["fuse", k].is_set() for k in range(3)) - 1
-        wait("read", min(k + 1, 2))
+        wait("read", min(start("fuse") + 1, 2))
 
     def write(path, *arguments):
         wait("fuse", min("abc".index(Path(path).stem) + 1, 2))

@@ -44,7 +44,8 @@ def gap_between(under: np.ndarray, over: np.ndarray) -> float | None:
     The median over the pixels that are well exposed in both; None where too few are.
     """
     scale = min(1, (GAP_PIXELS / under.size) ** 0.5)
-    under, over = (cv2.resize(y, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for y in (under, over))
+    size = [max(1, round(side * scale)) for side in under.shape[::-1]]
+    under, over = (cv2.resize(y, size, interpolation=cv2.INTER_AREA) for y in (under, over))
     for dark, bright in ((DARK, BRIGHT), (WIDE_DARK, WIDE_BRIGHT)):
         inside = (under > dark) & (over < bright)
         if inside.mean() >= ENOUGH:
