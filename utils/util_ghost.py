@@ -16,7 +16,8 @@ WELL_EXPOSED = 20, 240  # levels, for the choice of the reference
 MOVING_WEIGHT = 3  # how much more the exposure of the moving regions counts in it than that of the whole picture
 TILE = 256  # pixels of a side, at full size: the only place where floats are made of the pictures
 LEVELS = np.arange(256)
-THIN, WIDE, GAP = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in (5, 9, 9))
+THIN, WIDE, GAP = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in (7, 9, 9))
+SOFT = 1.5  # pixels at the working size, by which a replaced region is blurred: less than half of THIN
 
 
 def remove_ghosts(images: Sequence[np.ndarray], reference: int | None = None) -> list[np.ndarray]:
@@ -103,10 +104,10 @@ def _compare(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if not mask.any():
         return curves, None, lost
     at = lost[source].max(2)
-    offset = _spread(shot - _look_up(source, curves), at * (mask == 0))
     # round a moving thing nothing of the shot is given away where the source has nothing to put there
-    mask = np.where(at > 0.5, cv2.dilate(mask, THIN), cv2.dilate(mask, WIDE)).astype(np.float32)
-    return curves, np.dstack([cv2.GaussianBlur(mask, (0, 0), 2), offset]), lost
+    mask = np.where(at > 0.5, cv2.dilate(mask, THIN), cv2.dilate(mask, WIDE))
+    offset = _spread(shot - _look_up(source, curves), at * (mask == 0))
+    return curves, np.dstack([cv2.GaussianBlur(mask.astype(np.float32), (0, 0), SOFT), offset]), lost
 
 
 def _match(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
