@@ -1,4 +1,4 @@
-"""utils/util_ghost.py: what moves goes, what stands stays; each step against a loop over pixels."""
+"""utils/util_ghost.py and --deghost: what moves goes, what stands stays; each step against a loop over pixels."""
 
 from collections import deque
 from pathlib import Path
@@ -7,9 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from utils import util_ghost
+from configs import get_infer_args
+from utils import util_fusion, util_ghost
+from utils.util_fusion import Job, fuse_scenes
 from utils.util_ghost import choose_reference, remove_ghosts
-from utils.util_image import list_images, read_image
+from utils.util_image import list_images, read_image, write_image
 
 DATA = Path(__file__).parents[1] / "data_test"
 PATCH = slice(60, 100), slice(90, 130)  # where something stands in the over-exposed shot only
@@ -245,3 +247,71 @@ def test_where_the_source_is_clipped_the_rim_fills():
 def test_a_reference_that_is_none_of_them_is_refused():
     with pytest.raises(ValueError, match="reference is 3: expected 0 to 2"):
         remove_ghosts(scene(), 3)
+
+
+class Recorder:
+    """In place of a Fuser: keeps what it was given to fuse."""
+
+    def fuse(self, images, stops=None):
+        self.images, self.stops = images, stops
+        return images[0]
+
+
+def fused_by(paths, out, **options):
+    recorder = Recorder()
+    reference = options.pop("reference", None)
+    job = Job("scene", paths, out, reference=reference)
+    for _, error in fuse_scenes([job], lambda: recorder, **options):
+        if error:
+            raise error
+    return recorder
+
+
+def written(folder, images):
+    paths = [folder / f"{number}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        write_image(path, image)
+    return paths
+
+
+def test_files_are_aligned_then_freed_of_ghosts_then_fused(tmp_path, monkeypatch):
+    _, moved = moving_scene()
+    paths = written(tmp_path, moved)
+    np.testing.assert_array_equal(fused_by(paths, tmp_path / "out.png").images[2], moved[2])
+    for reference in (None, tmp_path / "." / "2.png"):
+        given = fused_by(paths, tmp_path / "out.png", deghost=True, reference=reference).images
+        number = 2 if reference else choose_reference(moved)
+        for one, other in zip(given, remove_ghosts(moved, number), strict=True):
+            np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="out.png: as the reference expected one of the exposures"):
+        fused_by(paths, tmp_path / "out.png", deghost=True, reference=tmp_path / "out.png")
+
+    steps = []
+    monkeypatch.setattr(util_fusion, "align_exposures", lambda x, *_, **__: steps.append("align") or x)
+    monkeypatch.setattr(util_fusion, "remove_ghosts", lambda x, _: steps.append("deghost") or x)
+    fused_by(paths, tmp_path / "out.png", align="mtb", deghost=True)
+    assert steps == ["align", "deghost"]
+
+
+def test_a_shot_that_cannot_be_aligned_is_left_out_where_ghosts_are_unwanted(tmp_path):
+    still = scene()
+    strange = np.full_like(still[1], 140)
+    paths = written(tmp_path, [still[1], strange, still[2]])
+    with pytest.raises(ValueError, match="cannot be aligned"):
+        fused_by(paths, tmp_path / "out.png", align="homography")
+    with pytest.warns(UserWarning, match="1.png: left out of scene"):
+        given = fused_by(paths, tmp_path / "out.png", align="homography", deghost=True).images
+    assert len(given) == 2 and given[0].mean() < given[1].mean()
+    with pytest.raises(ValueError, match="1.png: as the reference"), pytest.warns(UserWarning):
+        fused_by(paths, tmp_path / "out.png", align="homography", deghost=True, reference=paths[1])
+    flat = written(tmp_path, [strange, strange // 2])
+    with pytest.raises(ValueError, match="cannot be aligned"):
+        fused_by(flat, tmp_path / "out.png", align="homography", deghost=True)
+
+
+def test_the_command_line():
+    args = get_infer_args(["a", "b", "--deghost", "--reference", "b"])
+    assert args.deghost and args.reference == "b" and not get_infer_args([]).deghost
+    for bad in (["--reference", "b"], ["--input_dir", "x", "--output_dir", "y", "--deghost", "--reference", "b"]):
+        with pytest.raises(SystemExit):
+            get_infer_args(bad)
