@@ -47,6 +47,9 @@ def align_exposures(
                 continue
             maps[moving] = found
             fixed = moving
+    if len(maps) < 2 < len(images):  # nothing is like the middle one: it is the one to leave out
+        rest = align_exposures([image for k, image in enumerate(images) if k != order[middle]], method, leave_out)
+        return [*rest[: order[middle]], None, *rest[order[middle] :]]
     if len(maps) < 2:
         raise ValueError(f"the exposures cannot be aligned ({method}): no two of them have enough in common")
     left, top, right, bottom = _common_rectangle(list(maps.values()), *shape)
