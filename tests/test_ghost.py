@@ -181,14 +181,15 @@ def test_moving_equals_a_loop_over_pixels():
             white = min(util_ghost.WHITE, source[..., c].max() - 5)
             own = int(shot[y, x, c])
             if min(near) >= dark:
-                below = curves[c][low] - 10 - 3 * spreads[c][min(near)]
+                below = curves[c][low] - 10 - 2 * spreads[c][min(near)]
                 excess[y, x] = max(excess[y, x], below - own)
             if max(near) < white:
-                above = curves[c][high] + 10 + 3 * spreads[c][max(near)]
+                above = curves[c][high] + 10 + 2 * spreads[c][max(near)]
                 excess[y, x] = max(excess[y, x], own - above)
         if max(shot[y, x].max(), *(source[at].max() for at in around(y, x))) >= util_ghost.WHITE:
             excess[y, x] -= util_ghost.CLIPPED_TOLERANCE
-    clear = {at for at in inside if all(excess[near] > util_ghost.CLEAR for near in around(*at))}
+    limit = {at: util_ghost.CLEAR + max(spreads[c][source[at][c]] for c in range(3)) for at in inside}
+    clear = {at for at in inside if all(excess[near] > limit[near] for near in around(*at))}
     queue = deque(near for at in clear for near in around(*at))  # opened: eroded, then dilated
     moving = set(queue)
     while queue:

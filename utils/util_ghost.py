@@ -10,8 +10,9 @@ ROUNDS = 2  # of matching two shots: the second leaves out what the first found 
 STIFFNESS = 30.0  # of a brightness curve: it is smoothed over about seven levels
 DARK, WHITE = 6, 250  # levels of 255 below and above which a shot no longer tells what it saw
 SOURCE_TOLERANCE, SHOT_TOLERANCE = 5, 10  # levels by which either shot may miss the curve: noise, JPEG
+DEVIATIONS = 2  # times the spread around the curve, added to it
 CLIPPED_TOLERANCE = 15  # more levels where another channel is clipped: cameras shift the hue there
-CLEAR = 10  # levels beyond all that from which a pixel starts a moving region; connected ones with fewer follow
+CLEAR = 10  # levels, and another deviation, beyond all that start a moving region; connected pixels with less follow
 WELL_EXPOSED = 20, 240  # levels, for the choice of the reference
 MOVING_WEIGHT = 3  # how much more the exposure of the moving regions counts in it than that of the whole picture
 TILE = 256  # pixels of a side, at full size: the only place where floats are made of the pictures
@@ -176,7 +177,7 @@ def _moving(source: np.ndarray, shot: np.ndarray, curves: np.ndarray, spreads: n
     """
     square = np.ones((3, 3), np.uint8)
     least, most = (np.atleast_3d(grow(source, square)) for grow in (cv2.erode, cv2.dilate))
-    tolerance = SHOT_TOLERANCE + 3 * spreads
+    tolerance = SHOT_TOLERANCE + DEVIATIONS * spreads
     lows = curves[:, np.maximum(LEVELS - SOURCE_TOLERANCE, 0)] - tolerance
     highs = curves[:, np.minimum(LEVELS + SOURCE_TOLERANCE, 255)] + tolerance
     for c, channel in enumerate(source.reshape(-1, source.shape[2]).T):
@@ -186,7 +187,8 @@ def _moving(source: np.ndarray, shot: np.ndarray, curves: np.ndarray, spreads: n
     excess = np.maximum(_look_up(least, lows) - shot, shot - _look_up(most, highs)).max(2)
     if source.shape[2] > 1:
         excess -= CLIPPED_TOLERANCE * (np.maximum(most, shot).max(2) >= WHITE)
-    clear = cv2.morphologyEx((excess > CLEAR).astype(np.uint8), cv2.MORPH_OPEN, square)
+    clear = (excess > CLEAR + _look_up(source, spreads).max(2)).astype(np.uint8)
+    clear = cv2.morphologyEx(clear, cv2.MORPH_OPEN, square)
     number, regions = cv2.connectedComponents((excess > 0).astype(np.uint8))
     moving = np.zeros(number, np.uint8)
     moving[regions[clear > 0]] = 1
