@@ -52,13 +52,25 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=("mtb", "homography"),
         help="align first (after the exposures): mtb (shifts, also if no method is named) or homography (rotation too)",
     )
+    group = parser.add_argument_group("moving objects")
+    group.add_argument(
+        "--deghost",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="show what moved between the shots once, where one of them shows it; leave out a shot that --align cannot",
+    )
+    group.add_argument(
+        "--reference", metavar="FILE", help="that shot (with --deghost); by default the best exposed one"
+    )
     args = parser.parse_args(argv)
     if args.max_pixels is not None and args.max_pixels < 1:
         parser.error(f"--max_pixels must be at least 1, got {args.max_pixels}")
+    if args.reference and not args.deghost:
+        parser.error("--reference belongs to --deghost")
     if bool(args.input_dir) != bool(args.output_dir):
         parser.error("--input_dir and --output_dir belong together")
-    if args.input_dir and (args.images is not sample or args.metadata_from):
-        parser.error("--input_dir takes no exposures and no --metadata_from beside it")
+    if args.input_dir and (args.images is not sample or args.metadata_from or args.reference):
+        parser.error("--input_dir takes no exposures, no --metadata_from and no --reference beside it")
     return args
 
 

@@ -18,8 +18,8 @@ def main(args: argparse.Namespace) -> None:
         fuse_folder(args)
         return
     start = time.perf_counter()
-    job = Job(Path(args.output).stem, args.images, args.output, args.metadata_from, args.max_pixels)
-    for _, error in fuse_scenes([job], lambda: load(args), args.align):
+    job = Job(Path(args.output).stem, args.images, args.output, args.metadata_from, args.max_pixels, args.reference)
+    for _, error in fuse_scenes([job], lambda: load(args), args.align, args.deghost):
         if error:
             raise error
     print(f"Fused {len(args.images)} exposures in {time.perf_counter() - start:.1f} s: {args.output}")
@@ -42,7 +42,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
     if args.skip_existing:
         jobs = [job for job in jobs if not is_picture(job.out)]
         print(f"{len(scenes) - len(jobs)} of {len(scenes)} scenes are there already")
-    finished = tqdm(fuse_scenes(jobs, lambda: load(args), args.align), total=len(jobs), unit="scene")
+    finished = tqdm(fuse_scenes(jobs, lambda: load(args), args.align, args.deghost), total=len(jobs), unit="scene")
     failures = [f"{job.name}: {str(error) or 'out of memory'}" for job, error in finished if error is not None]
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)

@@ -10,7 +10,9 @@ WORKING_SIDE = 1600  # pixels of the long side at which a homography is estimate
 MTB_BITS = range(3, 9)  # AlignMTB of n bits finds shifts below 2^n pixels
 
 
-def align_exposures(images: Sequence[np.ndarray], method: str) -> list[np.ndarray]:
+def align_exposures(
+    images: Sequence[np.ndarray], method: str, leave_out: bool = False
+) -> list[np.ndarray] | list[np.ndarray | None]:
     """Returns the exposures aligned to the one of middle brightness, cropped to the rectangle that all of them show.
 
     Neighbours in brightness are aligned with each other, since they have most in common. "mtb" finds whole-pixel
@@ -20,6 +22,7 @@ def align_exposures(images: Sequence[np.ndarray], method: str) -> list[np.ndarra
     Args:
         images: Two or more (H, W[, C]) uint8 or uint16 of one shape, in any order.
         method: One of METHODS.
+        leave_out: Whether None takes the place of a shot that cannot be aligned, as long as two others can.
 
     Raises:
         ValueError: An unknown method, or pictures that have too little in common.
@@ -31,16 +34,29 @@ def align_exposures(images: Sequence[np.ndarray], method: str) -> list[np.ndarra
     order = sorted(range(len(images)), key=lambda k: grays[k].mean())
     middle = len(order) // 2
     maps = {order[middle]: np.eye(3)}  # from the middle one's pixels (x, y, 1) to each one's
+    shape = grays[0].shape
     for chain in (order[middle:], order[middle::-1]):
-        for fixed, moving in zip(chain, chain[1:], strict=False):
-            maps[moving] = estimate(grays[fixed], grays[moving]) @ maps[fixed]
-    left, top, right, bottom = _common_rectangle(list(maps.values()), *grays[0].shape)
-    if right - left < grays[0].shape[1] / 2 or bottom - top < grays[0].shape[0] / 2:
-        raise ValueError(f"the exposures cannot be aligned ({method}): less than half of the picture is in all of them")
+        fixed = chain[0]
+        for moving in chain[1:]:
+            try:
+                found = estimate(grays[fixed], grays[moving]) @ maps[fixed]
+                _common_rectangle([*maps.values(), found], *shape)
+            except ValueError:
+                if not leave_out:
+                    raise
+                continue
+            maps[moving] = found
+            fixed = moving
+    if len(maps) < 2 < len(images):  # nothing is like the middle one: it is the one to leave out
+        rest = align_exposures([image for k, image in enumerate(images) if k != order[middle]], method, leave_out)
+        return [*rest[: order[middle]], None, *rest[order[middle] :]]
+    if len(maps) < 2:
+        raise ValueError(f"the exposures cannot be aligned ({method}): no two of them have enough in common")
+    left, top, right, bottom = _common_rectangle(list(maps.values()), *shape)
     crop = np.array([[1, 0, left], [0, 1, top], [0, 0, 1]], float)
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     return [
-        cv2.warpPerspective(image, maps[k] @ crop, (right - left, bottom - top), flags=flags)
+        cv2.warpPerspective(image, maps[k] @ crop, (right - left, bottom - top), flags=flags) if k in maps else None
         for k, image in enumerate(images)
     ]
 
@@ -103,10 +119,17 @@ def _homography(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
 
 
 def _common_rectangle(maps: list[np.ndarray], height: int, width: int) -> tuple[int, int, int, int]:
-    """Returns left, top, right, bottom (exclusive) of the pixels that lie inside every picture, by its map."""
+    """Returns left, top, right, bottom (exclusive) of the pixels that lie inside every picture, by its map.
+
+    Raises:
+        ValueError: They are less than half of the width or of the height.
+    """
     corners = np.float64([[[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]])
     outlines = np.array([cv2.perspectiveTransform(corners, np.linalg.inv(m))[0] for m in maps])  # (K, 4, 2)
     (x0, x1, x2, x3), (y0, y1, y2, y3) = outlines[..., 0].T, outlines[..., 1].T
     left, top = np.ceil([np.maximum(x0, x3).max() - 1e-6, np.maximum(y0, y1).max() - 1e-6])
     right, bottom = np.floor([np.minimum(x1, x2).min() + 1e-6, np.minimum(y2, y3).min() + 1e-6]) + 1
-    return max(int(left), 0), max(int(top), 0), min(int(right), width), min(int(bottom), height)
+    left, top, right, bottom = max(int(left), 0), max(int(top), 0), min(int(right), width), min(int(bottom), height)
+    if right - left < width / 2 or bottom - top < height / 2:
+        raise ValueError("the exposures cannot be aligned: less than half of the picture is in all of them")
+    return left, top, right, bottom

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from utils.util_align import align_exposures
 from utils.util_blend import blend, decision_size, shrink
 from utils.util_colour import colour, shoulder
 from utils.util_exposure import complete
+from utils.util_ghost import remove_ghosts
 from utils.util_image import check_suffix, from_float, luma, read_photo, to_float, write_image
 from utils.util_metadata import Metadata, read_metadata
 
@@ -77,6 +79,8 @@ class Fuser:
         out: str | os.PathLike,
         metadata_from: str | os.PathLike | None = None,
         align: str | None = None,
+        deghost: bool = False,
+        reference: str | os.PathLike | None = None,
     ) -> None:
         """Fuses picture files into the file `out`, in the format of its suffix, with metadata.
 
@@ -85,11 +89,14 @@ class Fuser:
             out: Is none of them.
             metadata_from: The file whose EXIF and colour profile go into `out`; None is the first of `paths`.
             align: "mtb" or "homography" aligns hand-held shots first, and crops to what all of them show.
+            deghost: Whether to take out what moved between the shots; one that cannot be aligned is then left out.
+            reference: Which of `paths` shows things where they are to stay; None is the one best exposed.
 
         Raises:
-            OSError, ValueError: As `read_exposures`, `fuse`, `align_exposures` and `write_image`.
+            OSError, ValueError: As `read_exposures`, `improve`, `fuse` and `write_image`.
         """
-        for _, error in fuse_scenes([Job(Path(out).stem, tuple(paths), out, metadata_from)], lambda: self, align):
+        job = Job(Path(out).stem, tuple(paths), out, metadata_from, reference=reference)
+        for _, error in fuse_scenes([job], lambda: self, align, deghost):
             if error:
                 raise error
 
@@ -103,10 +110,11 @@ class Job:
     out: str | os.PathLike
     metadata_from: str | os.PathLike | None = None  # whose EXIF and colour profile to keep; None: the first exposure's
     max_pixels: int | None = None  # of an exposure, as for `util_image.read_photo`
+    reference: str | os.PathLike | None = None  # the exposure that shows where things stay; None: the best exposed
 
 
 def fuse_scenes(
-    jobs: Sequence[Job], load: Callable[[], Fuser], align: str | None = None
+    jobs: Sequence[Job], load: Callable[[], Fuser], align: str | None = None, deghost: bool = False
 ) -> Iterator[tuple[Job, Exception | None]]:
     """Yields each scene when its picture is written, or with the error that it ended with: the others go on.
 
@@ -114,7 +122,7 @@ def fuse_scenes(
 
     Args:
         load: returns the Fuser; called once, while the first scene is read, if there is one.
-        align: as `Fuser.fuse_files`.
+        align, deghost: as `Fuser.fuse_files`.
     """
     if not jobs:
         return
@@ -134,7 +142,7 @@ def fuse_scenes(
             try:
                 images, metadata, stops = current.result()
                 del current
-                images = align_exposures(images, align) if align else images
+                images, stops = improve(job, images, stops, align, deghost)
                 fused = fuser.fuse(images, stops)
                 images = None
             except SCENE_ERRORS as error:
@@ -155,6 +163,40 @@ def done(job: Job, writing: Future) -> tuple[Job, Exception | None]:
     except SCENE_ERRORS as error:
         return job, error
     return job, None
+
+
+def improve(
+    job: Job, images: list[np.ndarray], stops: list[float] | None, align: str | None, deghost: bool
+) -> tuple[list[np.ndarray], list[float] | None]:
+    """Returns a scene's exposures, first aligned, then without ghosts, as asked for, and their stops.
+
+    Whoever wants to be rid of ghosts gets the scene without the shots that cannot be aligned, and a warning for each.
+
+    Args:
+        images, stops: From `read_exposures`.
+        align, deghost: As of `Fuser.fuse_files`.
+
+    Raises:
+        ValueError: As `align_exposures`, or the job's reference is none of its exposures or was left out.
+    """
+    kept = list(range(len(images)))
+    if align:
+        aligned = align_exposures(images, align, leave_out=deghost)
+        for path, image in zip(job.paths, aligned, strict=True):
+            if image is None:
+                warnings.warn(f"{path}: left out of {job.name}, since it cannot be aligned", stacklevel=2)
+        kept = [k for k in kept if aligned[k] is not None]
+        images = [aligned[k] for k in kept]
+        stops = [stops[k] for k in kept] if stops else None
+    if deghost:
+        number = None
+        if job.reference is not None:
+            same = [i for i, k in enumerate(kept) if Path(job.paths[k]).resolve() == Path(job.reference).resolve()]
+            if not same:
+                raise ValueError(f"{job.reference}: as the reference expected one of the exposures that are fused")
+            number = same[0]
+        images = remove_ghosts(images, number)
+    return images, stops
 
 
 def read_exposures(
