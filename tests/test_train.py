@@ -11,6 +11,8 @@ from skimage.metrics import structural_similarity
 from models import fuse_model
 from models.DeepFuse import Architecture
 from utils import util_train as train
+from utils.util_dataset import Sample
+from utils.util_loss import MEFLoss
 
 
 @pytest.fixture
@@ -23,11 +25,20 @@ def constant(lr):
     return lambda epochs_done: lr
 
 
+def photographs(count, side=24, seed=0):
+    """A batch for reconstruction."""
+    y = torch.rand(count, 1, 1, side, side, generator=torch.manual_seed(seed))
+    return Sample(y, y[:, :0], torch.ones(count))
+
+
+def recon(model, sample):
+    return train.recon_losses(model, sample, loss=None)
+
+
 def test_recon_losses_are_those_of_the_photograph_fused_with_itself(model):
-    exposures = torch.rand(2, 1, 1, 32, 40)
-    losses = train.recon_losses(model, exposures)
-    for y, loss in zip(exposures[:, 0], losses, strict=True):
-        pictures = model(y[None], y[None])[0, 0].detach().numpy(), y[0].numpy()
+    sample = photographs(2, 32)
+    for y, loss in zip(sample.exposures[:, 0], recon(model, sample), strict=True):
+        pictures = model(torch.stack([y, y])[None])[0, 0].detach().numpy(), y[0].numpy()
         mirrored = [np.pad(picture, 5, mode="reflect") for picture in pictures]
         score = structural_similarity(
             *mirrored, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
@@ -36,10 +47,19 @@ def test_recon_losses_are_those_of_the_photograph_fused_with_itself(model):
 
 
 def test_fusion_losses_of_a_sample_ignore_its_neighbours(model):
-    exposures = torch.rand(3, 2, 1, 48, 48)
-    together = train.fusion_losses(model, exposures)
-    alone = torch.cat([train.fusion_losses(model, one[None]) for one in exposures])
-    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-6)
+    loss = MEFLoss()
+    batch = Sample(torch.rand(3, 2, 1, 48, 48), torch.rand(3, 5, 1, 48, 48), torch.ones(3))
+    together = train.fusion_losses(model, batch, loss)
+    alone = [train.fusion_losses(model, Sample(*(x[i : i + 1] for x in batch)), loss) for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=1e-6)
+
+
+def test_fusion_losses_judge_by_the_judges_at_the_factor():
+    pyramid, loss = fuse_model("DeepFuse_pyramid"), MEFLoss()
+    exposures, judges = torch.rand(1, 2, 1, 64, 64), torch.rand(1, 3, 1, 64, 64)
+    expected = loss(pyramid.fuse(exposures, 2), judges[:, :, 0])
+    found = train.fusion_losses(pyramid, Sample(exposures, judges, torch.tensor([2])), loss)
+    torch.testing.assert_close(found, expected)
 
 
 def test_learning_rates():
@@ -53,10 +73,10 @@ def test_learning_rates():
 
 def test_an_epoch_learns_and_counts(model):
     training = train.new_training(model, lr=1e-3)
-    batches = [torch.rand(4, 1, 1, 32, 32, generator=torch.manual_seed(i)) for i in range(4)]
+    batches = [photographs(4, 32, seed) for seed in range(4)]
     reported = []
     losses = [
-        train.train_one_epoch(training, batches, train.recon_losses, constant(1e-3), report=reported.append)["loss"]
+        train.train_one_epoch(training, batches, recon, constant(1e-3), report=reported.append)["loss"]
         for _ in range(5)
     ]
     assert losses[-1] < losses[0] and (training.epoch, training.step, len(reported)) == (5, 20, 20)
@@ -64,18 +84,18 @@ def test_an_epoch_learns_and_counts(model):
 
 
 def test_batches_of_unequal_size_count_by_samples(model):
-    batches = [torch.rand(3, 1, 1, 24, 24), torch.rand(1, 1, 1, 24, 24)]
-    expected = train.recon_losses(model, torch.cat(batches)).mean().item()
-    trained = train.train_one_epoch(train.new_training(model, 0), batches, train.recon_losses, constant(0.0))
+    batches = [photographs(3), photographs(1, seed=1)]
+    expected = torch.cat([recon(model, batch) for batch in batches]).mean().item()
+    trained = train.train_one_epoch(train.new_training(model, 0), batches, recon, constant(0.0))
     assert trained["loss"] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_before_the_step(model, value):
     before = copy.deepcopy(model.state_dict())
-    batches = [torch.full((1, 1, 1, 24, 24), value)]
+    batches = [photographs(1)._replace(exposures=torch.full((1, 1, 1, 24, 24), value))]
     with pytest.raises(FloatingPointError, match=r"the loss is nan in epoch 1, step 1.*--lr"):
-        train.train_one_epoch(train.new_training(model, 1e-3), batches, train.recon_losses, constant(1e-3))
+        train.train_one_epoch(train.new_training(model, 1e-3), batches, recon, constant(1e-3))
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
 
 
@@ -85,7 +105,7 @@ def test_weights_that_are_not_finite_end_the_epoch(model):
 
     training = train.new_training(model, lr=1e-3)
     with pytest.raises(FloatingPointError, match="weights are not finite after epoch 1"):
-        train.train_one_epoch(training, [torch.rand(1, 1, 1, 24, 24)], flat, constant(1e-3))
+        train.train_one_epoch(training, [photographs(1)], flat, constant(1e-3))
     assert training.epoch == 0
 
 
@@ -93,7 +113,7 @@ def test_clipped_gradient(model):
     training = train.new_training(model, lr=1.0)
     training.optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     before = torch.cat([p.detach().clone().flatten() for p in model.parameters()])
-    train.train_one_epoch(training, [torch.rand(1, 1, 1, 24, 24)], train.recon_losses, constant(1.0), clip_grad=1e-3)
+    train.train_one_epoch(training, [photographs(1)], recon, constant(1.0), clip_grad=1e-3)
     after = torch.cat([p.detach().flatten() for p in model.parameters()])
     assert (after - before).norm().item() == pytest.approx(1e-3, rel=1e-2)
 
@@ -102,7 +122,7 @@ def test_average_is_the_recursion(model):
     training = train.new_training(model, lr=1e-2, ema=0.5)
     weights = [next(model.parameters()).detach().clone()]
     for _ in range(4):
-        train.train_one_epoch(training, [torch.rand(1, 1, 1, 24, 24)], train.recon_losses, constant(1e-2))
+        train.train_one_epoch(training, [photographs(1)], recon, constant(1e-2))
         weights.append(next(model.parameters()).detach().clone())
     expected = weights[0]
     for step, weight in enumerate(weights[1:], 1):
@@ -114,17 +134,17 @@ def test_average_is_the_recursion(model):
 def test_average_of_batch_norm_has_its_statistics():
     model = fuse_model("DeepFuse_bn")
     training = train.new_training(model, lr=1e-3, ema=0.9)
-    train.train_one_epoch(training, [torch.rand(2, 1, 1, 24, 24)] * 3, train.recon_losses, constant(1e-3))
+    train.train_one_epoch(training, [photographs(2)] * 3, recon, constant(1e-3))
     statistics = {key: value for key, value in training.average.state_dict().items() if "running" in key}
     assert statistics and all(value.isfinite().all() for value in statistics.values())
     state = training.average.state_dict()
     counts = [state[key].item() for key in state if "num_batches" in key]
-    assert counts == [6, 6, 3, 3, 3]  # both exposures pass C1 and C2
+    assert counts == [3] * 5
 
 
 def test_checkpoint_restores_everything(tmp_path, model):
     training = train.new_training(model, lr=1e-3, ema=0.9)
-    train.train_one_epoch(training, [torch.rand(2, 1, 1, 24, 24)], train.recon_losses, constant(1e-3))
+    train.train_one_epoch(training, [photographs(2)], recon, constant(1e-3))
     training.best_loss = 0.25
     train.save_checkpoint(tmp_path / "last.pth", training, loss=0.5)
     expected = torch.rand(3), np.random.rand(3)
@@ -161,24 +181,32 @@ def test_an_interrupted_save_leaves_the_old_checkpoint(tmp_path, model, monkeypa
     assert (tmp_path / "last.pth").read_bytes() == old and len(list(tmp_path.iterdir())) == 1
 
 
+class Average(torch.nn.Module):
+    """The plain average of the exposures, in place of a network."""
+
+    halo = 0
+
+    def __init__(self, channels=1):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.arch = Architecture(image_channels=channels)
+
+    def forward(self, exposures):
+        return exposures.mean(1)
+
+
 def test_validation_of_pairs_shows_and_scores_the_fusion():
-    rng = np.random.default_rng(0)
-    y = rng.random((64, 80)).astype(np.float32)
-    mean = torch.nn.Module()
-    mean.weight = torch.nn.Parameter(torch.zeros(1))
-    mean.arch, mean.halo = Architecture(), 0
-    mean.forward = lambda y1, y2: (y1 + y2) / 2
-    scores, pictures = train.validate_pairs(mean, [("same", y, y), ("other", y / 2, y / 2 + 0.5)], shown=1)
+    y = np.random.default_rng(0).integers(0, 256, (64, 80), dtype=np.uint8)
+    pairs = [("same", [y, y], [y, y, y]), ("other", [y // 2, y // 2 + 127], [y])]
+    scores, pictures = train.validate_pairs(Average(), pairs, MEFLoss(), shown=1)
     assert list(pictures) == ["validation/same"] and pictures["validation/same"].shape == (64, 240, 3)
     assert scores["mef_ssim"] == pytest.approx((1 + scores["mef_ssim_worst"]) / 2, abs=1e-3)
     assert 0 < scores["mef_ssim_lum"] <= 1 and math.isfinite(scores["loss"])
 
 
 def test_validation_of_photographs_scores_the_reconstruction():
-    same = torch.nn.Module()
-    same.weight = torch.nn.Parameter(torch.zeros(1))
-    same.forward = lambda y1, y2: (y1 + y2) / 2
-    scores, pictures = train.validate_recon(same, [torch.rand(3, 1, 3, 32, 32)])
+    y = torch.rand(3, 1, 3, 32, 32)
+    scores, pictures = train.validate_recon(Average(3), [Sample(y, y[:, :0], torch.ones(3))])
     assert scores == pytest.approx({"loss": 0, "ssim": 1}, abs=1e-5)
     assert pictures["reconstruction"].shape == (64, 96, 3)
     assert (pictures["reconstruction"][:32] == pictures["reconstruction"][32:]).all()
