@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from utils import util_augment as augment
 from utils import util_dataset as data
 from utils.util_dataset import BracketStacks, Draws, Photographs, SimulatedPairs, WholePairs
 from utils.util_exposure import complete
@@ -56,18 +57,21 @@ def test_draws_use_every_item_alike_and_repeat():
     assert [len(set(seeds)) for seeds in zip(*first, strict=True)] == [7, 24, 6]
     batches = [batch for *_, batch in first]
     assert all(len(set(batches[i : i + 4])) == 1 for i in range(0, 24, 4))
+    assert len(list(Draws(7, 22, 3, 4))) == len(Draws(7, 22, 3, 4)) == 24  # whole batches
 
 
-def test_batches_of_exposures_have_every_number_and_size():
-    shapes = [data.batch_shape(256, seed) for seed in range(600)]
-    assert {shape.shots for shape in shapes} == set(data.STACKS)
-    assert sum(shape.shots == 2 for shape in shapes) > 300
-    assert all(shape.side % shape.factor == 0 for shape in shapes)
-    assert not any(shape.completed for shape in shapes if shape.shots >= 4)
-    for factor in data.FACTORS:
-        sides = [shape.side for shape in shapes if shape.factor == factor]
-        largest = 256 if factor > 1 else 128
-        assert min(sides) in range(largest // 2, largest // 2 + 8) and max(sides) in range(largest - 8, largest + 1)
+def test_draws_go_on_after_an_interruption_and_are_shared_out():
+    draws = Draws(items=7, samples=24, seed=3, batch_size=4)
+    whole = list(draws)
+    draws.done = 2
+    assert list(draws) == whole[8:] and len(draws) == 16
+    shares = [Draws(7, 24, 3, 4, rank, ranks=2) for rank in range(2)]
+    for share in shares:
+        share.done = 2
+    assert [len(share) for share in shares] == [8, 8]
+    for first in range(0, 8, 2):  # of each batch of four, two each
+        batch = [draw for share in shares for draw in list(share)[first : first + 2]]
+        assert sorted(batch) == sorted(whole[8 + 2 * first : 12 + 2 * first])
 
 
 def test_hold_out_splits_by_seed():
@@ -78,28 +82,10 @@ def test_hold_out_splits_by_seed():
         data.hold_out(["a", "b"], 2, seed=1)
 
 
-@pytest.mark.parametrize("zoom", [True, False])
-def test_window_lies_inside_and_reaches_everywhere(zoom):
-    rng = np.random.default_rng(0)
-    windows = [data.random_window(40, 60, 16, rng, zoom) for _ in range(3000)]
-    sides = {rows.stop - rows.start for rows, _ in windows}
-    assert all(w[0].stop - w[0].start == w[1].stop - w[1].start for w in windows)
-    assert (min(sides), max(sides)) == (16, 40 if zoom else 16)
-    assert min(w[0].start for w in windows) == min(w[1].start for w in windows) == 0
-    assert max(w[0].stop for w in windows) == 40 and max(w[1].stop for w in windows) == 60
-
-
-def test_symmetries_are_the_eight_of_the_square():
-    rng = np.random.default_rng(0)
-    square = np.arange(9).reshape(3, 3)
-    seen = {data.random_symmetry(square, rng).tobytes() for _ in range(200)}
-    assert seen == {np.rot90(s, k).tobytes() for s in (square, square.T) for k in range(4)}
-
-
 def test_photographs_are_found_everywhere_and_cut_from_the_picture(photographs):
     paths = data.find_photographs([photographs])
     assert len(paths) == 6
-    sample, judges, factor = Photographs(paths, crop_size=32)[(2, 0, 0)]
+    sample, judges, factor, _ = Photographs(paths, crop_size=32)[(2, 0, 0)]
     assert sample.shape == (1, 1, 32, 32) and sample.dtype == torch.float32 and len(judges) == 0 and factor == 1
     gray = cv2.cvtColor(cv2.imread(paths[2]), cv2.COLOR_BGR2GRAY)
     matches = []  # the crop is found again, to 8-bit rounding, in one of the symmetries
@@ -123,7 +109,12 @@ def test_samples_do_not_depend_on_the_workers(photographs, simulate):
     assert len(one) == len(two) == 3
     for a, b in zip(one, two, strict=True):
         assert torch.equal(a.exposures, b.exposures) and torch.equal(a.judges, b.judges)
-        assert torch.equal(a.factor, b.factor) and a.exposures.shape[:1] == a.judges.shape[:1] == (3,)
+        assert (
+            torch.equal(a.factor, b.factor)
+            and a.name == b.name
+            and len(a.name) == 3
+            and a.exposures.shape[:1] == a.judges.shape[:1] == (3,)
+        )
 
 
 def test_small_photographs_are_enlarged_and_tiny_ones_refused(tmp_path):
@@ -153,47 +144,35 @@ def test_folders_without_pictures_say_what_was_searched_for(tmp_path):
             search([tmp_path])
 
 
-def test_simulated_shots_are_so_much_brighter_in_8_bits():
-    rng = np.random.default_rng(0)
-    y = rng.random((40, 50)).astype(np.float32)
-    for seed in range(20):
-        stops = data.simulated_stops(2 + seed % 3, np.random.default_rng(seed))
-        assert -4 <= stops[0] <= -0.5 and 0.5 <= stops[1] <= 3
-        assert all(stops[0] < between < stops[1] for between in stops[2:])
-        shots = data.simulate_shots(y, [*stops, 0.0], np.random.default_rng(seed))
-        assert shots.shape == (len(stops) + 1, 40, 50) and shots.dtype == np.uint8
-        assert np.argsort(shots.mean((1, 2))).tolist() == np.argsort([*stops, 0.0]).tolist()
-
-
 def test_simulated_stacks_are_judged_by_what_is_hidden(photographs):
     paths = data.find_photographs([photographs])
     samples = Photographs(paths, 32, simulate=True)
-    two = [seed for seed in range(99) if data.batch_shape(32, seed)[:2] == (2, False)]
+    two = [seed for seed in range(99) if augment.batch_shape(32, seed)[:2] == (2, 0)]
     for seed in two[:8]:
-        shown, judges, factor = samples[(seed % 6, seed, seed)]
-        assert len(shown) == 2 and len(judges) == data.JUDGES and factor == data.batch_shape(32, seed).factor
+        shown, judges, factor, _ = samples[(seed % 6, seed, seed)]
+        assert len(shown) == 2 and len(judges) == data.JUDGES and factor == augment.batch_shape(32, seed).factor
         given = [any(torch.equal(judge, shot) for shot in shown) for judge in judges]
         assert sum(given) == 2  # the pair itself; the photograph and two shots between are hidden
-    six = next(seed for seed in range(99) if data.batch_shape(32, seed).shots == 6)
-    shown, judges, _ = samples[(0, 0, six)]
+    six = next(seed for seed in range(99) if augment.batch_shape(32, seed).shots == 6)
+    shown, judges, *_ = samples[(0, 0, six)]
     assert len(shown) == len(judges) == 6 and not all(any(map(torch.equal, [j] * 6, shown)) for j in judges)
     for seed in two[:3]:
-        shown, judges, _ = Photographs(paths, 32, simulate=True, hidden=False)[(0, seed, seed)]
+        shown, judges, *_ = Photographs(paths, 32, simulate=True, hidden=False)[(0, seed, seed)]
         assert torch.equal(shown, judges)
 
 
 def test_wide_gaps_are_filled_as_for_fusing(photographs):
-    filled = next(seed for seed in range(99) if data.batch_shape(64, seed)[:2] == (2, True))
-    shape = data.batch_shape(64, filled)
+    filled = next(seed for seed in range(99) if augment.batch_shape(64, seed)[:2] == (2, 1))
+    shape = augment.batch_shape(64, filled)
     y = cv2.imread(str(photographs / "0.png"), cv2.IMREAD_GRAYSCALE)[: shape.side, : shape.side]
     under, over = y // 5 + 14, y // 2 + 100
-    shown, judges, _ = data.fusion_sample([under, over], [y], shape, hidden=True)
+    shown, judges, *_ = data.fusion_sample([under, over], [y], shape, hidden=True)
     shots = [under, over]
-    expected = [one.apply(shots[one.shot]) for one in complete([to_float(shot) for shot in shots], max_gap=0)]
+    expected = [one.apply(shots[one.shot]) for one in complete([to_float(shot) for shot in shots], max_gap=1.5)]
     assert len(shown) == len(expected) == 4
     assert all(np.array_equal(np.rint(x[0].numpy() * 255), e) for x, e in zip(shown, expected, strict=True))
     assert len(judges) == 1 and np.array_equal(np.rint(judges[0, 0].numpy() * 255), y)
-    shown, judges, _ = data.fusion_sample(shots, [y], shape, hidden=False)
+    shown, judges, *_ = data.fusion_sample(shots, [y], shape, hidden=False)
     assert len(shown) == 2 and torch.equal(shown, judges)
 
 
@@ -213,12 +192,13 @@ def test_brackets_are_sorted_and_cached_within_the_bound(scenes):
 
 def test_stacks_share_crop_and_symmetry(scenes, monkeypatch):
     monkeypatch.setattr(data, "HARDER", 0)  # unpushed, the shots differ by a constant
-    monkeypatch.setattr(data, "COMPLETED", 0)
+    monkeypatch.setattr(augment, "FILLED", [0])
     samples = BracketStacks(data.read_brackets([scenes]), 32)
     for seed in range(20):
-        sample, judges, factor = samples[(seed % 3, seed, seed)]
-        shape = data.batch_shape(32, seed)
+        sample, judges, factor, _ = samples[(seed % 3, seed, seed)]
+        shape = augment.batch_shape(32, seed)
         assert sample.shape == (shape.shots, 1, shape.side, shape.side) and factor == shape.factor
+        assert samples[(seed % 3, seed, seed)].name == str(scenes / "abc"[seed % 3])
         assert judges.shape == (max(shape.shots, data.JUDGES), 1, shape.side, shape.side)
         steps = torch.cat([sample[1:5], judges]) - sample[:1]  # a sixth shot of five is simulated
         assert steps[0].min() > 0.1 and (steps.amax((2, 3)) - steps.amin((2, 3))).max() < 2.5 / 255
@@ -229,13 +209,13 @@ def test_brackets_are_judged_by_what_is_hidden(scenes, monkeypatch):
     brackets = data.read_brackets([scenes])
     hidden = 0
     for seed in range(30):
-        shown, judges, _ = BracketStacks(brackets, 32)[(seed % 3, seed, seed)]
+        shown, judges, *_ = BracketStacks(brackets, 32)[(seed % 3, seed, seed)]
         low, high = shown[0].mean(), shown[1].mean()
         means = judges.mean((1, 2, 3))
         assert torch.isclose(means[0], low) and torch.isclose(means[-1], high) and (means.diff() >= -1e-6).all()
         hidden += not all(any(torch.equal(judge, shot) for shot in shown) for judge in judges)
-        shown, judges, _ = BracketStacks(brackets, 32, hidden=False)[(seed % 3, seed, seed)]
-        assert torch.equal(shown, judges) and len(shown) == data.batch_shape(32, seed).shots
+        shown, judges, *_ = BracketStacks(brackets, 32, hidden=False)[(seed % 3, seed, seed)]
+        assert torch.equal(shown, judges) and len(shown) == augment.batch_shape(32, seed).shots
     assert hidden > 15  # the others are pairs of neighbours, or whole stacks
 
 
@@ -255,7 +235,7 @@ def test_photographs_join_the_brackets(scenes, tmp_path):
     black = Photographs([str(tmp_path / "black.png")], 32, simulate=True)
     samples = BracketStacks(data.read_brackets([scenes]), 32, black)
     drawn = [samples[(seed % 3, seed, seed)] for seed in range(200)]
-    assert all(sample.exposures.shape[2] == data.batch_shape(32, seed).side for seed, sample in enumerate(drawn))
+    assert all(sample.exposures.shape[2] == augment.batch_shape(32, seed).side for seed, sample in enumerate(drawn))
     share = np.mean([sample.exposures.mean().item() < 0.05 for sample in drawn])
     assert abs(share - data.SIMULATED) < 0.12
 
@@ -282,7 +262,7 @@ def test_missing_shots_are_simulated(scenes):
     for name in ("1.png", "2.png", "4.png"):
         (scenes / "a" / name).unlink()
     pair = data.read_brackets([scenes / "a"])[0]
-    four = next(seed for seed in range(99) if data.batch_shape(32, seed).shots == 4)
+    four = next(seed for seed in range(99) if augment.batch_shape(32, seed).shots == 4)
     sample = BracketStacks([pair], 32)[(0, 0, four)].exposures.mean((1, 2, 3))
     assert len(sample) == 4 and all(sample[0] < mean < sample[1] for mean in sample[2:])
 
@@ -346,6 +326,13 @@ def test_validation_pairs(scenes, tmp_path):
     table.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="columns scene, under, over"):
         data.read_pairs(scenes, table)
+
+
+def test_pictures_to_validate_on_are_bounded(tmp_path):
+    for name in ("0.png", "1.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((80, 1024), np.uint8))
+    ((_, pair, judges),) = WholePairs([("a", tmp_path / "0.png", tmp_path / "1.png")])
+    assert all(shot.shape == (40, 512) for shot in (*pair, *judges))
 
 
 def test_simulated_validation_pairs_repeat(photographs):
