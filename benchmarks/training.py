@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
     started = time.perf_counter() - start
     batches = run_train.loader(args, samples, device)
     clock, loss = Clock(), MEFLoss(args.scale_weights, args.lum_weight)
-    loss.forward = clock.timed("loss", loss.forward)
+    loss.parts = clock.timed("loss", loss.parts)
     train.run_network = clock.timed("network", train.run_network)
     training = train.new_training(model, args.lr, args.ema)
     training.optimizer.step = clock.timed("optimizer", training.optimizer.step)

@@ -54,7 +54,7 @@ def test_simulated_shots_are_so_much_brighter_in_8_bits():
         assert np.argsort(shots.mean((1, 2))).tolist() == np.argsort([*stops, 0.0]).tolist()
 
 
-@pytest.mark.parametrize("positions, max_gap", [(1, 2.5), (2, 1.2)])
+@pytest.mark.parametrize("positions, max_gap", [(1, 4), (2, 1.2)])
 def test_the_widest_gap_is_filled_as_for_fusing(positions, max_gap):
     y = np.random.default_rng(0).integers(60, 200, (48, 48), dtype=np.uint8)
     shots = [y // 2 + 100, y // 8 + 10, y // 6 + 12]  # the darker two are near each other

@@ -168,7 +168,7 @@ def test_wide_gaps_are_filled_as_for_fusing(photographs):
     under, over = y // 5 + 14, y // 2 + 100
     shown, judges, *_ = data.fusion_sample([under, over], [y], shape, hidden=True)
     shots = [under, over]
-    expected = [one.apply(shots[one.shot]) for one in complete([to_float(shot) for shot in shots], max_gap=1.5)]
+    expected = [one.apply(shots[one.shot]) for one in complete([to_float(shot) for shot in shots], max_gap=3)]
     assert len(shown) == len(expected) == 4
     assert all(np.array_equal(np.rint(x[0].numpy() * 255), e) for x, e in zip(shown, expected, strict=True))
     assert len(judges) == 1 and np.array_equal(np.rint(judges[0, 0].numpy() * 255), y)

@@ -37,7 +37,7 @@ def recon(model, sample):
 
 def test_recon_losses_are_those_of_the_photograph_fused_with_itself(model):
     sample = photographs(2, 32)
-    for y, loss in zip(sample.exposures[:, 0], recon(model, sample), strict=True):
+    for y, loss in zip(sample.exposures[:, 0], recon(model, sample)["loss"], strict=True):
         pictures = model(torch.stack([y, y])[None])[0, 0].detach().numpy(), y[0].numpy()
         mirrored = [np.pad(picture, 5, mode="reflect") for picture in pictures]
         score = structural_similarity(
@@ -49,8 +49,8 @@ def test_recon_losses_are_those_of_the_photograph_fused_with_itself(model):
 def test_fusion_losses_of_a_sample_ignore_its_neighbours(model):
     loss = MEFLoss()
     batch = Sample(torch.rand(3, 2, 1, 48, 48), torch.rand(3, 5, 1, 48, 48), torch.ones(3), [""] * 3)
-    together = train.fusion_losses(model, batch, loss)
-    alone = [train.fusion_losses(model, Sample(*(x[i : i + 1] for x in batch)), loss) for i in range(3)]
+    together = train.fusion_losses(model, batch, loss)["loss"]
+    alone = [train.fusion_losses(model, Sample(*(x[i : i + 1] for x in batch)), loss)["loss"] for i in range(3)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=1e-6)
 
 
@@ -59,7 +59,9 @@ def test_fusion_losses_judge_by_the_judges_at_the_factor():
     exposures, judges = torch.rand(1, 2, 1, 64, 64), torch.rand(1, 3, 1, 64, 64)
     expected = loss(pyramid.fuse(exposures, 2), judges[:, :, 0])
     found = train.fusion_losses(pyramid, Sample(exposures, judges, torch.tensor([2])), loss)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found.pop("loss"), expected)
+    torch.testing.assert_close(sum(found.values()), expected)
+    assert found.keys() == {"loss_mef_ssim", "loss_mef_ssim_lum", "loss_clipped"}
 
 
 def test_learning_rates():
@@ -117,7 +119,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(model, value):
 
 def test_a_gradient_that_is_not_finite_stops_before_the_step(model):
     def flat(model, sample):  # a finite loss, 0, whose gradient is not
-        return (next(model.parameters()).flatten()[:1] * 0).sqrt()
+        return {"loss": (next(model.parameters()).flatten()[:1] * 0).sqrt()}
 
     before = copy.deepcopy(model.state_dict())
     training = train.new_training(model, lr=1e-3)

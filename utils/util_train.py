@@ -20,7 +20,8 @@ from utils.util_dataset import Sample
 from utils.util_loss import WINDOW, ssim
 from utils.utils import replacing
 
-Criterion = Callable[..., torch.Tensor]  # model, sample of a batch, loss, amp -> losses (N,)
+Losses = dict[str, torch.Tensor]  # (N,) each: "loss", which is minimised, and its parts, where there are several
+Criterion = Callable[..., Losses]  # of model, sample of a batch, loss, amp
 
 WARM_UP = 0.02  # share of a cosine run in which the learning rate rises
 PROGRESS = (
@@ -44,7 +45,7 @@ def run_network(model: nn.Module, exposures: torch.Tensor, factor: int, amp: boo
         return fused.float()
 
 
-def recon_losses(model: nn.Module, sample: Sample, loss: nn.Module, amp: bool = False) -> torch.Tensor:
+def recon_losses(model: nn.Module, sample: Sample, loss: nn.Module, amp: bool = False) -> Losses:
     """Returns 1 - SSIM (N,) of photographs (N, 1, C, H, W) in [0, 1], fused with themselves.
 
     As a pair with itself a photograph has the features' amplitude of a pair. Both pictures are mirrored outwards, so
@@ -52,13 +53,14 @@ def recon_losses(model: nn.Module, sample: Sample, loss: nn.Module, amp: bool = 
     """
     y = sample.exposures
     y_hat = run_network(model, y.expand(-1, 2, -1, -1, -1), 1, amp)
-    return 1 - ssim(*(F.pad(picture, [WINDOW // 2] * 4, mode="reflect") for picture in (y_hat, y[:, 0])))
+    return {"loss": 1 - ssim(*(F.pad(picture, [WINDOW // 2] * 4, mode="reflect") for picture in (y_hat, y[:, 0])))}
 
 
-def fusion_losses(model: nn.Module, sample: Sample, loss: nn.Module, amp: bool = False) -> torch.Tensor:
-    """Returns the `MEFLoss` (N,) of the pictures fused from a batch's exposures, against its judges."""
+def fusion_losses(model: nn.Module, sample: Sample, loss: nn.Module, amp: bool = False) -> Losses:
+    """Returns the `MEFLoss` (N,), and its parts, of the pictures fused from a batch's exposures, against its judges."""
     fused = run_network(model, sample.exposures, int(sample.factor[0]), amp)
-    return loss(fused, sample.judges[:, :, 0])
+    parts = loss.parts(fused, sample.judges[:, :, 0])
+    return {"loss": sum(parts.values())} | {f"loss_{name}": part for name, part in parts.items()}
 
 
 def learning_rate(base: float, schedule: str, epochs_done: float, num_epochs: int) -> float:
@@ -213,8 +215,8 @@ def train_one_epoch(
         batches: sized; samples with one more axis in front.
         lr_at: the learning rate after so many epochs, fractions included.
         clip_grad: largest norm of the gradient; 0 leaves it alone.
-        after_step: is called with the step's "loss" and "learning_rate". What it raises ends the epoch: `training` is
-            then what a checkpoint needs to go on with the next batch.
+        after_step: is called with the step's mean losses and "learning_rate". What it raises ends the epoch:
+            `training` is then what a checkpoint needs to go on with the next batch.
 
     Returns:
         "loss", the mean over the epoch's batches; "images_per_second" of all processes, since the start or resumption.
@@ -230,11 +232,13 @@ def train_one_epoch(
         for group in optimizer.param_groups:
             group["lr"] = lr
         exposures, judges = (x.to(device, non_blocking=True) for x in batch[:2])
-        loss = criterion(model, Sample(exposures, judges, *batch[2:])).mean()
+        losses = criterion(model, Sample(exposures, judges, *batch[2:]))
         optimizer.zero_grad()
-        loss.backward()
+        losses["loss"].mean().backward()
         parallel.average_gradients(model)
-        value = parallel.mean(loss.detach()).item()
+        means = parallel.mean(torch.stack([part.detach().mean() for part in losses.values()])).tolist()
+        values = dict(zip(losses, means, strict=True))
+        value = values["loss"]
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip_grad or math.inf).item()
         if not (math.isfinite(value) and math.isfinite(norm)):
             names = ", ".join(dict.fromkeys(batch.name)) or "unknown"
@@ -247,7 +251,7 @@ def train_one_epoch(
         if training.average is not None:
             update_average(training.average, model, min(training.ema, (1 + training.step) / (10 + training.step)))
         training.loss_sum, count = training.loss_sum + value, count + len(exposures) * parallel.ranks()
-        after_step({"loss": value, "learning_rate": lr})
+        after_step(values | {"learning_rate": lr})
     training.loss = training.loss_sum / training.batch
     training.epoch, training.batch, training.loss_sum = training.epoch + 1, 0, 0.0
     return {"loss": training.loss, "images_per_second": count / (time.perf_counter() - start)}
