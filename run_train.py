@@ -124,7 +124,8 @@ class Run:
             try:
                 yield self.bar
             except FloatingPointError:
-                self.save()  # the weights are those before the step
+                if all(value.isfinite().all() for value in training.model.state_dict().values()):
+                    self.save()  # the weights are those before the step; BatchNorm's means may not be
                 raise
             except torch.cuda.OutOfMemoryError as error:
                 raise ValueError("the GPU has too little memory: reduce --batch_size or --crop_size") from error
