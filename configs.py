@@ -2,9 +2,17 @@
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+# Settings of a training: those of a session, not of its run; those that make another run of it; those that make its
+# losses incomparable with earlier ones. All others can change when it is resumed.
+SESSION = {"resume_path", "output", "device"}
+NEW_RUN = {"objective", "weights", "hidden", "gray", "ema", "batch_size", "train_num", "crop_size", "seed"}
+NEW_BEST = {
+    "image_path", "photo_path", "val_fraction", "val_path", "val_pairs", "lum_weight", "scale_weights"
+}  # fmt: skip
 
 
 def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -75,19 +83,23 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Returns the settings of run_train.py from a command line (sys.argv where None).
+    """Returns the settings of run_train.py from a command line (sys.argv where None); @FILE: from a file.
 
     A resumed run starts from the settings stored in its run folder: what the command line says goes over them.
+    `resume_path` then is a checkpoint.
 
     Raises:
-        ValueError: A number is out of its range, or settings do not go together.
+        ValueError: A number is out of its range, settings do not go together, or a resumed run would become another.
     """
     on_off = argparse.BooleanOptionalAction
     parser = argparse.ArgumentParser(
         prog="run_train.py",
-        description="Trains DeepFuse on photographs or on exposure brackets.",
+        description="Trains DeepFuse on photographs or on exposure brackets. @FILE: settings from a file, such as "
+        "@runs/pretrained/photo.args, those of the shipped weights; what follows goes over them.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        fromfile_prefix_chars="@",
     )
+    parser.convert_arg_line_to_args = lambda line: shlex.split(line, comments=True)
     group = parser.add_argument_group("data")
     group.add_argument(
         "--image_path",
@@ -105,7 +117,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--train_num",
         type=int,
         default=200,
-        help="samples an epoch, drawn from all photographs or scenes alike; 0: as many as there are",
+        help="samples an epoch, drawn from all photographs or scenes alike, in whole batches; 0: as many as there are",
     )
     group.add_argument(
         "--crop_size",
@@ -137,7 +149,6 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("training")
     group.add_argument(
         "--objective",
-        choices=["recon", "mef", "exposure"],
         default="recon",
         help="recon: reconstruct photographs; mef: fuse brackets; exposure: fuse shots simulated from photographs",
     )
@@ -154,7 +165,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--scale_weights",
         type=float,
         nargs="+",
-        default=[1, 1, 1, 1, 1, 1],
+        default=[1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
         help="to fuse: weights of MEF-SSIM at dyadic scales, finest first",
     )
     group.add_argument("--batch_size", type=int, default=4, help="samples a step")
@@ -170,23 +181,32 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--ema", type=float, default=0.0, help="decay a step of an average of weights; 0: none is kept")
     group.add_argument("--amp", action=on_off, default=False, help="let the network compute in bfloat16: faster")
     group.add_argument("--seed", type=int, default=0, help="of everything random")
+    group.add_argument(
+        "--save_every", type=float, default=5.0, help="minutes from one checkpoint to the next in an epoch"
+    )
 
     group = parser.add_argument_group("run")
     group.add_argument("--device", default="auto", help="auto (cuda where there is one), cpu, cuda (or gpu), cuda:1")
     group.add_argument("--runs_path", default="runs", help="folder in which the run gets its own")
-    group.add_argument("--resume_path", default=None, help="checkpoint of a run to go on with, in its folder")
+    group.add_argument("--run_name", default=None, help="name of the run's folder, instead of train_MM-DD_HH-MM")
+    group.add_argument("--resume_path", default=None, help="run folder to go on in, or a checkpoint in it")
     group.add_argument("--output", action=on_off, default=True, help="show settings, progress and results")
 
-    resumed = parser.parse_args(argv).resume_path
-    settings = Path(resumed).absolute().parent.parent / "settings.json" if resumed else None
-    if settings and settings.is_file():
-        known = vars(parser.parse_args([])).keys() - {"resume_path", "output", "device"}
-        try:
-            stored = json.loads(settings.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{settings} is damaged, the settings of the run to resume: {error}") from error
-        parser.set_defaults(**{name: value for name, value in stored.items() if name in known})
+    resumed, stored = parser.parse_args(argv).resume_path, {}
+    if resumed:
+        if Path(resumed).is_dir():
+            resumed = str(Path(resumed, "checkpoints", "last.pth"))
+        defaults = vars(parser.parse_args([]))
+        stored = stored_settings(Path(resumed).absolute().parent.parent / "settings.json", defaults)
+        parser.set_defaults(**stored)
     args = parser.parse_args(argv)
+    args.resume_path = resumed
+    for name in NEW_RUN & stored.keys():
+        if getattr(args, name) != stored[name]:
+            raise ValueError(
+                f"--{name} of the run is {stored[name]}, not {getattr(args, name)}: "
+                "leave it so, or start another run, from this one's best.pth by --weights"
+            )
     for name, low in {
         "batch_size": 1,
         "num_epochs": 1,
@@ -196,20 +216,43 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "crop_size": 16,
         "lr": 0,
         "clip_grad": 0,
+        "lum_weight": 0,
+        "save_every": 0,
         "seed": 0,
     }.items():
         if not getattr(args, name) >= low:  # also true for NaN
             raise ValueError(f"--{name} is {getattr(args, name)}: expected at least {low}")
-    if args.objective != "recon" and args.crop_size < 32:
-        raise ValueError(f"--crop_size is {args.crop_size}: objective {args.objective} needs at least 32")
-    if args.objective != "mef" and (args.val_path or args.photo_path):
-        raise ValueError("--val_path and --photo_path are for objective mef alone")
     for name in ("val_fraction", "ema"):
         if not 0 <= getattr(args, name) < 1:
             raise ValueError(f"--{name} is {getattr(args, name)}: expected 0 or more, and less than 1")
+    if not (all(weight >= 0 for weight in args.scale_weights) and sum(args.scale_weights) > 0):
+        raise ValueError(f"--scale_weights are {args.scale_weights}: expected numbers of at least 0, not all 0")
     if args.val_pairs and not args.val_path:
         raise ValueError("--val_pairs names scenes of a --val_path")
     return args
+
+
+def stored_settings(path: Path, defaults: dict) -> dict:
+    """Returns what a run folder's settings.json says of the settings in `defaults`, but for those of a session.
+
+    Raises:
+        ValueError: there is no such file, it is damaged, or a setting is not of its kind.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: expected a run folder to resume, or a file in its folder checkpoints")
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")).items())
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged, the settings of the run to resume: {error}") from error
+    stored = {name: content[name] for name in defaults if name in content and name not in SESSION}
+    for name, value in stored.items():
+        default, values = defaults[name], [value]
+        if isinstance(default, list) and isinstance(value, list):
+            default, values = (default or [""])[0], value
+        kinds = {type(None): (str, type(None)), float: (int, float)}.get(type(default), (type(default),))
+        if not all(type(one) in kinds for one in values):
+            raise ValueError(f"{path} is damaged: {name} is {str(value)[:40]!r}, expected {kinds[0].__name__}")
+    return stored
 
 
 def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:

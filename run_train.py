@@ -1,12 +1,18 @@
 """Trains DeepFuse: python run_train.py --image_path FOLDER [--objective recon|mef|exposure]."""
 
 import argparse
+import contextlib
+import dataclasses
 import functools
+import json
+import math
 import os
 import time
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from configs import get_infer_args, get_train_args
+from configs import NEW_BEST, SESSION, get_infer_args, get_train_args
 from utils.utils import duration, exit_on_error, git_sha, make_run_folder, settings_block, write_json
 
 if __name__ == "__main__":  # before PyTorch is imported, which takes seconds
@@ -15,151 +21,211 @@ if __name__ == "__main__":  # before PyTorch is imported, which takes seconds
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from models import fuse_model
+from models import DeepFusePyramid, PyramidArchitecture, fuse_model
 from utils import util_dataset as data
+from utils import util_parallel as parallel
 from utils import util_train as train
-from utils.util_device import device_on, seed_everything
+from utils import util_validate as validation
+from utils.util_device import seed_everything
 from utils.util_image import read_image
 from utils.util_loss import MEFLoss
 
+LOG_EVERY = 10  # steps from one point of TensorBoard's training curves to the next
+NO_PICTURE = 10  # a loss above it is not that of a picture: no part of `MEFLoss` is larger than 2, but for its weight
+
 
 def main(args: argparse.Namespace) -> None:
-    say = print if args.output else lambda *_: None
     start = time.perf_counter()
     seed_everything(args.seed)
-    device = device_on(args.device)
-    model = network(args).to(device)
+    device = parallel.join_processes(args.device)
+    say = print if args.output and parallel.rank() == 0 else lambda *_: None
+    objective = objective_of(args)
+    model = network(args, objective).to(device)
     loss = MEFLoss(args.scale_weights, args.lum_weight)
-    batches, validate = datasets(args, model, device, loss)
-    batches.dataset[next(iter(batches.sampler))]  # what is wrong with the pictures comes to light here
+    samples, held_out, described = objective.data(args, model, say)
+    batches = loader(args, samples, device)
+    samples[next(iter(batches.sampler))]  # what is wrong with the pictures comes to light here
     training = train.new_training(model, args.lr, args.ema)
     if args.resume_path:
         train.resume_training(args.resume_path, training)
-    first = training.epoch + 1
-    if first > args.num_epochs:
-        raise ValueError(f"{args.resume_path} has finished epoch {training.epoch}: expected a larger --num_epochs")
+        if training.epoch >= args.num_epochs and not is_due(args, training):
+            raise ValueError(f"{args.resume_path} has finished epoch {training.epoch}: expected a larger --num_epochs")
 
-    folder = run_folder(args)
-    settings = vars(args) | {"model": model.name, "device": str(device)}
-    settings |= {"git": git_sha(), "torch": str(torch.__version__)}
-    write_json(folder / "settings.json", settings)
-    say(settings_block(settings))
-    say(f"{len(batches.sampler)} samples an epoch; run folder {folder}")
-    say(f"TensorBoard: tensorboard --logdir {args.runs_path}")
-    writer = SummaryWriter(folder / "logs", purge_step=first)
-    writer.add_text("settings", "\n".join(f"    {line}" for line in settings_block(settings).splitlines()))
-    sample = sample_pair()
-    criterion = functools.partial(train.OBJECTIVES[args.objective], loss=loss, amp=args.amp)
+    criterion = functools.partial(objective.losses, loss=loss, amp=args.amp)
     lr_at = functools.partial(train.learning_rate, args.lr, args.lr_schedule, num_epochs=args.num_epochs)
-    last = folder / "checkpoints" / "last.pth"
-    try:
-        for epoch in range(first, args.num_epochs + 1):
-            batches.sampler.epoch = epoch
-            bar = tqdm(batches, f"Epoch [{epoch}/{args.num_epochs}]", disable=not args.output)
-            trained = train.train_one_epoch(training, bar, criterion, lr_at, args.clip_grad, bar.set_postfix)
-            train.log_epoch(writer, epoch, {"train": trained}, {})
-            train.save_checkpoint(last, training, trained["loss"])
-            if epoch % args.val_every and epoch < args.num_epochs:
-                continue
-
-            scores, pictures = validate(training.best_model)
-            if sample:
-                pictures["sample pair"] = train.fused_sample(training.best_model, sample)
-            train.log_epoch(writer, epoch, {"validation": scores}, pictures)
-            score = scores.get("loss", trained["loss"])
-            improved = train.save_validated(last.parent, training, score, settings)
-            shown = ", ".join(f"{name} {score:.4f}" for name, score in scores.items()) or "nothing is held out"
-            say(f"validation: {shown}" + " (best)" * improved)
-    except torch.cuda.OutOfMemoryError as error:
-        raise ValueError("the GPU has too little memory: reduce --batch_size or --crop_size") from error
-    except KeyboardInterrupt:
-        if last.exists():
-            say(f"\nGo on with: python run_train.py --resume_path {last}")
-        raise
-    writer.close()
-    say(f"Finished Training in {duration(time.perf_counter() - start)}, best loss {training.best_loss:.4f}: {folder}")
+    with Run(args, training, batches) as run:
+        say(settings_block(run.settings))
+        size = sum(weight.numel() for weight in model.parameters())
+        say(f"{model.name} ({size:,} parameters) on {described}")
+        say(f"An epoch has {batches.sampler.batches} steps of {args.batch_size} samples; run folder {run.folder}")
+        say(f"TensorBoard: tensorboard --logdir {args.runs_path}")
+        while True:
+            if is_due(args, training):
+                scores, pictures = {}, {}
+                if held_out is not None:  # it can be empty in one of several processes
+                    scores, pictures = objective.validate(training.best_model, held_out, loss)
+                say(run.after_validation(scores, pictures))
+            if training.epoch >= args.num_epochs:
+                break
+            with run.epoch() as bar:
+                trained = train.train_one_epoch(training, bar, criterion, lr_at, args.clip_grad, run.after_step)
+            run.after_epoch(trained)
+    taken = duration(time.perf_counter() - start)
+    say(f"Finished Training in {taken}, best loss {training.best_loss:.4f}: {run.folder}")
+    say(f"python run_infer.py UNDER OVER --weights {run.checkpoints / 'best.pth'}")
 
 
-def network(args: argparse.Namespace) -> torch.nn.Module:
-    """Returns the network to train, from the checkpoint to resume, from weights, or new."""
-    name = None if args.model == "auto" else args.model
-    if not (name or args.resume_path or args.weights):
-        name = "DeepFuse" if args.objective == "recon" else "DeepFuse_pyramid"
-    channels = 1 if args.gray else 3
-    if args.objective != "recon" and not args.gray:
-        raise ValueError(f"objective {args.objective} trains luminance networks: use --gray, or --objective recon")
-    return fuse_model(name, args.resume_path or args.weights, channels)
+# The run: what it shows and leaves behind
 
 
-def datasets(args: argparse.Namespace, model: torch.nn.Module, device: torch.device, loss: torch.nn.Module) -> tuple:
-    """Returns the training batches, and a function from a network to its validation scores and pictures."""
-    progress = functools.partial(tqdm, desc="Scanning", disable=not args.output)
-    if args.objective == "mef":
-        scenes = data.read_brackets(args.image_path, args.cache_mb, progress)
-        if args.val_path:
-            pairs = validation_pairs(args, progress)
-        else:
-            scenes, held_out = data.hold_out(scenes, validation_count(args, len(scenes)), args.seed)
-            pairs = data.pairs_of(held_out)
-        simulated = None
-        if args.photo_path:
-            photographs = data.find_photographs(args.photo_path, progress)
-            simulated = data.Photographs(photographs, args.crop_size, simulate=True, hidden=args.hidden)
-            simulated[(0, args.seed, args.seed)]  # unusable ones come to light here: the first sample may be a bracket
-        samples = data.BracketStacks(scenes, args.crop_size, simulated, args.hidden)
-        validate = (
-            functools.partial(train.validate_pairs, pairs=data.WholePairs(pairs, args.hidden), loss=loss)
-            if pairs
-            else nothing
-        )
-        return loader(args, samples, args.train_num, device), validate
+class Run:
+    """A run's folder: settings, checkpoints, TensorBoard. And its progress bar. Of several processes one writes."""
 
-    paths = data.find_photographs(args.image_path, progress)
-    count = validation_count(args, min(args.train_num or len(paths), len(paths)))
-    paths, held_out = data.hold_out(paths, count, args.seed)
-    simulate, channels = args.objective == "exposure", model.arch.image_channels
-    samples = data.Photographs(paths, args.crop_size, channels, simulate, args.hidden)
-    if not held_out:
-        validate = nothing
-    elif simulate:
-        validate = functools.partial(train.validate_pairs, pairs=data.SimulatedPairs(held_out, args.seed), loss=loss)
-    else:
-        crops = data.Photographs(held_out, args.crop_size, channels)
-        validate = functools.partial(train.validate_recon, batches=loader(args, crops, 0, device))
-    return loader(args, samples, args.train_num, device), validate
+    def __init__(self, args: argparse.Namespace, training: train.Training, batches: DataLoader):
+        self.args, self.training, self.batches = args, training, batches
+        self.settings = settings_of(args, training)
+        self.folder, self.checkpoints, self.writer, self.pair = None, Path(), None, []
+        self.steps: list[dict[str, float]] = []  # since the last point in TensorBoard
+        self.saved = time.monotonic()
+        if parallel.rank() == 0:
+            self.folder = run_folder(args)
+            self.checkpoints = self.folder / "checkpoints"
+            write_json(self.folder / "settings.json", self.settings)
+            self.writer = SummaryWriter(self.folder / "logs", purge_step=training.step + 1)
+            validation.log_settings(self.writer, self.settings, ("train/loss", "validation/loss"))
+            self.pair = sample_pair()
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if self.writer:
+            self.writer.close()
+            if kind and (self.checkpoints / "last.pth").exists() and self.args.output:
+                print(f"\nGo on with: python run_train.py --resume_path {self.folder}")
+        if not kind:  # otherwise the others may wait for this one, and torchrun ends them
+            parallel.leave_processes()
+
+    @contextlib.contextmanager
+    def epoch(self) -> Iterator[tqdm]:
+        """Yields the batches that are left of the epoch, behind a progress bar."""
+        sampler, training = self.batches.sampler, self.training
+        sampler.epoch, sampler.done = training.epoch + 1, training.batch
+        title, hidden = f"Epoch [{sampler.epoch}/{self.args.num_epochs}]", self.folder is None or not self.args.output
+        with (
+            train.finishing_steps() as self.asked,
+            tqdm(self.batches, title, sampler.batches, initial=training.batch, disable=hidden) as self.bar,
+        ):
+            try:
+                yield self.bar
+            except FloatingPointError:
+                if all(value.isfinite().all() for value in training.model.state_dict().values()):
+                    self.save()  # the weights are those before the step; BatchNorm's means may not be
+                raise
+            except torch.cuda.OutOfMemoryError as error:
+                raise ValueError("the GPU has too little memory: reduce --batch_size or --crop_size") from error
+
+    def after_step(self, values: dict[str, float]) -> None:
+        """Shows and logs the step; saves where it is time to, and where a signal asks to stop."""
+        training, loss = self.training, values["loss"]
+        self.steps.append(values)
+        mean = training.loss_sum / training.batch
+        self.bar.set_postfix(learning_rate=f"{values['learning_rate']:.2e}", loss=f"{mean:.4f}")
+        if training.step == 1 and loss > NO_PICTURE:
+            warnings.warn(
+                f"the first loss is {loss:.0f}: what these weights fuse is no picture in [0, 1]", stacklevel=2
+            )
+        if training.step % LOG_EVERY == 0:
+            self.log({})
+        stop = parallel.any_of(bool(self.asked), next(training.model.parameters()).device)
+        if stop or time.monotonic() - self.saved >= 60 * self.args.save_every:
+            self.save()
+        if stop:
+            raise KeyboardInterrupt(*self.asked)
+
+    def after_epoch(self, trained: dict[str, float]) -> None:
+        self.log({"epoch": self.training.epoch, "images_per_second": trained["images_per_second"]})
+        self.save()
+
+    def after_validation(self, scores: dict[str, float], pictures: dict[str, np.ndarray]) -> str:
+        """Logs and saves; returns a line to show."""
+        training = self.training
+        loss = scores.get("loss", training.loss)
+        improved = training.judge(loss)
+        if self.writer:
+            if self.pair:
+                pictures["sample pair"] = validation.fused_sample(training.best_model, self.pair)
+            scores_by_tag = {f"validation/{name}": score for name, score in scores.items()}
+            validation.log(self.writer, training.step, scores_by_tag, pictures)
+            if improved:
+                train.save_best(self.checkpoints, training, loss, self.settings)
+            self.save()  # last: a run that is stopped before validates again
+        shown = ", ".join(f"{name} {score:.4f}" for name, score in scores.items()) or "nothing is held out"
+        return f"validation: {shown}" + " (best)" * improved
+
+    def log(self, values: dict[str, float]) -> None:
+        """Writes a point of the training curves: the means since the last one, and these values."""
+        if self.steps:
+            values = {name: float(np.mean([step[name] for step in self.steps])) for name in self.steps[0]} | values
+            self.steps.clear()
+        if self.writer:
+            validation.log(self.writer, self.training.step, {f"train/{name}": value for name, value in values.items()})
+
+    def save(self) -> None:
+        if self.writer:
+            train.save_checkpoint(self.checkpoints / "last.pth", self.training)
+        self.saved = time.monotonic()
 
 
-def nothing(model: torch.nn.Module) -> tuple[dict, dict]:
-    """Returns no scores and no pictures: what validates where nothing is held out."""
-    return {}, {}
+def is_due(args: argparse.Namespace, training: train.Training) -> bool:
+    """Returns whether the last finished epoch is one to validate after, and has not been validated."""
+    pending = training.validated < training.epoch and training.batch == 0
+    return pending and (training.epoch % args.val_every == 0 or training.epoch == args.num_epochs)
 
 
-def validation_pairs(args: argparse.Namespace, progress: data.Hook) -> list[tuple[str, Path, Path]]:
-    if args.val_pairs:
-        return data.read_pairs(args.val_path, args.val_pairs)
-    return data.pairs_of(data.read_brackets([args.val_path], 0, progress))
+def run_folder(args: argparse.Namespace) -> Path:
+    """Returns the folder of the run to resume, otherwise a new one.
+
+    Raises:
+        ValueError: --run_name is that of another run, or of no folder.
+    """
+    if args.resume_path:
+        return Path(args.resume_path).absolute().parent.parent
+    if not args.run_name:
+        return make_run_folder(args.runs_path)
+    folder = Path(args.runs_path) / args.run_name
+    if args.run_name != folder.name:
+        raise ValueError(f"--run_name is {args.run_name!r}: expected the name of a folder in {args.runs_path}")
+    if folder.exists():
+        raise ValueError(f"{folder} is there already: take another --run_name, or --resume_path {folder}")
+    folder.mkdir(parents=True)
+    return folder
 
 
-def validation_count(args: argparse.Namespace, items: int) -> int:
-    """Returns how many of the items are held out: at least one, unless the fraction is 0."""
-    return max(1, round(args.val_fraction * items)) if args.val_fraction else 0
+def settings_of(args: argparse.Namespace, training: train.Training) -> dict:
+    """Returns all settings of a run, and what changed when it was resumed.
 
-
-def loader(args: argparse.Namespace, samples: Dataset, count: int, device: torch.device) -> DataLoader:
-    """Returns batches of `count` samples an epoch (0: each item once)."""
-    return DataLoader(
-        samples,
-        args.batch_size,
-        sampler=data.Draws(len(samples), count, args.seed, args.batch_size),
-        num_workers=args.num_workers,
-        persistent_workers=args.num_workers > 0,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=data.start_worker,
-    )
+    Where losses do not compare with those before, "best" starts anew.
+    """
+    device = next(training.model.parameters()).device
+    settings = vars(args) | {"model": training.model.name, "device": str(device), "processes": parallel.ranks()}
+    settings |= {"git": git_sha(), "torch": str(torch.__version__)}
+    if not args.resume_path:
+        return settings
+    stored = json.loads((run_folder(args) / "settings.json").read_text(encoding="utf-8"))
+    changed = {name: [stored.get(name), value] for name, value in settings.items() if stored.get(name) != value}
+    changed = {name: values for name, values in changed.items() if name not in SESSION}
+    if incomparable := sorted(NEW_BEST & changed.keys()):
+        training.best_loss = math.inf
+        warnings.warn(f"{', '.join(incomparable)} changed: losses do not compare, best starts anew", stacklevel=2)
+    history = stored.get("resumed")
+    resumed = {"epoch": training.epoch, "batch": training.batch, "changed": changed}
+    return settings | {"resumed": [*(history if isinstance(history, list) else []), resumed]}
 
 
 def sample_pair() -> list[np.ndarray]:
@@ -168,13 +234,160 @@ def sample_pair() -> list[np.ndarray]:
     return [read_image(path) for path in paths] if all(map(os.path.isfile, paths)) else []
 
 
-def run_folder(args: argparse.Namespace) -> Path:
-    """Returns the folder of the run to resume, where its checkpoint lies in one, otherwise a new one."""
-    if args.resume_path:
-        folder = Path(args.resume_path).absolute().parent.parent
-        if (folder / "settings.json").is_file():
-            return folder
-    return make_run_folder(args.runs_path)
+# The network
+
+
+def network(args: argparse.Namespace, objective: "Objective") -> nn.Module:
+    """Returns the network to train, from the checkpoint to resume, from weights, or new.
+
+    A network that is shown no virtual exposures in training is stored as one that gets none when it fuses.
+    """
+    name = None if args.model == "auto" else args.model
+    if not (name or args.resume_path or args.weights):
+        name = objective.network
+    model = fuse_model(name, args.resume_path or args.weights, 1 if args.gray else 3)
+    if isinstance(model, DeepFusePyramid):
+        max_gap = PyramidArchitecture().max_gap if args.hidden else math.inf
+        model.arch = dataclasses.replace(model.arch, max_gap=max_gap)
+    if parallel.ranks() > 1 and any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        raise ValueError(f"{model.name} has BatchNorm, which needs whole batches: train it in one process")
+    return model
+
+
+# Data: samples to train on, what is held out for validation (or None), and both in words
+
+Data = tuple[Dataset, object, str]
+
+
+def photographs(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
+    """Returns squares of photographs, to be reconstructed."""
+    paths, held_out = split_photographs(args, say)
+    channels = model.arch.image_channels
+    crops = None
+    if held_out:
+        squares = data.Photographs(held_out, args.crop_size, channels)
+        draws = parallel.share(list(data.Draws(len(held_out), 0, args.seed)))
+        crops = DataLoader(squares, args.batch_size, sampler=draws)
+    samples = data.Photographs(paths, args.crop_size, channels)
+    return samples, crops, f"{len(paths)} photographs, validated on {len(held_out)} others"
+
+
+def simulated_shots(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
+    """Returns stacks that are simulated from photographs, to be fused."""
+    paths, held_out = split_photographs(args, say)
+    samples = data.Photographs(paths, args.crop_size, 1, True, args.hidden, isinstance(model, DeepFusePyramid))
+    pairs = data.SimulatedPairs(held_out, args.seed, parallel.rank(), parallel.ranks()) if held_out else None
+    return samples, pairs, f"shots simulated from {len(paths)} photographs, validated on {len(held_out)} others"
+
+
+def brackets(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
+    """Returns stacks of brackets, and where there are photographs beside them of those, to be fused."""
+    scenes = data.read_brackets(args.image_path, args.cache_mb, scanning(say))
+    if not args.val_path:
+        scenes, held_out = data.hold_out(scenes, validation_count(args, len(scenes)), args.seed)
+        pairs = data.pairs_of(held_out)
+    elif args.val_pairs:
+        pairs = data.read_pairs(args.val_path, args.val_pairs)
+    else:
+        pairs = data.pairs_of(data.read_brackets([args.val_path], 0, scanning(say)))
+    described, pyramid, simulated = f"{len(scenes)} scenes", isinstance(model, DeepFusePyramid), None
+    if args.photo_path:
+        paths = data.find_photographs(args.photo_path, scanning(say))
+        simulated = data.Photographs(paths, args.crop_size, 1, True, args.hidden, pyramid)
+        simulated[(0, args.seed, args.seed)]  # unusable ones come to light here: the first sample may be a bracket
+        described += f" and shots simulated from {len(paths)} photographs"
+    samples = data.BracketStacks(scenes, args.crop_size, simulated, args.hidden, pyramid)
+    whole = data.WholePairs(parallel.share(pairs), args.hidden) if pairs else None
+    return samples, whole, f"{described}, validated on {len(pairs)} pairs"
+
+
+def split_photographs(args: argparse.Namespace, say: Callable) -> tuple[list[str], list[str]]:
+    """Returns the photographs to train on, and those that are held out."""
+    paths = data.find_photographs(args.image_path, scanning(say))
+    count = validation_count(args, min(args.train_num or len(paths), len(paths)))
+    return data.hold_out(paths, count, args.seed)
+
+
+def validation_count(args: argparse.Namespace, items: int) -> int:
+    """Returns how many of the items are held out: at least one, unless the fraction is 0."""
+    return max(1, round(args.val_fraction * items)) if args.val_fraction else 0
+
+
+def scanning(say: Callable) -> data.Hook:
+    """Returns a progress bar, shown where there is something said."""
+    return functools.partial(tqdm, desc="Scanning", disable=say is not print)
+
+
+def loader(args: argparse.Namespace, samples: Dataset, device: torch.device) -> DataLoader:
+    """Returns the batches of an epoch, or this process's share of each of them.
+
+    Raises:
+        ValueError: the samples of a batch cannot be dealt out evenly.
+    """
+    rank, ranks = parallel.rank(), parallel.ranks()
+    if args.batch_size % ranks:
+        raise ValueError(f"--batch_size is {args.batch_size}: expected a multiple of the {ranks} processes")
+    return DataLoader(
+        samples,
+        args.batch_size // ranks,
+        sampler=data.Draws(len(samples), args.train_num, args.seed, args.batch_size, rank, ranks),
+        num_workers=args.num_workers,
+        persistent_workers=args.num_workers > 0,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=data.start_worker,
+    )
+
+
+# Objectives
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What is learnt: a new one is an entry in OBJECTIVES."""
+
+    network: str  # to train, where none is named
+    data: Callable[..., Data]  # settings, network, print or nothing ->
+    losses: train.Criterion
+    validate: Callable[..., tuple[dict, dict]]  # network, what is held out, `MEFLoss` -> scores, pictures
+    least_crop: int  # pixels
+    rgb: bool = False  # also trains networks for RGB
+    takes: tuple[str, ...] = ()  # settings that no other objective has
+
+
+OBJECTIVES = {
+    "recon": Objective("DeepFuse", photographs, train.recon_losses, validation.validate_recon, 16, rgb=True),
+    "mef": Objective(
+        "DeepFuse_pyramid",
+        brackets,
+        train.fusion_losses,
+        validation.validate_pairs,
+        32,
+        takes=("val_path", "photo_path"),
+    ),
+    "exposure": Objective("DeepFuse_pyramid", simulated_shots, train.fusion_losses, validation.validate_pairs, 32),
+}
+
+
+def objective_of(args: argparse.Namespace) -> Objective:
+    """Returns the entry of --objective.
+
+    Raises:
+        ValueError: there is none, or other settings do not go with it.
+    """
+    if args.objective not in OBJECTIVES:
+        raise ValueError(f"no objective is called {args.objective!r}: expected one of {', '.join(OBJECTIVES)}")
+    objective = OBJECTIVES[args.objective]
+    if args.crop_size < objective.least_crop:
+        least = objective.least_crop
+        raise ValueError(f"--crop_size is {args.crop_size}: objective {args.objective} needs at least {least}")
+    if not (args.gray or objective.rgb):
+        raise ValueError(f"objective {args.objective} trains luminance networks: use --gray, or --objective recon")
+    for name, other in OBJECTIVES.items():
+        if given := [
+            f"--{option}" for option in other.takes if option not in objective.takes and getattr(args, option)
+        ]:
+            raise ValueError(f"{' and '.join(given)}: for objective {name} alone, not {args.objective}")
+    return objective
 
 
 if __name__ == "__main__":

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from utils import util_augment as augment
 from utils import util_dataset as data
 from utils.util_dataset import BracketStacks, Draws, Photographs, SimulatedPairs, WholePairs
+from utils.util_exposure import complete
+from utils.util_image import to_float
 
 
 def picture(rng, height=90, width=120):
@@ -54,13 +57,21 @@ def test_draws_use_every_item_alike_and_repeat():
     assert [len(set(seeds)) for seeds in zip(*first, strict=True)] == [7, 24, 6]
     batches = [batch for *_, batch in first]
     assert all(len(set(batches[i : i + 4])) == 1 for i in range(0, 24, 4))
+    assert len(list(Draws(7, 22, 3, 4))) == len(Draws(7, 22, 3, 4)) == 24  # whole batches
 
 
-def test_batches_of_exposures_have_every_number_and_size():
-    shapes = [data.batch_shape(256, seed) for seed in range(400)]
-    counts, sides = zip(*shapes, strict=True)
-    assert set(counts) == {2, 3, 4} and counts.count(2) > 200
-    assert min(sides) in range(128, 132) and max(sides) in range(252, 257) and len({side % 2 for side in sides}) == 2
+def test_draws_go_on_after_an_interruption_and_are_shared_out():
+    draws = Draws(items=7, samples=24, seed=3, batch_size=4)
+    whole = list(draws)
+    draws.done = 2
+    assert list(draws) == whole[8:] and len(draws) == 16
+    shares = [Draws(7, 24, 3, 4, rank, ranks=2) for rank in range(2)]
+    for share in shares:
+        share.done = 2
+    assert [len(share) for share in shares] == [8, 8]
+    for first in range(0, 8, 2):  # of each batch of four, two each
+        batch = [draw for share in shares for draw in list(share)[first : first + 2]]
+        assert sorted(batch) == sorted(whole[8 + 2 * first : 12 + 2 * first])
 
 
 def test_hold_out_splits_by_seed():
@@ -71,29 +82,11 @@ def test_hold_out_splits_by_seed():
         data.hold_out(["a", "b"], 2, seed=1)
 
 
-@pytest.mark.parametrize("zoom", [True, False])
-def test_window_lies_inside_and_reaches_everywhere(zoom):
-    rng = np.random.default_rng(0)
-    windows = [data.random_window(40, 60, 16, rng, zoom) for _ in range(3000)]
-    sides = {rows.stop - rows.start for rows, _ in windows}
-    assert all(w[0].stop - w[0].start == w[1].stop - w[1].start for w in windows)
-    assert (min(sides), max(sides)) == (16, 40 if zoom else 16)
-    assert min(w[0].start for w in windows) == min(w[1].start for w in windows) == 0
-    assert max(w[0].stop for w in windows) == 40 and max(w[1].stop for w in windows) == 60
-
-
-def test_symmetries_are_the_eight_of_the_square():
-    rng = np.random.default_rng(0)
-    square = np.arange(9).reshape(3, 3)
-    seen = {data.random_symmetry(square, rng).tobytes() for _ in range(200)}
-    assert seen == {np.rot90(s, k).tobytes() for s in (square, square.T) for k in range(4)}
-
-
 def test_photographs_are_found_everywhere_and_cut_from_the_picture(photographs):
     paths = data.find_photographs([photographs])
     assert len(paths) == 6
-    sample = Photographs(paths, crop_size=32)[(2, 0, 0)]
-    assert sample.shape == (1, 1, 32, 32) and sample.dtype == torch.float32
+    sample, judges, factor, _ = Photographs(paths, crop_size=32)[(2, 0, 0)]
+    assert sample.shape == (1, 1, 32, 32) and sample.dtype == torch.float32 and len(judges) == 0 and factor == 1
     gray = cv2.cvtColor(cv2.imread(paths[2]), cv2.COLOR_BGR2GRAY)
     matches = []  # the crop is found again, to 8-bit rounding, in one of the symmetries
     for k in range(4):
@@ -105,7 +98,7 @@ def test_photographs_are_found_everywhere_and_cut_from_the_picture(photographs):
 
 def test_rgb_photographs_are_in_the_order_of_rgb_networks(tmp_path):
     cv2.imwrite(str(tmp_path / "red.png"), np.full((50, 50, 3), (0, 0, 255), np.uint8))  # BGR
-    sample = Photographs([str(tmp_path / "red.png")], crop_size=32, image_channels=3)[(0, 0, 0)]
+    sample = Photographs([str(tmp_path / "red.png")], crop_size=32, image_channels=3)[(0, 0, 0)].exposures
     assert sample.shape == (1, 3, 32, 32) and sample.mean((0, 2, 3)).tolist() == [1, 0, 0]
 
 
@@ -113,13 +106,21 @@ def test_rgb_photographs_are_in_the_order_of_rgb_networks(tmp_path):
 def test_samples_do_not_depend_on_the_workers(photographs, simulate):
     samples = Photographs(data.find_photographs([photographs]), 32, simulate=simulate)
     one, two = (list(DataLoader(samples, 3, sampler=Draws(6, 9, 1, 3), num_workers=workers)) for workers in (0, 2))
-    assert all(map(torch.equal, one, two))
+    assert len(one) == len(two) == 3
+    for a, b in zip(one, two, strict=True):
+        assert torch.equal(a.exposures, b.exposures) and torch.equal(a.judges, b.judges)
+        assert (
+            torch.equal(a.factor, b.factor)
+            and a.name == b.name
+            and len(a.name) == 3
+            and a.exposures.shape[:1] == a.judges.shape[:1] == (3,)
+        )
 
 
 def test_small_photographs_are_enlarged_and_tiny_ones_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "small.png"), picture(np.random.default_rng(0), 20, 30))
     paths = data.find_photographs([tmp_path])
-    assert Photographs(paths, crop_size=64)[(0, 0, 0)].shape == (1, 1, 64, 64)
+    assert Photographs(paths, crop_size=64)[(0, 0, 0)].exposures.shape == (1, 1, 64, 64)
     with pytest.raises(ValueError, match="small.png is 30x20.*--crop_size"):
         Photographs(paths, crop_size=256)[(0, 0, 0)]
 
@@ -132,7 +133,7 @@ def test_unreadable_photograph_is_named_and_replaced(photographs):
     assert len(paths) == 8  # the empty file is no candidate
     broken = next(i for i, path in enumerate(paths) if "broken" in path)
     with pytest.warns(UserWarning, match="broken.jpg"):
-        assert Photographs(paths, 32)[(broken, 0, 0)].shape == (1, 1, 32, 32)
+        assert Photographs(paths, 32)[(broken, 0, 0)].exposures.shape == (1, 1, 32, 32)
 
 
 def test_folders_without_pictures_say_what_was_searched_for(tmp_path):
@@ -143,24 +144,36 @@ def test_folders_without_pictures_say_what_was_searched_for(tmp_path):
             search([tmp_path])
 
 
-def test_simulated_shots_are_under_over_and_between_in_8_bits():
-    rng = np.random.default_rng(0)
-    y = rng.random((40, 50)).astype(np.float32)
-    for seed in range(20):
-        shots = data.simulate_shots(y, 2 + seed % 3, np.random.default_rng(seed))
-        assert shots.shape == (2 + seed % 3, 40, 50)
-        under, over = shots[:2]
-        assert under.mean() < y.mean() < over.mean()
-        assert all(under.mean() < shot.mean() < over.mean() for shot in shots[2:])
-        levels = shots * 255
-        assert levels.min() >= 0 and levels.max() <= 255 and np.abs(levels - np.rint(levels)).max() < 1e-4
+def test_simulated_stacks_are_judged_by_what_is_hidden(photographs):
+    paths = data.find_photographs([photographs])
+    samples = Photographs(paths, 32, simulate=True)
+    two = [seed for seed in range(99) if augment.batch_shape(32, seed)[:2] == (2, 0)]
+    for seed in two[:8]:
+        shown, judges, factor, _ = samples[(seed % 6, seed, seed)]
+        assert len(shown) == 2 and len(judges) == data.JUDGES and factor == augment.batch_shape(32, seed).factor
+        given = [any(torch.equal(judge, shot) for shot in shown) for judge in judges]
+        assert sum(given) == 2  # the pair itself; the photograph and two shots between are hidden
+    six = next(seed for seed in range(99) if augment.batch_shape(32, seed).shots == 6)
+    shown, judges, *_ = samples[(0, 0, six)]
+    assert len(shown) == len(judges) == 6 and not all(any(map(torch.equal, [j] * 6, shown)) for j in judges)
+    for seed in two[:3]:
+        shown, judges, *_ = Photographs(paths, 32, simulate=True, hidden=False)[(0, seed, seed)]
+        assert torch.equal(shown, judges)
 
 
-def test_pushed_exposure_is_the_formula():
-    levels = np.arange(256, dtype=np.uint8)[None]
-    assert (data.push_exposure(levels, 0) == levels).all()
-    expected = [min(255, round(255 * (2 * (level / 255) ** 2.2) ** (1 / 2.2))) for level in range(256)]
-    assert data.push_exposure(levels, 1)[0].tolist() == expected
+def test_wide_gaps_are_filled_as_for_fusing(photographs):
+    filled = next(seed for seed in range(99) if augment.batch_shape(64, seed)[:2] == (2, 1))
+    shape = augment.batch_shape(64, filled)
+    y = cv2.imread(str(photographs / "0.png"), cv2.IMREAD_GRAYSCALE)[: shape.side, : shape.side]
+    under, over = y // 5 + 14, y // 2 + 100
+    shown, judges, *_ = data.fusion_sample([under, over], [y], shape, hidden=True)
+    shots = [under, over]
+    expected = [one.apply(shots[one.shot]) for one in complete([to_float(shot) for shot in shots], max_gap=3)]
+    assert len(shown) == len(expected) == 4
+    assert all(np.array_equal(np.rint(x[0].numpy() * 255), e) for x, e in zip(shown, expected, strict=True))
+    assert len(judges) == 1 and np.array_equal(np.rint(judges[0, 0].numpy() * 255), y)
+    shown, judges, *_ = data.fusion_sample(shots, [y], shape, hidden=False)
+    assert len(shown) == 2 and torch.equal(shown, judges)
 
 
 def test_brackets_are_sorted_and_cached_within_the_bound(scenes):
@@ -174,27 +187,47 @@ def test_brackets_are_sorted_and_cached_within_the_bound(scenes):
         assert sum(y is not None for b in partly for y in b.cached) == expected
         draws = [(i % 3, i, i) for i in range(6)]
         full, part = BracketStacks(brackets, 32), BracketStacks(partly, 32)
-        assert all(torch.equal(full[draw], part[draw]) for draw in draws)
+        assert all(torch.equal(a, b) for draw in draws for a, b in zip(full[draw][:2], part[draw][:2], strict=True))
 
 
 def test_stacks_share_crop_and_symmetry(scenes, monkeypatch):
-    monkeypatch.setattr(data, "HARDER", 0)  # unpushed, the two shots differ by a constant
+    monkeypatch.setattr(data, "HARDER", 0)  # unpushed, the shots differ by a constant
+    monkeypatch.setattr(augment, "FILLED", [0])
     samples = BracketStacks(data.read_brackets([scenes]), 32)
     for seed in range(20):
-        sample = samples[(seed % 3, seed, seed)]
-        count, side = data.batch_shape(32, seed)
-        assert sample.shape == (count, 1, side, side)
-        steps = sample[1:] - sample[:1]
+        sample, judges, factor, _ = samples[(seed % 3, seed, seed)]
+        shape = augment.batch_shape(32, seed)
+        assert sample.shape == (shape.shots, 1, shape.side, shape.side) and factor == shape.factor
+        assert samples[(seed % 3, seed, seed)].name == str(scenes / "abc"[seed % 3])
+        assert judges.shape == (max(shape.shots, data.JUDGES), 1, shape.side, shape.side)
+        steps = torch.cat([sample[1:5], judges]) - sample[:1]  # a sixth shot of five is simulated
         assert steps[0].min() > 0.1 and (steps.amax((2, 3)) - steps.amin((2, 3))).max() < 2.5 / 255
 
 
-def test_pushed_pairs_are_further_apart(scenes, monkeypatch):
-    samples, gaps = BracketStacks(data.read_brackets([scenes]), 32), []
+def test_brackets_are_judged_by_what_is_hidden(scenes, monkeypatch):
+    monkeypatch.setattr(data, "HARDER", 0)
+    brackets = data.read_brackets([scenes])
+    hidden = 0
+    for seed in range(30):
+        shown, judges, *_ = BracketStacks(brackets, 32)[(seed % 3, seed, seed)]
+        low, high = shown[0].mean(), shown[1].mean()
+        means = judges.mean((1, 2, 3))
+        assert torch.isclose(means[0], low) and torch.isclose(means[-1], high) and (means.diff() >= -1e-6).all()
+        hidden += not all(any(torch.equal(judge, shot) for shot in shown) for judge in judges)
+        shown, judges, *_ = BracketStacks(brackets, 32, hidden=False)[(seed % 3, seed, seed)]
+        assert torch.equal(shown, judges) and len(shown) == augment.batch_shape(32, seed).shots
+    assert hidden > 15  # the others are pairs of neighbours, or whole stacks
+
+
+def test_pushed_pairs_are_further_apart_and_judged_as_shot(scenes, monkeypatch):
+    samples, gaps, judged = BracketStacks(data.read_brackets([scenes]), 32), [], []
     for share in (0, 1):
         monkeypatch.setattr(data, "HARDER", share)
-        means = [samples[(seed % 3, seed, seed)].mean((1, 2, 3)) for seed in range(20)]
-        gaps.append([(over - under).item() for under, over, *_ in means])
+        drawn = [samples[(seed % 3, seed, seed)] for seed in range(20)]
+        gaps.append([(sample.exposures[1].mean() - sample.exposures[0].mean()).item() for sample in drawn])
+        judged.append([(sample.judges[-1].mean() - sample.judges[0].mean()).item() for sample in drawn])
     assert all(pushed > gap for gap, pushed in zip(*gaps, strict=True))
+    assert judged[0] == pytest.approx(judged[1], abs=1e-6)
 
 
 def test_photographs_join_the_brackets(scenes, tmp_path):
@@ -202,8 +235,8 @@ def test_photographs_join_the_brackets(scenes, tmp_path):
     black = Photographs([str(tmp_path / "black.png")], 32, simulate=True)
     samples = BracketStacks(data.read_brackets([scenes]), 32, black)
     drawn = [samples[(seed % 3, seed, seed)] for seed in range(200)]
-    assert all(sample.shape[2] == data.batch_shape(32, seed)[1] for seed, sample in enumerate(drawn))
-    share = np.mean([sample.mean().item() < 0.05 for sample in drawn])
+    assert all(sample.exposures.shape[2] == augment.batch_shape(32, seed).side for seed, sample in enumerate(drawn))
+    share = np.mean([sample.exposures.mean().item() < 0.05 for sample in drawn])
     assert abs(share - data.SIMULATED) < 0.12
 
 
@@ -229,8 +262,8 @@ def test_missing_shots_are_simulated(scenes):
     for name in ("1.png", "2.png", "4.png"):
         (scenes / "a" / name).unlink()
     pair = data.read_brackets([scenes / "a"])[0]
-    four = next(seed for seed in range(99) if data.batch_shape(32, seed)[0] == 4)
-    sample = BracketStacks([pair], 32)[(0, 0, four)].mean((1, 2, 3))
+    four = next(seed for seed in range(99) if augment.batch_shape(32, seed).shots == 4)
+    sample = BracketStacks([pair], 32)[(0, 0, four)].exposures.mean((1, 2, 3))
     assert len(sample) == 4 and all(sample[0] < mean < sample[1] for mean in sample[2:])
 
 
@@ -275,13 +308,17 @@ def test_validation_pairs(scenes, tmp_path):
         writer = csv.writer(file)
         writer.writerows([("scene", "under", "over", "note"), ("b", "1.png", "4.png", "x")])
     pairs = WholePairs(data.read_pairs(scenes, table))
-    ((name, under, over),) = pairs
-    assert (name, len(pairs)) == ("b", 1)
-    expected = cv2.cvtColor(cv2.imread(str(scenes / "b" / "1.png")), cv2.COLOR_BGR2GRAY) / 255
-    assert under.shape == (90, 120) and np.abs(under - expected).max() < 0.6 / 255 and under.mean() < over.mean()
+    ((name, (under, over), judges),) = pairs
+    assert (name, len(pairs), len(judges)) == ("b", 1, 5)
+    expected = cv2.cvtColor(cv2.imread(str(scenes / "b" / "1.png")), cv2.COLOR_BGR2GRAY)
+    assert under.dtype == np.uint8 and under.shape == (90, 120) and under.mean() < over.mean()
+    assert np.abs(under.astype(int) - expected).max() <= 1
+    assert [judge.mean() for judge in judges] == [data.luma8(path).mean() for path in sorted((scenes / "b").iterdir())]
+    ((_, pair, judges),) = WholePairs(data.read_pairs(scenes, table), hidden=False)
+    assert all(map(np.array_equal, pair, judges)) and len(judges) == 2
     cv2.imwrite(str(scenes / "b" / "small.png"), np.zeros((50, 60, 3), np.uint8))
     table.write_text("scene,under,over\nb,small.png,4.png\n")
-    with pytest.raises(ValueError, match=r"4.png is \(120, 90\), expected the size of .*small.png, \(60, 50\)"):
+    with pytest.raises(ValueError, match=r"0.png is \(120, 90\), expected the size of .*small.png, \(60, 50\)"):
         list(WholePairs(data.read_pairs(scenes, table)))
     table.write_text("scene,under,over\nb,1.png,99.png\n")
     with pytest.raises(FileNotFoundError, match="99.png, which is not there"):
@@ -291,6 +328,13 @@ def test_validation_pairs(scenes, tmp_path):
         data.read_pairs(scenes, table)
 
 
+def test_pictures_to_validate_on_are_bounded(tmp_path):
+    for name in ("0.png", "1.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((80, 1024), np.uint8))
+    ((_, pair, judges),) = WholePairs([("a", tmp_path / "0.png", tmp_path / "1.png")])
+    assert all(shot.shape == (40, 512) for shot in (*pair, *judges))
+
+
 def test_simulated_validation_pairs_repeat(photographs):
     (photographs / "broken.jpg").write_text("no picture")
     pairs = SimulatedPairs(data.find_photographs([photographs]), seed=0)
@@ -298,4 +342,7 @@ def test_simulated_validation_pairs_repeat(photographs):
         first = list(pairs)
     with pytest.warns(UserWarning):
         second = list(pairs)
-    assert len(first) == 6 and all(np.array_equal(a[1:], b[1:]) for a, b in zip(first, second, strict=True))
+    assert len(first) == 6
+    for (_, pair, judges), (_, again, judges_again) in zip(first, second, strict=True):
+        assert all(map(np.array_equal, [*pair, *judges], [*again, *judges_again]))
+        assert np.array_equal(pair[0], judges[0]) and len(judges) == 3 and not np.array_equal(judges[1], pair[1])

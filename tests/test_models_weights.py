@@ -136,7 +136,7 @@ def test_predecessor_file():
 @pytest.mark.parametrize("name, image_channels", [(name, 1) for name in ARCHITECTURES] + [("DeepFuse", 3)])
 def test_own_checkpoint_rebuilds_the_network_from_the_file_alone(tmp_path, name, image_channels):
     model = fuse_model(name, image_channels=image_channels)
-    save_checkpoint(tmp_path / "last.pth", new_training(model, lr=1e-3), loss=1.0)
+    save_checkpoint(tmp_path / "last.pth", new_training(model, lr=1e-3))
     again = fuse_model(weights=tmp_path / "last.pth")
     pair = torch.rand(1, 2, image_channels, 40, 40)
     with torch.no_grad():
@@ -175,7 +175,7 @@ def write_bad(path, kind, rng):
             np.savez(file, arr_0=np.zeros((3, 3), np.float32))
     else:
         model = fuse_model("DeepFuse_3x3")
-        save_checkpoint(path, new_training(model, lr=1e-3), loss=1.0)
+        save_checkpoint(path, new_training(model, lr=1e-3))
         if kind == "truncated":
             path.write_bytes(path.read_bytes()[:5000])
         elif kind == "other weights":
@@ -219,7 +219,7 @@ def test_bad_files_are_one_clear_line(tmp_path, monkeypatch, rng, kind, message)
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "small.pth"
-    save_checkpoint(path, new_training(fuse_model("DeepFuse_3x3"), lr=1e-3), loss=1.0)
+    save_checkpoint(path, new_training(fuse_model("DeepFuse_3x3"), lr=1e-3))
     return path
 
 
@@ -303,7 +303,7 @@ def test_what_would_hang_or_take_all_memory_is_refused_at_once(tmp_path, checkpo
 
 def test_mismatch_says_what_to_ask_for(tmp_path):
     path = tmp_path / "gray.pth"
-    save_checkpoint(path, new_training(fuse_model("DeepFuse_3x3"), lr=1e-3), loss=1.0)
+    save_checkpoint(path, new_training(fuse_model("DeepFuse_3x3"), lr=1e-3))
     with pytest.raises(ValueError, match="holds a DeepFuse_3x3, expected a DeepFuse:"):
         fuse_model("DeepFuse", path)
     with pytest.raises(ValueError, match=r"gray \(1-channel\).*RGB \(3-channel\).*--gray"):

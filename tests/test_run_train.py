@@ -1,6 +1,12 @@
 """run_train.py as the user starts it: runs, resumed runs, and what goes wrong."""
 
+import dataclasses
 import json
+import multiprocessing
+import os
+import signal
+import socket
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,9 +14,9 @@ import pytest
 import torch
 
 import run_train
-from configs import get_train_args
-from utils import util_train as train
+from configs import ROOT, get_train_args
 from utils.util_fusion import Fuser
+from utils.util_validate import CAPTION
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +53,9 @@ def run(tmp_path, *arguments):
     """Returns the run folder."""
     runs = tmp_path / "runs"
     known = set(runs.glob("*"))
-    common = f"--crop_size 32 --train_num 6 --batch_size 2 --device cpu --runs_path {runs} --no-output"
+    common = f"--device cpu --runs_path {runs} --no-output"
+    if "--resume_path" not in arguments:
+        common += " --crop_size 32 --train_num 6 --batch_size 2"
     run_train.main(get_train_args([*common.split(), *map(str, arguments)]))
     new = set(runs.glob("*")) - known
     return new.pop() if new else None
@@ -68,7 +76,10 @@ def same(a, b):
 def test_a_run_leaves_what_it_promises(tmp_path, photographs, capsys):
     folder = run(tmp_path, "--image_path", photographs, "--num_epochs", 2, "--model", "DeepFuse_3x3", "--output")
     shown = capsys.readouterr()
-    for part in ("batch_size: 2", "tensorboard --logdir", "Finished Training", "best loss"):
+    for part in (
+        "batch_size: 2", "18,817 parameters", "on 4 photographs, validated on 1 others", "3 steps of 2 samples",
+        "tensorboard --logdir", "Finished Training", "best loss", f"run_infer.py UNDER OVER --weights {folder}",
+    ):  # fmt: skip
         assert part in shown.out
     for part in ("Scanning", "Epoch [1/2]", "learning_rate", "loss"):
         assert part in shown.err
@@ -100,17 +111,20 @@ def test_tensorboard_holds_scores_and_pictures(tmp_path, photographs, monkeypatc
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     pair = [cv2.imread(str(photographs / name)) for name in ("0.jpg", "4.jpg")]
     monkeypatch.setattr(run_train, "sample_pair", lambda: pair)
+    monkeypatch.setattr(run_train, "LOG_EVERY", 2)
     folder = run(tmp_path, "--image_path", photographs, "--num_epochs", 2, "--model", "DeepFuse_3x3")
     events = event_accumulator.EventAccumulator(str(folder / "logs")).Reload()
     tags = events.Tags()
-    scalars = {"train/loss", "train/learning_rate", "train/images_per_second", "validation/loss", "validation/ssim"}
-    assert set(tags["scalars"]) == scalars
-    assert [event.step for event in events.Scalars("validation/ssim")] == [1, 2]
+    trained = {"train/loss", "train/learning_rate", "train/images_per_second", "train/epoch"}
+    assert set(tags["scalars"]) == trained | {"validation/loss", "validation/ssim"}
+    assert [event.step for event in events.Scalars("validation/ssim")] == [3, 6]  # steps
+    assert [event.step for event in events.Scalars("train/loss")] == [2, 3, 4, 6]  # every second, and after an epoch
+    assert "_hparams_/experiment" in events.PluginTagToContent("hparams")
     assert set(tags["images"]) == {"reconstruction", "sample pair"}
     encoded = np.frombuffer(events.Images("sample pair")[-1].encoded_image_string, np.uint8)
     picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     fused = Fuser.from_checkpoint(folder / "checkpoints" / "last.pth").fuse(pair)
-    assert np.array_equal(picture, np.hstack([*pair, fused]))  # true colours, and what the user would get
+    assert np.array_equal(picture[CAPTION:], np.hstack([*pair, fused]))  # true colours, and what the user would get
 
 
 def test_validation_when_due_and_on_given_pairs(tmp_path, scenes):
@@ -122,8 +136,8 @@ def test_validation_when_due_and_on_given_pairs(tmp_path, scenes):
     )  # fmt: skip
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = events.EventAccumulator(str(folder / "logs")).Reload()
-    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
-    assert [event.step for event in events.Scalars("validation/mef_ssim")] == [2, 3]
+    assert [event.step for event in events.Scalars("train/epoch")] == [3, 6, 9]
+    assert [event.step for event in events.Scalars("validation/mef_ssim")] == [6, 9]
 
 
 def test_weights_start_a_new_run_and_rgb_networks_train(tmp_path, photographs):
@@ -145,8 +159,12 @@ def test_bad_settings_are_one_clear_line(tmp_path, photographs, scenes):
         ("--image_path", photographs, "--val_fraction", 1): "--val_fraction is 1",
         ("--image_path", photographs, "--clip_grad", -1): "--clip_grad is -1",
         ("--image_path", photographs, "--lr", "nan"): "--lr is nan",
-        ("--image_path", photographs, "--val_path", scenes): "--val_path and --photo_path are for objective mef",
-        ("--image_path", photographs, "--photo_path", photographs): "--val_path and --photo_path are for objective mef",
+        ("--image_path", photographs, "--val_path", scenes): "--val_path: for objective mef alone",
+        ("--image_path", photographs, "--photo_path", photographs): "--photo_path: for objective mef alone",
+        ("--image_path", photographs, "--objective", "style"): "no objective is called 'style'",
+        ("--image_path", photographs, "--scale_weights", 0, 0): "--scale_weights",
+        ("--image_path", photographs, "--run_name", folder.name): "is there already",
+        ("--image_path", photographs, "--run_name", "a/b"): "--run_name is 'a/b'",
         ("--image_path", scenes, "--objective", "mef", "--photo_path", tmp_path / "nowhere"): "nowhere",
         ("--image_path", scenes, "--objective", "mef", "--crop_size", 31): "--crop_size is 31",
         ("--image_path", scenes, "--objective", "mef", "--val_pairs", "x.csv"): "--val_pairs",
@@ -157,7 +175,11 @@ def test_bad_settings_are_one_clear_line(tmp_path, photographs, scenes):
         ("--image_path", scenes, "--objective", "mef", "--no-gray"): "--gray",
         ("--resume_path", last): "finished epoch 1: expected a larger --num_epochs",
         ("--resume_path", folder / "checkpoints" / "best.pth", "--num_epochs", 3): "--weights",
-        ("--resume_path", tmp_path / "nowhere.pth"): "nowhere.pth",
+        ("--resume_path", tmp_path / "nowhere.pth"): "settings.json is missing",
+        ("--resume_path", folder, "--num_epochs", 3, "--objective", "exposure"): "--objective of the run is recon",
+        ("--resume_path", folder, "--num_epochs", 3, "--weights", last): "--weights of the run is None",
+        ("--resume_path", folder, "--num_epochs", 3, "--batch_size", 3): "--batch_size of the run is 2",
+        ("--resume_path", folder, "--num_epochs", 3, "--model", "DeepFuse"): "expected a DeepFuse",
     }
     before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     for arguments, message in cases.items():
@@ -166,26 +188,155 @@ def test_bad_settings_are_one_clear_line(tmp_path, photographs, scenes):
     assert before == {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()}
 
 
-def test_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path, photographs, monkeypatch, capsys):
-    common = ["--image_path", photographs, "--num_epochs", 3, "--model", "DeepFuse_3x3", "--output"]
-    unbroken = run(tmp_path, *common)
-    steps = []
+def at_step(monkeypatch, number, act):
+    """Makes the loss of a step of the run what `act` returns of it."""
+    steps, recon = [], run_train.OBJECTIVES["recon"]
 
-    def interrupted(*args, **kwargs):
+    def losses(*args, **kwargs):
         steps.append(1)
-        if len(steps) == 5:  # in the middle of epoch 2
-            raise KeyboardInterrupt
-        return train.recon_losses(*args, **kwargs)
+        found = recon.losses(*args, **kwargs)
+        return {"loss": act(found["loss"])} if len(steps) == number else found
 
-    monkeypatch.setitem(train.OBJECTIVES, "recon", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, *common)
-    monkeypatch.undo()
-    resume = capsys.readouterr().out.split("--resume_path ")[1].strip()
-    assert torch.load(resume, weights_only=True)["epoch"] == 1
-    monkeypatch.setattr(run_train, "sample_pair", list)
-    run(tmp_path, "--resume_path", resume)
-    assert same(checkpoint(unbroken), torch.load(resume, weights_only=True))
+    monkeypatch.setitem(run_train.OBJECTIVES, "recon", dataclasses.replace(recon, losses=losses))
+
+
+@pytest.mark.parametrize("step", [1, 5, 6])  # in the first epoch, in the middle of one, at its end
+def test_signals_finish_the_step_and_resumed_runs_are_as_unbroken_ones(
+    tmp_path, photographs, monkeypatch, capsys, step
+):
+    common = ["--image_path", photographs, "--num_epochs", 3, "--model", "DeepFuse_3x3", "--output", "--ema", 0.9]
+    unbroken = run(tmp_path, *common)
+    with monkeypatch.context() as patch:
+        at_step(patch, step, lambda loss: signal.raise_signal(signal.SIGTERM) or loss)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, *common)
+    folder = Path(capsys.readouterr().out.split("--resume_path ")[1].strip())
+    assert checkpoint(folder)["step"] == step
+    run(tmp_path, "--resume_path", folder)
+    assert same(checkpoint(unbroken), checkpoint(folder))
+    names = [sorted(path.name for path in (one / "checkpoints").iterdir()) for one in (unbroken, folder)]
+    assert names[0] == names[1]
+
+
+def test_a_killed_run_goes_on_from_the_last_minutes(tmp_path, photographs, monkeypatch):
+    def killed(loss):
+        raise MemoryError  # nothing in the run catches it, as nothing catches SIGKILL
+
+    common = ["--image_path", photographs, "--num_epochs", 2, "--model", "DeepFuse_3x3", "--save_every", 0]
+    unbroken = run(tmp_path, *common)
+    with monkeypatch.context() as patch:
+        at_step(patch, 5, killed)
+        with pytest.raises(MemoryError):
+            run(tmp_path, *common, "--run_name", "killed")
+    folder = tmp_path / "runs" / "killed"
+    assert (checkpoint(folder)["epoch"], checkpoint(folder)["batch"]) == (1, 1)
+    run(tmp_path, "--resume_path", folder)
+    assert same(checkpoint(unbroken), checkpoint(folder))
+    history = json.loads((folder / "settings.json").read_text())["resumed"]
+    assert [(entry["epoch"], entry["batch"]) for entry in history] == [(1, 1)]
+
+
+def test_a_validation_that_was_stopped_is_made_up_for(tmp_path, photographs, monkeypatch):
+    recon = run_train.OBJECTIVES["recon"]
+    validated = []
+
+    def stopped(*args, **kwargs):
+        validated.append(1)
+        if len(validated) == 2:
+            raise KeyboardInterrupt
+        return recon.validate(*args, **kwargs)
+
+    common = ["--image_path", photographs, "--num_epochs", 2, "--model", "DeepFuse_3x3"]
+    unbroken = run(tmp_path, *common)
+    with monkeypatch.context() as patch:
+        patch.setitem(run_train.OBJECTIVES, "recon", dataclasses.replace(recon, validate=stopped))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, *common, "--run_name", "stopped")
+    folder = tmp_path / "runs" / "stopped"
+    assert (checkpoint(folder)["epoch"], checkpoint(folder)["validated"]) == (2, 1)
+    run(tmp_path, "--resume_path", folder)
+    assert same(checkpoint(unbroken), checkpoint(folder))
+    assert same(checkpoint(unbroken, "best.pth"), checkpoint(folder, "best.pth"))
+
+
+def test_a_loss_that_is_not_finite_leaves_the_state_before_it(tmp_path, photographs, monkeypatch):
+    at_step(monkeypatch, 5, lambda loss: loss * torch.nan)
+    with pytest.raises(FloatingPointError, match=r"epoch 2, step 2.*photographs.*\.jpg: lower --lr"):
+        run(tmp_path, "--image_path", photographs, "--model", "DeepFuse_3x3", "--run_name", "nan")
+    last = checkpoint(tmp_path / "runs" / "nan")
+    assert (last["epoch"], last["batch"], last["step"]) == (1, 1, 4)
+    assert all(weight.isfinite().all() for weight in last["model"].values())
+
+
+@pytest.mark.parametrize(
+    "damage", ["no json", "[]", '{"num_epochs": "three"}', '{"image_path": null}', '{"image_path": [1]}']
+)
+def test_damaged_settings_are_one_clear_line(tmp_path, damage):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "settings.json").write_text(damage)
+    with pytest.raises(ValueError, match="settings.json is damaged"):
+        get_train_args(["--resume_path", str(tmp_path)])
+
+
+def test_best_starts_anew_where_losses_do_not_compare(tmp_path, photographs):
+    folder = run(tmp_path, "--image_path", photographs, "--num_epochs", 1, "--model", "DeepFuse_3x3")
+    path = folder / "checkpoints" / "last.pth"
+    torch.save(checkpoint(folder) | {"best_loss": -1.0}, path)  # nothing could be better
+    with pytest.warns(UserWarning, match="val_fraction changed.*best starts anew"):
+        run(tmp_path, "--resume_path", path, "--num_epochs", 2, "--val_fraction", 0.4)
+    assert checkpoint(folder)["best_loss"] > 0 and checkpoint(folder, "best.pth")["provenance"]["epoch"] == 2
+    changed = json.loads((folder / "settings.json").read_text())["resumed"][0]["changed"]
+    assert changed["val_fraction"] == [0.1, 0.4] and changed["num_epochs"] == [1, 2]
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_what_was_not_shown_in_training_is_not_shown_when_fusing(tmp_path, scenes, hidden):
+    switch = "--hidden" if hidden else "--no-hidden"
+    options = ["--image_path", scenes, "--objective", "mef", "--num_epochs", 1, "--train_num", 2, switch]
+    folder = run(tmp_path, *options)
+    assert checkpoint(folder, "best.pth")["arch"]["max_gap"] == (2.5 if hidden else np.inf)
+
+
+def test_settings_from_a_file(tmp_path):
+    (tmp_path / "some.args").write_text("# why\n--lr 0.5 --image_path 'a b' c\n--amp\n")
+    args = get_train_args([f"@{tmp_path / 'some.args'}", "--lr", "0.25"])
+    assert (args.lr, args.image_path, args.amp) == (0.25, ["a b", "c"], True)
+    for preset, hidden in {"photo": True, "mef": False}.items():
+        args = get_train_args([f"@{ROOT}/runs/pretrained/{preset}.args"])
+        assert args.objective == "mef" and args.hidden == hidden
+
+
+def test_two_processes_have_the_loss_curve_of_one(tmp_path, photographs, monkeypatch):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.setattr(run_train, "LOG_EVERY", 1)
+    common = ["--image_path", photographs, "--num_epochs", 2, "--model", "DeepFuse_3x3", "--lr", 1e-3, "--ema", 0.9]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def one_of_two(rank):
+        torch.set_num_threads(1)  # forked: a pool of threads is not
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        run(tmp_path, *common, "--run_name", "two")
+
+    processes = [multiprocessing.get_context("fork").Process(target=one_of_two, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    run(tmp_path, *common, "--run_name", "one")
+    for process in processes:
+        process.join(timeout=300)
+        process.kill()
+    assert [process.exitcode for process in processes] == [0, 0]
+    curves = []
+    for name in ("one", "two"):
+        events = event_accumulator.EventAccumulator(str(tmp_path / "runs" / name / "logs")).Reload()
+        curves += [[event.value for tag in ("train/loss", "validation/loss") for event in events.Scalars(tag)]]
+    assert len(curves[0]) == 8 and curves[0] == pytest.approx(curves[1], abs=1e-5)
+    one, two = (checkpoint(tmp_path / "runs" / name) for name in ("one", "two"))
+    assert one["step"] == two["step"] == 6 and len(list((tmp_path / "runs").iterdir())) == 2
+    for key, weight in one["model"].items():
+        torch.testing.assert_close(weight, two["model"][key], atol=1e-4, rtol=0)
 
 
 def test_help_shows_true_defaults_and_switches(capsys):

@@ -8,8 +8,8 @@ A sample is made from its `Draw` alone, which `Draws` hands out. So it is the sa
 an interruption, without a random state to be kept.
 """
 
-import itertools
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,19 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from utils.util_exposure import GAMMA, fill, gap_between, push
-from utils.util_image import IMAGE_SUFFIXES, from_float, list_images, luma, read_image, to_float
+from utils.util_augment import (
+    Shape,
+    batch_shape,
+    fill_widest_gap,
+    narrow,
+    random_symmetry,
+    random_window,
+    resize_square,
+    simulate_shots,
+    simulated_stops,
+)
+from utils.util_exposure import gap_between, push
+from utils.util_image import IMAGE_SUFFIXES, list_images, luma, read_image, to_float
 from utils.utils import read_table
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
@@ -35,24 +46,13 @@ class Sample(NamedTuple):
     exposures: torch.Tensor  # (K, C, S, S), luminance (C = 1) or RGB (C = 3)
     judges: torch.Tensor  # (J, C, S, S)
     factor: int = 1  # of `DeepFusePyramid.fuse`
-
-
-class Shape(NamedTuple):
-    """What the samples of a batch to fuse have in common, so that they can be stacked."""
-
-    shots: int
-    filled: int  # positions in the widest gap between the shots at which virtual exposures stand
-    side: int  # of the squares, in pixels
-    factor: int
+    name: str = ""  # the photograph or scene that it is of
 
 
 TRIES = 20  # photographs tried before a sample is given up
 MIN_SHARE = 0.25  # of crop_size that a photograph's short side must have: more than 4 times enlarged is no photograph
 MIN_SIDE = 44  # pixels of a scene's short side: MEF-SSIM is not defined for smaller ones
 MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
-STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
-FILLED = (0, 1, 1, 2, 2)  # of batches of up to three shots, each as likely as the others
-FACTORS = (1, 2, 2, 4)  # each as likely as the others; small pictures are fused at 1 to 2, large ones at up to 20
 JUDGES = 5  # shots to judge by, or as many as there are to fuse
 HARDER = 0.5  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
 MAX_PUSH = 1.5
@@ -61,48 +61,48 @@ PAIR_MEANS = (45 / 255, 180 / 255)  # mean luminance of the shots that make a va
 
 
 class Draws(Sampler):
-    """Hands out the `Draw`s of an epoch's samples; `epoch` is set before each."""
+    """Hands out the `Draw`s of an epoch's samples, in whole batches.
 
-    def __init__(self, items: int, samples: int, seed: int, batch_size: int = 1):
+    `epoch` is set before each, and `done`, the number of its batches that were trained on before an interruption.
+    """
+
+    def __init__(self, items: int, samples: int, seed: int, batch_size: int = 1, rank: int = 0, ranks: int = 1):
         """Draws from so many items, each as often as the others (within one).
 
         Args:
             items: things to draw from.
-            samples: an epoch; 0 draws each item once.
+            samples: an epoch, rounded up to whole batches; 0 draws each item once.
             seed: of the run.
             batch_size: so many draws in a row share their batch's seed.
+            rank, ranks: of as many processes this one gets its share of every batch, of one shape then.
         """
-        self.items, self.samples, self.seed, self.epoch = items, samples or items, seed, 0
-        self.batch_size = batch_size
+        self.items, self.seed, self.epoch, self.done = items, seed, 0, 0
+        self.batch_size, self.rank, self.ranks = batch_size, rank, ranks
+        self.batches = -(-(samples or items) // batch_size)
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        rounds = -(-self.samples // self.items)
-        order = np.concatenate([rng.permutation(self.items) for _ in range(rounds)])[: self.samples]
-        seeds = rng.integers(2**62, size=self.samples)
-        batches = rng.integers(2**62, size=self.samples).repeat(self.batch_size)[: self.samples]
-        return iter(zip(order.tolist(), seeds.tolist(), batches.tolist(), strict=True))
+        samples = self.batches * self.batch_size
+        rounds = -(-samples // self.items)
+        order = np.concatenate([rng.permutation(self.items) for _ in range(rounds)])[:samples]
+        seeds = rng.integers(2**62, size=samples)
+        batches = rng.integers(2**62, size=samples).repeat(self.batch_size)[:samples]
+        draws = list(zip(order.tolist(), seeds.tolist(), batches.tolist(), strict=True))
+        mine = range(self.rank, self.batch_size, self.ranks)
+        return (draws[batch * self.batch_size + i] for batch in range(self.done, self.batches) for i in mine)
 
     def __len__(self) -> int:
-        return self.samples
-
-
-def batch_shape(crop_size: int, batch_seed: int) -> Shape:
-    """Returns what the samples of a batch to fuse have in common.
-
-    The side is between half of crop_size and crop_size (of half of it at factor 1), log-uniformly, and divisible by
-    every factor.
-    """
-    rng = np.random.default_rng(batch_seed)
-    shots, factor = int(rng.choice(STACKS)), int(rng.choice(FACTORS))
-    largest = crop_size if factor > 1 else crop_size / 2  # the network's work goes by the decision's size
-    side = max(FACTORS) * round(largest / 2 ** rng.random() / max(FACTORS))
-    return Shape(shots, int(rng.choice(FILLED)) if shots < 4 else 0, side, factor)
+        return (self.batches - self.done) * len(range(self.rank, self.batch_size, self.ranks))
 
 
 def start_worker(worker: int) -> None:
-    """Leaves a DataLoader's worker one thread: there are as many workers as the user wants to be busy."""
+    """Leaves a DataLoader's worker one thread: there are as many workers as the user wants to be busy.
+
+    Signals to stop are for the process that trains, which ends its workers.
+    """
     cv2.setNumThreads(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
@@ -121,81 +121,19 @@ def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
     )
 
 
-def random_window(height: int, width: int, size: int, rng: np.random.Generator, zoom: bool) -> tuple[slice, slice]:
-    """Returns a random square of a picture as (rows, columns).
-
-    Args:
-        size: side of the square, or the picture's short side where that is smaller.
-        zoom: let the side lie anywhere between that and the short side, log-uniformly.
-    """
-    short = min(height, width)
-    side = min(size, short)
-    if zoom:
-        side = min(short, round(side * (short / side) ** rng.random()))
-    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    return slice(top, top + side), slice(left, left + side)
-
-
-def resize_square(image: np.ndarray, size: int) -> np.ndarray:
-    """Returns a square picture (S, S[, C]), any dtype, at (size, size[, C]): by area when shrunk, cubic when grown."""
-    side = image.shape[0]
-    if side == size:
-        return image
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
-
-
-def random_symmetry(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns one of the eight turns and flips of squares (..., S, S)."""
-    if rng.random() < 0.5:
-        image = image.swapaxes(-1, -2)
-    if rng.random() < 0.5:
-        image = image[..., ::-1]
-    if rng.random() < 0.5:
-        image = image[..., ::-1, :]
-    return image
-
-
-def simulate_shots(y: np.ndarray, stops: Sequence[float], rng: np.random.Generator) -> np.ndarray:
-    """Returns shots (K, H, W) of a photograph, exposed so many stops more, as a camera might have taken them. uint8.
-
-    The photograph is linearised, scaled, clipped by the sensor, sent through one camera curve for all (a power and a
-    contrast), and given noise and 8 bits.
-
-    Args:
-        y: (H, W) luminance, float32 in [0, 1].
-    """
-    linear = y**GAMMA
-    power, contrast, noise = 1 / rng.uniform(1.8, 2.6), rng.uniform(0, 0.5), rng.uniform(0, 0.01)
-    shots = []
-    for exposure in stops:
-        shot = np.clip(linear * np.float32(2**exposure), 0, 1) ** np.float32(power)
-        shot = shot + np.float32(contrast) * (3 * shot**2 - 2 * shot**3 - shot)
-        shots.append(from_float(shot + np.float32(noise) * rng.standard_normal(y.shape, np.float32), np.uint8))
-    return np.stack(shots)
-
-
-def simulated_stops(count: int, rng: np.random.Generator) -> list[float]:
-    """Returns the exposures of simulated shots: 0.5 to 4 stops less, 0.5 to 3 more, and others between these two."""
-    extremes = (-rng.uniform(0.5, 4), rng.uniform(0.5, 3))
-    return [*extremes, *rng.uniform(*extremes, count - 2)]
-
-
-def fusion_sample(shots: Sequence[np.ndarray], judges: Sequence[np.ndarray], shape: Shape, hidden: bool) -> Sample:
+def fusion_sample(
+    shots: Sequence[np.ndarray], judges: Sequence[np.ndarray], shape: Shape, hidden: bool, name: str = ""
+) -> Sample:
     """Returns a sample of shots and judges, (S, S) uint8 each; where the batch wants it, the widest gap is filled.
 
     Without `hidden` the shots are their own judges, and nothing is filled.
     """
-    shots = list(shots)
     if not hidden:
         judges = shots
     elif shape.filled:
-        order = sorted(shots, key=np.mean)
-        gaps = [gap_between(to_float(under), to_float(over)) or 0 for under, over in itertools.pairwise(order)]
-        widest = int(np.argmax(gaps))
-        virtual = fill(widest, widest + 1, max(gaps[widest], 0), shape.filled)
-        shots += [exposure.apply(order[exposure.shot]) for exposure in virtual]
+        shots = fill_widest_gap(shots, shape.filled)
     stacks = [torch.from_numpy(to_float(np.stack(squares)))[:, None] for squares in (shots, judges)]
-    return Sample(*stacks, shape.factor)
+    return Sample(*stacks, shape.factor, name)
 
 
 # Photographs
@@ -218,7 +156,13 @@ class Photographs(Dataset):
     """Random squares of photographs, decoded when they are asked for."""
 
     def __init__(
-        self, paths: Sequence[str], crop_size: int, image_channels: int = 1, simulate: bool = False, hidden: bool = True
+        self,
+        paths: Sequence[str],
+        crop_size: int,
+        image_channels: int = 1,
+        simulate: bool = False,
+        hidden: bool = True,
+        pyramid: bool = True,
     ):
         """Takes the photographs' paths; none is opened yet.
 
@@ -229,8 +173,9 @@ class Photographs(Dataset):
             image_channels: 1 for luminance, 3 for RGB.
             simulate: make exposures of each to fuse (luminance only), from squares at any scale.
             hidden: judge by shots that are not shown, see `fusion_sample`.
+            pyramid: see `batch_shape`.
         """
-        self.hidden = hidden
+        self.hidden, self.pyramid = hidden, pyramid
         self.paths = np.array(paths)  # one block of memory: forked workers do not copy it
         self.crop_size, self.image_channels, self.simulate = crop_size, image_channels, simulate
 
@@ -244,7 +189,9 @@ class Photographs(Dataset):
             ValueError: none of TRIES photographs could be used.
         """
         item, seed, batch_seed = draw
-        shape = batch_shape(self.crop_size, batch_seed) if self.simulate else Shape(1, 0, self.crop_size, 1)
+        shape = Shape(1, 0, self.crop_size, 1)
+        if self.simulate:
+            shape = batch_shape(self.crop_size, batch_seed, self.pyramid)
         rng = np.random.default_rng(seed)
         problems = []
         for _ in range(TRIES):
@@ -261,11 +208,12 @@ class Photographs(Dataset):
         y = random_symmetry(np.moveaxis(square, -1, 0), rng)  # (C, S, S)
         if not self.simulate:
             y = torch.from_numpy(np.ascontiguousarray(y, np.float32))[None]
-            return Sample(y, y[:0])
+            return Sample(y, y[:0], name=str(self.paths[item]))
         stops = simulated_stops(shape.shots + JUDGES - 3, rng)
         shots = simulate_shots(np.ascontiguousarray(y[0]), [*stops, 0.0], rng)
         numbers = [0, 1, len(stops), *range(len(stops) - 1, 1, -1)]  # the photograph judges, then what was not shown
-        return fusion_sample(shots[: shape.shots], shots[numbers[: max(JUDGES, shape.shots)]], shape, self.hidden)
+        judges = shots[numbers[: max(JUDGES, shape.shots)]]
+        return fusion_sample(shots[: shape.shots], judges, shape, self.hidden, str(self.paths[item]))
 
     def _square(self, path: str, side: int, rng: np.random.Generator) -> np.ndarray:
         """Returns (side, side, C) float32 in [0, 1]."""
@@ -280,17 +228,18 @@ class Photographs(Dataset):
 class SimulatedPairs:
     """Whole photographs as simulated pairs, the same ones each time: iterates over `(name, pair, judges)`."""
 
-    def __init__(self, paths: Sequence[str], seed: int):
-        self.paths, self.seed = list(paths), seed
+    def __init__(self, paths: Sequence[str], seed: int, rank: int = 0, ranks: int = 1):
+        """Takes photographs; of as many processes as `ranks` this one gets its share."""
+        self.numbered, self.seed = list(enumerate(paths))[rank::ranks], seed
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.numbered)
 
     def __iter__(self) -> Iterator[tuple[str, list[np.ndarray], list[np.ndarray]]]:
-        """Yields luminance (H, W) uint8; an unusable photograph is named in a warning and skipped."""
-        for number, path in enumerate(self.paths):
+        """Yields luminance (H, W) uint8, see `narrow`; an unusable photograph is named in a warning and skipped."""
+        for number, path in self.numbered:
             try:
-                y = luma(read_image(path))
+                y = to_float(narrow(luma8(path)))
                 if min(y.shape) < MIN_SIDE:
                     raise ValueError(f"{path}: its short side is {min(y.shape)}, expected at least {MIN_SIDE} pixels")
             except (ValueError, OSError) as error:
@@ -392,6 +341,7 @@ class BracketStacks(Dataset):
         crop_size: int,
         simulated: Photographs | None = None,
         hidden: bool = True,
+        pyramid: bool = True,
     ):
         """Takes scenes that can give such squares.
 
@@ -401,11 +351,13 @@ class BracketStacks(Dataset):
                 scene to its whole short side.
             simulated: photographs with `simulate` and the same crop_size, to take a share SIMULATED of the samples
                 from: more kinds of scene than there are brackets of.
+            hidden, pyramid: as for `Photographs`.
 
         Raises:
             ValueError: a scene is too small, even enlarged 4 times.
         """
-        self.brackets, self.crop_size, self.simulated, self.hidden = list(brackets), crop_size, simulated, hidden
+        self.brackets, self.crop_size, self.simulated = list(brackets), crop_size, simulated
+        self.hidden, self.pyramid = hidden, pyramid
         for bracket in brackets:
             height, width = bracket.size
             if min(height, width) < crop_size * MIN_SHARE:
@@ -419,7 +371,7 @@ class BracketStacks(Dataset):
     def __getitem__(self, draw: Draw) -> Sample:
         """Returns the sample of a draw; where the scene has too few shots, some between the pair are simulated."""
         item, seed, batch_seed = draw
-        shape = batch_shape(self.crop_size, batch_seed)
+        shape = batch_shape(self.crop_size, batch_seed, self.pyramid)
         rng = np.random.default_rng(seed)
         if self.simulated and rng.random() < SIMULATED:
             return self.simulated[(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)), batch_seed)]
@@ -438,7 +390,7 @@ class BracketStacks(Dataset):
                 shots[i] = push(shots[i], sign * rng.uniform(0, MAX_PUSH))
         squares = random_symmetry(np.stack(shots + judges), rng)
         shots, judges = np.split(np.ascontiguousarray(squares), [shape.shots])
-        return fusion_sample(shots, judges, shape, self.hidden)
+        return fusion_sample(shots, judges, shape, self.hidden, str(bracket.folder))
 
 
 def draw_shots(means: Sequence[float], count: int, rng: np.random.Generator) -> list[int]:
@@ -456,7 +408,7 @@ def draw_shots(means: Sequence[float], count: int, rng: np.random.Generator) -> 
 
 
 class WholePairs:
-    """Validation pairs at native size, read when needed: iterates over `(name, pair, judges)`."""
+    """Validation pairs, read when needed: iterates over `(name, pair, judges)`."""
 
     def __init__(self, pairs: Sequence[tuple[str, Path, Path]], hidden: bool = True):
         """Takes (name, file, file) per pair, from `pairs_of` or `read_pairs`; `hidden`: all shots beside them judge."""
@@ -466,7 +418,7 @@ class WholePairs:
         return len(self.pairs)
 
     def __iter__(self) -> Iterator[tuple[str, list[np.ndarray], list[np.ndarray]]]:
-        """Yields luminance (H, W) uint8.
+        """Yields luminance (H, W) uint8, see `narrow`.
 
         Raises:
             OSError, ValueError: as `read_image`; or the shots of a scene differ in size.
@@ -478,6 +430,7 @@ class WholePairs:
                 if y.shape != shots[paths[0]].shape:
                     expected = shots[paths[0]].shape[::-1]
                     raise ValueError(f"{path} is {y.shape[::-1]}, expected the size of {paths[0]}, {expected}")
+            shots = {path: narrow(y) for path, y in shots.items()}
             yield name, [shots[path] for path in paths], list(shots.values())
 
 

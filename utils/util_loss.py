@@ -144,9 +144,15 @@ class MEFLoss(nn.Module):
         self.scale_weights, self.lum_weight = scale_weights, lum_weight
 
     def forward(self, fused: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        return sum(self.parts(fused, stack).values())
+
+    def parts(self, fused: torch.Tensor, stack: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Returns the three parts (N,) by their names; the loss is their sum."""
         shown = fused.clamp(0, 1)
         scores = mef_ssim_scales(shown, stack, len(self.scale_weights))
         weights = scores.new_tensor(self.scale_weights[: scores.shape[1]])
-        loss = 1 - (scores * weights).sum(1) / weights.sum()
-        loss = loss + self.lum_weight * (1 - mef_ssim_lum(shown, stack))
-        return loss + (fused - shown).abs().mean((1, 2, 3))
+        return {
+            "mef_ssim": 1 - (scores * weights).sum(1) / weights.sum(),
+            "mef_ssim_lum": self.lum_weight * (1 - mef_ssim_lum(shown, stack)),
+            "clipped": (fused - shown).abs().mean((1, 2, 3)),
+        }

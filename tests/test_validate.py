@@ -1,0 +1,69 @@
+"""Validation: scores, and the pictures that are shown."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models.DeepFuse import Architecture
+from utils import util_validate as validation
+from utils.util_dataset import Sample
+from utils.util_fusion import Fuser
+from utils.util_loss import MEFLoss
+from utils.util_metric import combine_scales, mef_ssim_lum, mef_ssim_scales
+
+
+class Average(torch.nn.Module):
+    """The plain average of the exposures, in place of a network."""
+
+    halo = 0
+
+    def __init__(self, channels=1):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.arch = Architecture(image_channels=channels)
+
+    def forward(self, exposures):
+        return exposures.mean(1)
+
+
+def test_validation_of_pairs_shows_and_scores_the_fusion():
+    y = np.random.default_rng(0).integers(0, 256, (64, 80), dtype=np.uint8)
+    pairs = [("same", [y, y], [y, y, y]), ("other", [y // 2, y // 2 + 127], [y])]
+    scores, pictures = validation.validate_pairs(Average(), pairs, MEFLoss(), shown=1)
+    assert list(pictures) == ["validation/same"] and pictures["validation/same"].shape == (
+        64 + validation.CAPTION,
+        240,
+        3,
+    )
+    for i, y in enumerate((pairs[0][1][0],) * 3):  # under, over and fused are one picture
+        shown = pictures["validation/same"][validation.CAPTION :, 80 * i : 80 * (i + 1)]
+        assert (shown == y[..., None]).all()
+    assert scores["mef_ssim"] == pytest.approx((1 + scores["mef_ssim_worst"]) / 2, abs=1e-3)
+    assert 0 < scores["mef_ssim_lum"] <= 1 and math.isfinite(scores["loss"])
+
+
+def test_validation_of_photographs_scores_the_reconstruction():
+    y = torch.rand(3, 1, 3, 32, 32)
+    scores, pictures = validation.validate_recon(Average(3), [Sample(y, y[:, :0], torch.ones(3))])
+    assert scores == pytest.approx({"loss": 0, "ssim": 1}, abs=1e-5)
+    above, below = np.split(pictures["reconstruction"], 2)
+    assert above.shape == (32 + validation.CAPTION, 96, 3) and np.array_equal(
+        *(x[validation.CAPTION :] for x in (above, below))
+    )
+    assert np.abs(above[validation.CAPTION :, :32] / 255 - y[0, 0].permute(1, 2, 0).numpy()).max() <= 0.5 / 255 + 1e-6
+
+
+def test_scores_of_pairs_are_those_of_the_evaluation():
+    rng = np.random.default_rng(0)
+    shots = [cv2.resize(rng.integers(0, 256, (9, 12), dtype=np.uint8), (101, 90)) for _ in range(3)]
+    scores, _ = validation.validate_pairs(Average(), [("a", shots[:2], shots)], MEFLoss())
+    fused = Fuser(Average()).fuse(shots[:2])
+    profile = mef_ssim_scales(fused, np.stack(shots))
+    profile = profile[np.isfinite(profile)]
+    assert scores["mef_ssim"] == pytest.approx(combine_scales(profile), abs=1e-4)
+    assert scores["mef_ssim_coarse"] == pytest.approx(profile[-3:].mean(), abs=1e-4)
+    assert scores["mef_ssim_lum"] == pytest.approx(mef_ssim_lum(fused, np.stack(shots)), abs=1e-4)
+    assert scores["mef_ssim_worst"] == scores["mef_ssim"]
