@@ -28,8 +28,9 @@ import torch
 from tqdm import tqdm
 
 from utils import util_eval, util_metric, util_report
-from utils.util_eval import EvalScene, Method
+from utils.util_eval import Method
 from utils.util_report import COLOUR, FIDELITY, LOOK, LPIPS, MEF_SSIM_FUSED, PROFILE, REFERENCE, Column, Row, Table
+from utils.util_scenes import Scene
 
 
 def main(args: argparse.Namespace) -> None:
@@ -98,7 +99,7 @@ def choose_methods(args: argparse.Namespace) -> dict[str, Method]:
     return methods
 
 
-def attempt(scene: EvalScene, **how) -> tuple[list[Row], str | None]:
+def attempt(scene: Scene, **how) -> tuple[list[Row], str | None]:
     """Returns a scene's rows, or none and what is wrong with it: one bad scene does not lose the others' scores."""
     try:
         return util_eval.score_scene(scene, **how), None
@@ -106,7 +107,7 @@ def attempt(scene: EvalScene, **how) -> tuple[list[Row], str | None]:
         return [], f"{scene.name}: {error}"
 
 
-def score_all(score: partial, scenes: Sequence[EvalScene], jobs: int) -> tuple[list[Row], list[str]]:
+def score_all(score: partial, scenes: Sequence[Scene], jobs: int) -> tuple[list[Row], list[str]]:
     """Returns the rows of all scenes that could be scored, and a line for each that could not."""
     with tqdm(total=len(scenes), desc="Scoring scenes", unit="scene") as bar:
         if jobs > 1:
@@ -120,7 +121,7 @@ def score_all(score: partial, scenes: Sequence[EvalScene], jobs: int) -> tuple[l
 
 
 def score_in_processes(
-    score: partial, scenes: Sequence[EvalScene], jobs: int, bar: tqdm
+    score: partial, scenes: Sequence[Scene], jobs: int, bar: tqdm
 ) -> list[tuple[list[Row], str | None]]:
     """Returns what `score` returns for each scene, computed in `jobs` processes.
 
@@ -129,7 +130,7 @@ def score_in_processes(
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
     spawn = multiprocessing.get_context("spawn")  # PyTorch's threads do not survive a fork
-    results: dict[EvalScene, tuple[list[Row], str | None]] = {}
+    results: dict[Scene, tuple[list[Row], str | None]] = {}
     left = list(scenes)
     while left:
         with ProcessPoolExecutor(jobs, spawn, set_up_worker, (threads,)) as pool:

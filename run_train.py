@@ -34,6 +34,7 @@ from utils import util_validate as validation
 from utils.util_device import seed_everything
 from utils.util_image import read_image
 from utils.util_loss import MEFLoss
+from utils.util_scenes import read_pairs
 
 LOG_EVERY = 10  # steps from one point of TensorBoard's training curves to the next
 NO_PICTURE = 10  # a loss above it is not that of a picture: no part of `MEFLoss` is larger than 2, but for its weight
@@ -287,7 +288,7 @@ def brackets(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
         scenes, held_out = data.hold_out(scenes, validation_count(args, len(scenes)), args.seed)
         pairs = data.pairs_of(held_out)
     elif args.val_pairs:
-        pairs = data.read_pairs(args.val_path, args.val_pairs)
+        pairs = read_pairs(args.val_path, args.val_pairs)
     else:
         pairs = data.pairs_of(data.read_brackets([args.val_path], 0, scanning(say)))
     described, pyramid, simulated = f"{len(scenes)} scenes", isinstance(model, DeepFusePyramid), None

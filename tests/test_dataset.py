@@ -14,6 +14,7 @@ from utils import util_dataset as data
 from utils.util_dataset import BracketStacks, Draws, Photographs, SimulatedPairs, WholePairs
 from utils.util_exposure import complete
 from utils.util_image import to_float
+from utils.util_scenes import Scene, read_pairs
 
 
 def picture(rng, height=90, width=120):
@@ -301,37 +302,38 @@ def test_unusable_scenes_and_shots_are_named(scenes):
 
 
 def test_validation_pairs(scenes, tmp_path):
-    (_, under, over), *_ = data.pairs_of(data.read_brackets([scenes]))
+    (under, over), *_ = [scene.paths for scene in data.pairs_of(data.read_brackets([scenes]))]
     assert (under.name, over.name) == ("3.png", "0.png")  # nearest to 45 and 180
     table = tmp_path / "pairs.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([("scene", "under", "over", "note"), ("b", "1.png", "4.png", "x")])
-    pairs = WholePairs(data.read_pairs(scenes, table))
+    pairs = WholePairs(read_pairs(scenes, table))
     ((name, (under, over), judges),) = pairs
     assert (name, len(pairs), len(judges)) == ("b", 1, 5)
     expected = cv2.cvtColor(cv2.imread(str(scenes / "b" / "1.png")), cv2.COLOR_BGR2GRAY)
     assert under.dtype == np.uint8 and under.shape == (90, 120) and under.mean() < over.mean()
     assert np.abs(under.astype(int) - expected).max() <= 1
     assert [judge.mean() for judge in judges] == [data.luma8(path).mean() for path in sorted((scenes / "b").iterdir())]
-    ((_, pair, judges),) = WholePairs(data.read_pairs(scenes, table), hidden=False)
+    ((_, pair, judges),) = WholePairs(read_pairs(scenes, table), hidden=False)
     assert all(map(np.array_equal, pair, judges)) and len(judges) == 2
     cv2.imwrite(str(scenes / "b" / "small.png"), np.zeros((50, 60, 3), np.uint8))
     table.write_text("scene,under,over\nb,small.png,4.png\n")
     with pytest.raises(ValueError, match=r"0.png is \(120, 90\), expected the size of .*small.png, \(60, 50\)"):
-        list(WholePairs(data.read_pairs(scenes, table)))
+        list(WholePairs(read_pairs(scenes, table)))
     table.write_text("scene,under,over\nb,1.png,99.png\n")
-    with pytest.raises(FileNotFoundError, match="99.png, which is not there"):
-        data.read_pairs(scenes, table)
+    with pytest.raises(FileNotFoundError, match="99.png: .* not there"):
+        WholePairs(read_pairs(scenes, table))
     table.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="columns scene, under, over"):
-        data.read_pairs(scenes, table)
+        read_pairs(scenes, table)
 
 
 def test_pictures_to_validate_on_are_bounded(tmp_path):
     for name in ("0.png", "1.png"):
         cv2.imwrite(str(tmp_path / name), np.zeros((80, 1024), np.uint8))
-    ((_, pair, judges),) = WholePairs([("a", tmp_path / "0.png", tmp_path / "1.png")])
+    paths = (tmp_path / "0.png", tmp_path / "1.png")
+    ((_, pair, judges),) = WholePairs([Scene("a", paths, paths)])
     assert all(shot.shape == (40, 512) for shot in (*pair, *judges))
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from utils import util_eval
 from utils import util_metric as metric
-from utils.util_eval import EvalScene
 from utils.util_image import read_image, write_image
 from utils.util_report import COLOUR, FIDELITY, LOOK, MEF_SSIM_FUSED, PROFILE, REFERENCE
+from utils.util_scenes import Scene
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def data(tmp_path):
 def test_scenes_are_folders_in_order(data):
     scenes = util_eval.find_eval_scenes(data)
     assert [scene.name for scene in scenes] == ["alley", "beach"]
-    assert [path.name for path in scenes[0].fused] == ["0.png", "1.png", "2.png"] == [p.name for p in scenes[0].scored]
+    assert [path.name for path in scenes[0].paths] == ["0.png", "1.png", "2.png"] == [p.name for p in scenes[0].stack]
 
 
 @pytest.mark.parametrize(("full_stack", "scored"), [((), ["0.png", "1.png", "2.png"]), ((False,), ["0.png", "2.png"])])
@@ -37,8 +37,8 @@ def test_pairs_pick_scenes_and_exposures(data, tmp_path, full_stack, scored):
     table.write_text("\ufeffscene,note,under,over\nbeach,x,0.png,2.png\n", encoding="utf-8")
     (scene,) = util_eval.find_eval_scenes(data, table, *full_stack)
     assert scene.name == "beach"
-    assert [path.name for path in scene.fused] == ["0.png", "2.png"]
-    assert sorted(path.name for path in scene.scored) == scored
+    assert [path.name for path in scene.paths] == ["0.png", "2.png"]
+    assert sorted(path.name for path in scene.stack) == scored
 
 
 def test_bad_tables_and_folders_say_what_was_expected(data, tmp_path):
@@ -66,7 +66,7 @@ def test_baselines_are_what_they_say():
 
 @pytest.mark.skipif(shutil.which("enfuse") is None, reason="enfuse is not installed")
 def test_enfuse_runs(data):
-    images = [read_image(path) for path in util_eval.find_eval_scenes(data)[0].fused]
+    images = [read_image(path) for path in util_eval.find_eval_scenes(data)[0].paths]
     assert util_eval.enfuse(images).shape == images[0].shape
     assert "enfuse" in util_eval.enfuse_version()
     with pytest.raises(ValueError, match="enfuse failed: "):
@@ -76,10 +76,10 @@ def test_enfuse_runs(data):
 def test_a_scene_is_scored_as_saved(data, tmp_path):
     scene = util_eval.find_eval_scenes(data)[0]
     folders = {"average": tmp_path / "pictures", "other": tmp_path / "other"}
-    exposures = [read_image(path) for path in scene.fused]
+    exposures = [read_image(path) for path in scene.paths]
     write_image(folders["other"] / "alley.png", exposures[1].astype(np.uint16) * 257)  # 16 bits, read as 8
     sheets = tmp_path / "sheets"
-    shutil.copy(scene.fused[1], tmp_path / "alley.png")
+    shutil.copy(scene.paths[1], tmp_path / "alley.png")
     rows = util_eval.score_scene(scene, {"average": util_eval.average}, folders, reference=tmp_path, sheets=sheets)
     assert [(row["scene"], row["method"], row["fused"], row["exposures"]) for row in rows] == [
         ("alley", "average", 3, 3),
@@ -102,7 +102,7 @@ def test_a_scene_is_scored_as_saved(data, tmp_path):
 def test_a_pair_is_scored_against_the_shots_it_has_not_seen(data, tmp_path):
     shots = [read_image(data / "alley" / f"{i}.png") for i in range(3)]
     gray = [metric.matlab_gray(x) for x in shots]
-    pair = EvalScene("alley", *((tuple(data / "alley" / f"{i}.png" for i in order)) for order in ((2, 0), (2, 0, 1))))
+    pair = Scene("alley", *((tuple(data / "alley" / f"{i}.png" for i in order)) for order in ((2, 0), (2, 0, 1))))
     (row,) = util_eval.score_scene(pair, {"average": util_eval.average}, {"average": tmp_path})
     saved = util_eval.average([shots[0], shots[2]])
     assert (read_image(tmp_path / "alley.png") == saved).all()
@@ -117,15 +117,15 @@ def test_a_pair_is_scored_against_the_shots_it_has_not_seen(data, tmp_path):
 
 def test_wide_pictures_are_shrunk_before_they_are_fused(data, tmp_path):
     scene = util_eval.find_eval_scenes(data)[0]
-    write_image(tmp_path / "other" / "alley.png", read_image(scene.fused[0]))
+    write_image(tmp_path / "other" / "alley.png", read_image(scene.paths[0]))
     folders = {"average": tmp_path / "average", "other": tmp_path / "other"}
     rows = util_eval.score_scene(scene, {"average": util_eval.average}, folders, tmp_path / "other", max_width=64)
     assert all((row["width"], row["height"]) == (64, 55) for row in rows)
     assert rows[1]["psnr"] == np.inf
-    small = [cv2.resize(read_image(path), (64, 55), interpolation=cv2.INTER_AREA) for path in scene.fused]
+    small = [cv2.resize(read_image(path), (64, 55), interpolation=cv2.INTER_AREA) for path in scene.paths]
     assert (read_image(tmp_path / "average" / "alley.png") == util_eval.average(small)).all()
-    wide = read_image(scene.fused[0])
-    assert (util_eval.read_8bit(scene.fused[0], wide.shape[1]) == wide).all()
+    wide = read_image(scene.paths[0])
+    assert (util_eval.read_8bit(scene.paths[0], wide.shape[1]) == wide).all()
 
 
 def test_reference_scores_are_ntires(data, monkeypatch):

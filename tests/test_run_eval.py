@@ -19,7 +19,7 @@ from configs import get_eval_args
 from models import fuse_model
 from models.DeepFuse import ARCHITECTURES
 from utils import util_metric
-from utils.util_eval import EvalScene
+from utils.util_scenes import Scene
 
 ROOT = Path(__file__).parents[1]
 
@@ -143,7 +143,7 @@ def score_or_die(scene):
 
 
 def test_a_killed_process_is_named_and_the_rest_is_scored():
-    scenes = [EvalScene(name, (), ()) for name in ("first", "huge", "odd", "third", "last")]
+    scenes = [Scene(name, (), ()) for name in ("first", "huge", "odd", "third", "last")]
     rows, faults = run_eval.score_all(score_or_die, scenes, jobs=2)
     assert [row["scene"] for row in rows] == ["first", "third", "last"]
     assert faults == ["huge: its process was killed, as when memory runs out", "odd: broken"]

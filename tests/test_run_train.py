@@ -15,6 +15,7 @@ import torch
 
 import run_train
 from configs import ROOT, get_train_args
+from models import PyramidArchitecture
 from utils.util_fusion import Fuser
 from utils.util_validate import CAPTION
 
@@ -294,7 +295,7 @@ def test_what_was_not_shown_in_training_is_not_shown_when_fusing(tmp_path, scene
     switch = "--hidden" if hidden else "--no-hidden"
     options = ["--image_path", scenes, "--objective", "mef", "--num_epochs", 1, "--train_num", 2, switch]
     folder = run(tmp_path, *options)
-    assert checkpoint(folder, "best.pth")["arch"]["max_gap"] == (2.5 if hidden else np.inf)
+    assert checkpoint(folder, "best.pth")["arch"]["max_gap"] == (PyramidArchitecture().max_gap if hidden else np.inf)
 
 
 def test_settings_from_a_file(tmp_path):

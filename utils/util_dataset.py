@@ -34,7 +34,7 @@ from utils.util_augment import (
 )
 from utils.util_exposure import gap_between, push
 from utils.util_image import IMAGE_SUFFIXES, list_images, luma, read_image, to_float
-from utils.utils import read_table
+from utils.util_scenes import Scene
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
 Draw = tuple[int, int, int]  # of which item, the sample's seed, its batch's seed
@@ -410,12 +410,19 @@ def draw_shots(means: Sequence[float], count: int, rng: np.random.Generator) -> 
 class WholePairs:
     """Validation pairs, read when needed: iterates over `(name, pair, judges)`."""
 
-    def __init__(self, pairs: Sequence[tuple[str, Path, Path]], hidden: bool = True):
-        """Takes (name, file, file) per pair, from `pairs_of` or `read_pairs`; `hidden`: all shots beside them judge."""
-        self.pairs, self.hidden = list(pairs), hidden
+    def __init__(self, scenes: Sequence[Scene], hidden: bool = True):
+        """Takes scenes of two paths, from `pairs_of` or `read_pairs`; `hidden`: all shots of their stack judge.
+
+        Raises:
+            FileNotFoundError: one of the files is not there.
+        """
+        self.scenes, self.hidden = list(scenes), hidden
+        for path in (path for scene in scenes for path in scene.paths):
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: one of a pair to validate on is not there")
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.scenes)
 
     def __iter__(self) -> Iterator[tuple[str, list[np.ndarray], list[np.ndarray]]]:
         """Yields luminance (H, W) uint8, see `narrow`.
@@ -423,41 +430,26 @@ class WholePairs:
         Raises:
             OSError, ValueError: as `read_image`; or the shots of a scene differ in size.
         """
-        for name, *paths in self.pairs:
-            files = list_images(paths[0].parent) if self.hidden else paths
-            shots = {path: luma8(path) for path in files}
+        for scene in self.scenes:
+            first = scene.paths[0]
+            shots = {path: luma8(path) for path in (scene.stack if self.hidden else scene.paths)}
             for path, y in shots.items():
-                if y.shape != shots[paths[0]].shape:
-                    expected = shots[paths[0]].shape[::-1]
-                    raise ValueError(f"{path} is {y.shape[::-1]}, expected the size of {paths[0]}, {expected}")
+                if y.shape != shots[first].shape:
+                    expected = shots[first].shape[::-1]
+                    raise ValueError(f"{path} is {y.shape[::-1]}, expected the size of {first}, {expected}")
             shots = {path: narrow(y) for path, y in shots.items()}
-            yield name, [shots[path] for path in paths], list(shots.values())
+            yield scene.name, [shots[path] for path in scene.paths], list(shots.values())
 
 
-def pairs_of(brackets: Sequence[Bracket]) -> list[tuple[str, Path, Path]]:
-    """Returns (scene, under, over): of each scene the shots whose mean luminances are nearest to PAIR_MEANS."""
-    pairs = []
+def pairs_of(brackets: Sequence[Bracket]) -> list[Scene]:
+    """Returns of each bracket the two shots whose mean luminances are nearest to PAIR_MEANS, as a scene to fuse."""
+    scenes = []
     for bracket in brackets:
         under, over = (int(np.argmin(np.abs(np.subtract(bracket.means, mean)))) for mean in PAIR_MEANS)
         if under == over:
             under, over = 0, len(bracket.paths) - 1
-        pairs.append((bracket.folder.name, bracket.paths[under], bracket.paths[over]))
-    return pairs
-
-
-def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[tuple[str, Path, Path]]:
-    """Returns (scene, under, over) of a CSV table with these columns: files folder/scene/under and folder/scene/over.
-
-    Raises:
-        FileNotFoundError: there is no such table, or a file that it names.
-        ValueError: as `read_table`.
-    """
-    rows = read_table(table, ("scene", "under", "over"))
-    pairs = [(row["scene"], *(Path(folder) / row["scene"] / row[side] for side in ("under", "over"))) for row in rows]
-    for path in (path for _, *both in pairs for path in both):
-        if not path.is_file():
-            raise FileNotFoundError(f"{table} names {path}, which is not there")
-    return pairs
+        scenes.append(Scene(bracket.folder.name, (bracket.paths[under], bracket.paths[over]), bracket.paths))
+    return scenes
 
 
 def _names(folders: Sequence[str | os.PathLike]) -> str:

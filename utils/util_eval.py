@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,25 +15,17 @@ from utils import util_metric as metric
 from utils.util_fusion import Fuser
 from utils.util_image import IMAGE_SUFFIXES, from_float, list_images, read_image, to_float, write_image
 from utils.util_report import PROFILE, Row, contact_sheet
-from utils.utils import read_table, write_json
+from utils.util_scenes import Scene, read_pairs
+from utils.utils import write_json
 
 Method = Callable[[Sequence[np.ndarray]], np.ndarray]  # exposures (H, W, 3) BGR uint8 -> picture of the same form
 RESULTS = ("results.csv", "results.md", "results.tex")  # what an evaluation writes, beside pictures/ and sheets/
 MARK = "evaluation.json"  # the settings of an evaluation; a folder that holds it is one that may be emptied
 
 
-@dataclass(frozen=True)
-class EvalScene:
-    """A scene: its name, the shots to fuse, and those to score against, which hold at least the former."""
-
-    name: str
-    fused: tuple[Path, ...]
-    scored: tuple[Path, ...]
-
-
 def find_eval_scenes(
     folder: str | os.PathLike, pairs: str | os.PathLike | None = None, full_stack: bool = True
-) -> list[EvalScene]:
+) -> list[Scene]:
     """Returns the scenes of a folder with one folder of shots per scene, sorted by name.
 
     Args:
@@ -54,26 +45,9 @@ def find_eval_scenes(
         if not names:
             raise ValueError(f"{folder}: expected one folder of shots per scene, found no folder in it")
         stacks = [tuple(list_images(folder / name)) for name in names]
-        return [EvalScene(name, stack, stack) for name, stack in zip(names, stacks, strict=True)]
-    scenes = []
-    for name, under, over in read_pairs(pairs):
-        pair = (folder / name / under, folder / name / over)
-        others = list_images(folder / name) if full_stack and (folder / name).is_dir() else []
-        scenes.append(EvalScene(name, pair, tuple(dict.fromkeys((*pair, *others)))))
-    return scenes
-
-
-def read_pairs(path: str | os.PathLike) -> list[tuple[str, str, str]]:
-    """Returns (scene, under, over) of every row of a CSV table with these columns.
-
-    Raises:
-        ValueError: As `read_table`, or a scene occurs twice.
-    """
-    rows = [(row["scene"], row["under"], row["over"]) for row in read_table(path, ("scene", "under", "over"))]
-    names = [name for name, _, _ in rows]
-    if len(set(names)) < len(names):
-        raise ValueError(f"{path}: expected one row a scene, got {len(names)} rows for {len(set(names))} scenes")
-    return rows
+        return [Scene(name, stack, stack) for name, stack in zip(names, stacks, strict=True)]
+    scenes = read_pairs(folder, pairs)
+    return scenes if full_stack else [Scene(scene.name, scene.paths, scene.paths) for scene in scenes]
 
 
 def average(images: Sequence[np.ndarray]) -> np.ndarray:
@@ -173,7 +147,7 @@ def picture_of(folder: Path, scene: str) -> Path:
 
 
 def score_scene(
-    scene: EvalScene,
+    scene: Scene,
     methods: dict[str, Method],
     folders: dict[str, Path],
     reference: Path | None = None,
@@ -197,16 +171,16 @@ def score_scene(
     Raises:
         ValueError, OSError: Anything that is wrong with this scene's pictures.
     """
-    if len(scene.fused) < 2:
-        raise ValueError(f"expected two or more exposures, found {len(scene.fused)}")
-    shots = {path: read_8bit(path, max_width) for path in scene.scored}
+    if len(scene.paths) < 2:
+        raise ValueError(f"expected two or more exposures, found {len(scene.paths)}")
+    shots = {path: read_8bit(path, max_width) for path in scene.stack}
     first = next(iter(shots.values())).shape
     for path, image in shots.items():
         if image.shape != first:
             raise ValueError(f"{path}: expected the other exposures' size {_size(first)}, got {_size(image.shape)}")
     truth = None if reference is None else _same_size(picture_of(reference, scene.name), first, max_width)
-    fused = [shots[path] for path in scene.fused]
-    unseen = [image for path, image in shots.items() if path not in scene.fused]
+    fused = [shots[path] for path in scene.paths]
+    unseen = [image for path, image in shots.items() if path not in scene.paths]
     for name, method in methods.items():
         write_image(folders[name] / f"{scene.name}.png", method(fused))
 
@@ -220,7 +194,7 @@ def score_scene(
         for name, picture in pictures.items()
     ]
     if sheets is not None:
-        labels = {path.name: shots[path] for path in scene.fused}
+        labels = {path.name: shots[path] for path in scene.paths}
         for row, picture in zip(rows, pictures.values(), strict=True):
             labels[f"{row['method']}: MEF-SSIM {row['mef_ssim']:.3f}, lum {row['mef_ssim_lum']:.3f}"] = picture
         write_image(sheets / f"{scene.name}.png", contact_sheet(labels))

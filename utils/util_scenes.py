@@ -1,4 +1,4 @@
-"""Find the scenes in a folder: which photographs are exposures of one and the same."""
+"""Scenes: which photographs are exposures of one and the same, in a folder or by a table of pairs."""
 
 import os
 import unicodedata
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from utils.util_image import list_images
 from utils.util_metadata import read_metadata
+from utils.utils import read_table
 
 MAX_PAUSE = 10  # seconds between the end of one shot and the start of the next of its bracket
 
@@ -18,7 +19,8 @@ class Scene:
     """The exposures to fuse, and the name that the fused picture gets."""
 
     name: str
-    paths: list[Path]
+    paths: Sequence[Path]
+    stack: Sequence[Path] = ()  # all shots of the scene, where the picture is judged; they hold `paths`
 
 
 def find_scenes(folder: str | os.PathLike) -> tuple[list[Scene], list[Path]]:
@@ -47,6 +49,25 @@ def find_scenes(folder: str | os.PathLike) -> tuple[list[Scene], list[Path]]:
     singles = [paths[0] for paths in brackets if len(paths) == 1]
     stacks = [paths for paths in brackets if len(paths) > 1] + [[path] for path in damaged]
     return [Scene(f"{paths[0].stem}_fused", paths) for paths in stacks], singles
+
+
+def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[Scene]:
+    """Returns the scenes of a CSV table with the columns scene, under and over: two files in the folder folder/scene.
+
+    Raises:
+        FileNotFoundError: There is no such table.
+        ValueError: As `read_table`, or a scene occurs twice.
+    """
+    scenes = []
+    for row in read_table(table, ("scene", "under", "over")):
+        inner = Path(folder) / row["scene"]
+        pair = (inner / row["under"], inner / row["over"])
+        others = list_images(inner) if inner.is_dir() else []
+        scenes.append(Scene(row["scene"], pair, tuple(sorted({*pair, *others}))))
+    names = {scene.name for scene in scenes}
+    if len(names) < len(scenes):
+        raise ValueError(f"{table}: expected one row per scene, got {len(scenes)} rows for {len(names)} scenes")
+    return scenes
 
 
 def output_paths(scenes: Sequence[Scene], folder: str | os.PathLike) -> list[Path]:
