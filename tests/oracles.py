@@ -19,8 +19,11 @@ def bilinear(plane: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def pushed(value: int, levels: int, stops: float) -> float:
-    """Returns the value, not rounded, of a pixel 0..levels as if exposed so many stops more."""
+    """Returns the value, not rounded, of a pixel 0..levels as if exposed so many stops more, its noise held back."""
     light = (value / levels) ** 2.2 * 2**stops
+    noisy = value / levels * 255 / 8
+    if stops > 0 and noisy < 1:
+        light *= (3 * noisy**2 - 2 * noisy**3) ** 2.2
     return min(light, 1) ** (1 / 2.2) * levels
 
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 GAMMA = 2.2  # of the camera's curve, near enough
+NOISE = 8 / 255  # levels of sensor noise and JPEG's steps, in a shot's dark
 DARK, BRIGHT = 12 / 255, 235 / 255  # luminance outside is noise or clipped, and says nothing of the gap
 WIDE_DARK, WIDE_BRIGHT = 3 / 255, 250 / 255  # where too few pixels lie inside
 ENOUGH = 0.02  # of the pixels: fewer are the outliers of a wider gap
@@ -32,10 +33,17 @@ class Exposure:
 
 
 def push(image: np.ndarray, stops: float) -> np.ndarray:
-    """Returns uint8 or uint16 of any shape as if exposed so many stops more: linearised by GAMMA, scaled, clipped."""
+    """Returns uint8 or uint16 of any shape as if exposed so many stops more: linearised by GAMMA, scaled, clipped.
+
+    With more exposure, levels below NOISE are held back the more the lower they are: they hold little but noise.
+    """
     levels = np.iinfo(image.dtype).max
-    curve = np.minimum(np.linspace(0, 1, levels + 1) * 2.0 ** (stops / GAMMA), 1)
-    return cv2.LUT(image, np.rint(curve * levels).astype(image.dtype))
+    value = np.linspace(0, 1, levels + 1)
+    curve = value * 2.0 ** (stops / GAMMA)
+    if stops > 0:
+        certain = np.minimum(value / NOISE, 1)
+        curve *= certain * certain * (3 - 2 * certain)  # smoothstep
+    return cv2.LUT(image, np.rint(np.minimum(curve, 1) * levels).astype(image.dtype))
 
 
 def gap_between(under: np.ndarray, over: np.ndarray) -> float | None:
