@@ -1,0 +1,85 @@
+"""Kills trainings (SIGKILL) at random moments and resumes them: python benchmarks/kills.py [--kills 50].
+
+Prints how many kills there were, and whether every run that was resumed to its end equals the unbroken one bit for bit.
+"""
+
+import argparse
+import contextlib
+import multiprocessing
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import run_train  # noqa: E402
+from configs import get_train_args  # noqa: E402
+
+OPTIONS = (
+    f"--image_path {ROOT}/data_test --model DeepFuse_3x3 --crop_size 32 --train_num 24 --batch_size 2 --num_epochs 3 "
+    "--lr 1e-3 --ema 0.9 --device cpu --save_every 0 --no-output"
+)
+
+
+def train(folder: Path) -> None:
+    """Starts the run of this folder, or goes on with it."""
+    torch.set_num_threads(1)
+    run_train.sample_pair = list  # its picture is no part of what is compared
+    resumed = ["--resume_path", str(folder)] if (folder / "checkpoints" / "last.pth").exists() else []
+    if not resumed:
+        shutil.rmtree(folder, ignore_errors=True)  # killed before the first step
+    new = [*OPTIONS.split(), "--runs_path", str(folder.parent), "--run_name", folder.name]
+    with contextlib.suppress(ValueError):  # it had finished when it was killed
+        run_train.main(get_train_args([*resumed, "--no-output"] if resumed else new))
+
+
+def state(folder: Path) -> dict[str, torch.Tensor]:
+    """Returns what two runs are compared by: weights, their average, the optimizer's state, the shipped weights."""
+    last, best = (torch.load(folder / "checkpoints" / name, weights_only=True) for name in ("last.pth", "best.pth"))
+    moments = {f"{i}.{name}": value for i, own in last["optimizer"]["state"].items() for name, value in own.items()}
+    numbers = {name: torch.tensor(last[name]) for name in ("epoch", "batch", "step", "best_loss", "loss")}
+    return {
+        f"{kind}.{name}": value
+        for kind, values in (("raw", last["raw"]), ("average", last["model"]), ("best", best["model"]))
+        for name, value in values.items()
+    } | (moments | numbers)
+
+
+def main(kills: int) -> None:
+    fork = multiprocessing.get_context("fork")  # a child need not import PyTorch
+    rng, killed, inside, runs = random.Random(0), 0, 0, 0
+    with tempfile.TemporaryDirectory() as name:
+        unbroken, folder = Path(name, "unbroken"), Path(name, "killed")
+        start = time.perf_counter()
+        child = fork.Process(target=train, args=(unbroken,))
+        child.start()
+        child.join()
+        seconds, expected = time.perf_counter() - start, state(unbroken)
+        while killed < kills:
+            child = fork.Process(target=train, args=(folder,))
+            child.start()
+            child.join(rng.uniform(0, seconds / 3))
+            if child.is_alive():
+                child.kill()
+                child.join()
+                killed += 1
+                last = folder / "checkpoints" / "last.pth"
+                inside += last.exists() and torch.load(last, weights_only=True)["batch"] > 0
+                continue
+            found = state(folder)
+            if not all(torch.equal(value, found[key]) for key, value in expected.items()):
+                raise SystemExit(f"after {killed} kills the resumed run differs from the unbroken one")
+            runs += 1
+            shutil.rmtree(folder)
+    print(f"{killed} kills, {inside} of them inside an epoch; {runs} resumed runs, each equal to the unbroken one")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=50)
+    main(parser.parse_args().kills)
