@@ -1,5 +1,6 @@
 """Take out of a stack what moved between its shots: people, cars, animals, shadows."""
 
+import functools
 from collections.abc import Sequence
 
 import cv2
@@ -15,7 +16,7 @@ CLIPPED_TOLERANCE = 15  # more levels where another channel is clipped: cameras 
 CLEAR = 10  # levels, and another deviation, beyond all that start a moving region; connected pixels with less follow
 WELL_EXPOSED = 20, 240  # levels, for the choice of the reference
 MOVING_WEIGHT = 3  # how much more the exposure of the moving regions counts in it than that of the whole picture
-TILE = 256  # pixels of a side, at full size: the only place where floats are made of the pictures
+TILE = 128  # pixels of a side, at full size: the only place where floats are made of the pictures
 LEVELS = np.arange(256)
 THIN, WIDE, GAP = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in (7, 9, 9))
 SOFT = 1.5  # pixels at the working size, by which a replaced region is blurred: less than half of THIN
@@ -104,7 +105,7 @@ def _compare(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarr
     lost = lost.astype(np.float32)
     if not mask.any():
         return curves, None, lost
-    at = lost[source].max(2)
+    at = _most(lost, source)
     # round a moving thing nothing of the shot is given away where the source has nothing to put there
     mask = np.where(at > 0.5, cv2.dilate(mask, THIN), cv2.dilate(mask, WIDE))
     offset = _spread(shot - _look_up(source, curves), at * (mask == 0))
@@ -200,6 +201,12 @@ def _look_up(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
     return np.dstack([table[image[..., c]] for c, table in enumerate(tables)])
 
 
+def _most(lost: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Returns how far the channel that is lost most is lost (h, w), of (h, w, C); one end of the table loses."""
+    extreme = np.maximum if lost[-1] > lost[0] else np.minimum
+    return lost[functools.reduce(extreme, np.moveaxis(image, 2, 0))]
+
+
 def _spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Returns values (h, w, C) that are known to a degree (h, w), smooth and spread over the whole picture."""
     return _pull(np.dstack([values * known[..., None], known]).astype(np.float32), 2)[..., :-1]
@@ -225,10 +232,7 @@ def _replace(
     height, width = shot.shape[:2]
     top = np.iinfo(shot.dtype).max
     levels = np.linspace(0, 255, top + 1)
-    tables, lost = (
-        [(np.interp(levels, LEVELS, x) * top / 255).astype(np.float32) for x in rows]
-        for rows in (curves, [lost] * len(curves))
-    )
+    *tables, lost = ((np.interp(levels, LEVELS, x) * top / 255).astype(np.float32) for x in (*curves, lost))
     result = shot.copy()
     pixels, others = (np.atleast_3d(image)[..., : len(curves)] for image in (result, source))
     rows, columns = _between(height, field.shape[0]), _between(width, field.shape[1])
@@ -238,8 +242,11 @@ def _replace(
             own = _enlarged(field, [part[box[0]] for part in rows], [part[box[1]] for part in columns])
             if own[..., 0].any():
                 here, other = pixels[box].astype(np.float32), others[box]
-                there = _look_up(other, tables) + own[..., 1:] * _look_up(other, lost).max(2, keepdims=True)
-                pixels[box] = np.rint(np.clip(here + own[..., :1] * (there - here), 0, top))
+                there = _look_up(other, tables) + own[..., 1:] * _most(lost, other)[..., None]
+                there -= here
+                there *= own[..., :1]
+                there += here
+                pixels[box] = np.rint(np.clip(there, 0, top, out=there), out=there)
     return result
 
 
