@@ -46,7 +46,7 @@ def build_page(args: argparse.Namespace, folder: Path):
     except ModuleNotFoundError as error:
         raise ValueError(f"{error.name} is not installed: pip install -r requirements-app.txt") from error
 
-    def fuse(files, weights, align, suffix, progress=gr.Progress()):  # noqa: B008  Gradio finds its bar by the default
+    def fuse(files, weights, align, deghost, suffix, progress=gr.Progress()):  # noqa: B008  Gradio finds its bar by the default
         """Returns what the page then shows: previews, whose names to choose from, the slider, the file to download."""
         here = Path(tempfile.mkdtemp(dir=folder))
         out = here / f"fused{suffix}"
@@ -54,7 +54,7 @@ def build_page(args: argparse.Namespace, folder: Path):
             progress(0.1, "loading the network")
             fuser = load(weights, args.device)
             progress(0.2, "fusing")
-            fuser.fuse_files(files or [], out, align=align if align in ("mtb", "homography") else None)
+            fuser.fuse_files(files or [], out, align=None if align == "no" else align, deghost=deghost)
             progress(0.9, "preparing the view")
             shots = {Path(path).name: preview(path, here / f"{k}.jpg") for k, path in enumerate(files)}
             after = preview(out, here / "after.jpg")
@@ -76,6 +76,7 @@ def build_page(args: argparse.Namespace, folder: Path):
             with gr.Column(scale=1):
                 files = gr.File(label="Exposures", file_count="multiple", file_types=list(IMAGE_SUFFIXES))
                 align = gr.Radio(["no", "mtb", "homography"], value="no", label="Align hand-held shots")
+                deghost = gr.Checkbox(label="Take out what moved between the shots")
                 weights = gr.Dropdown(known_weights(args.weights), value=args.weights, label="Weights")
                 suffix = gr.Radio(FORMATS, value=".jpg", label="Format")
                 button = gr.Button("Fuse", variant="primary")
@@ -83,7 +84,7 @@ def build_page(args: argparse.Namespace, folder: Path):
             with gr.Column(scale=3):
                 slider = gr.ImageSlider(label="An exposure, and the fused picture", type="filepath", height=640)
                 choose = gr.Radio(label="Compare with", visible=False)
-        button.click(fuse, [files, weights, align, suffix], [previews, choose, slider, download])
+        button.click(fuse, [files, weights, align, deghost, suffix], [previews, choose, slider, download])
         choose.input(compare, [previews, choose], slider)
     return page, gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no fonts from the web
 
