@@ -3,6 +3,7 @@
 import argparse
 import json
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -13,6 +14,11 @@ NEW_RUN = {"objective", "weights", "hidden", "gray", "ema", "batch_size", "train
 NEW_BEST = {
     "image_path", "photo_path", "val_fraction", "val_path", "val_pairs", "lum_weight", "scale_weights"
 }  # fmt: skip
+
+
+def shipped_weights() -> str:
+    """Returns the shipped file of the network that decides: for PyTorch, or for ONNX Runtime without it."""
+    return f"{ROOT}/runs/pretrained/deepfuse.{'pth' if find_spec('torch') else 'onnx'}"
 
 
 def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -45,8 +51,8 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("network")
     group.add_argument(
         "--weights",
-        default=f"{ROOT}/runs/pretrained/deepfuse.pth",
-        help="checkpoint of this project, the authors' .npz or the predecessor's .pth",
+        default=shipped_weights(),
+        help="checkpoint of this project, its .onnx, the authors' .npz or the predecessor's .pth",
     )
     group.add_argument("--model", help="name of the network, to make sure that the weights are for it")
     group.add_argument(
@@ -80,6 +86,32 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.input_dir and (args.images is not sample or args.metadata_from or args.reference):
         parser.error("--input_dir takes no exposures, no --metadata_from and no --reference beside it")
     return args
+
+
+def get_export_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Returns the settings of run_export.py from a command line (sys.argv where None)."""
+    parser = argparse.ArgumentParser(
+        prog="run_export.py",
+        description="Writes a DeepFuse_pyramid as ONNX: any number and size of exposures, no PyTorch to fuse with it.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--weights", default=f"{ROOT}/runs/pretrained/deepfuse.pth", help="checkpoint to export")
+    parser.add_argument("-o", "--output", default=f"{ROOT}/runs/pretrained/deepfuse.onnx", help="file to write")
+    return parser.parse_args(argv)
+
+
+def get_app_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Returns the settings of run_app.py from a command line (sys.argv where None)."""
+    parser = argparse.ArgumentParser(
+        prog="run_app.py",
+        description="Opens a page in the browser that fuses the exposures dropped on it, on this machine alone.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--weights", default=shipped_weights(), help="to begin with; the page offers those beside it")
+    parser.add_argument("--device", default="auto", help="cpu, cuda (gpu is the same), cuda:N; auto: cuda if any")
+    parser.add_argument("--port", type=int, default=7860, help="the page is http://127.0.0.1:PORT")
+    parser.add_argument("--browser", action=argparse.BooleanOptionalAction, default=True, help="open the browser")
+    return parser.parse_args(argv)
 
 
 def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:

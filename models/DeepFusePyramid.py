@@ -6,7 +6,6 @@ down to the pixels of a small copy. Full size needs no network: `DeepFusePyramid
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,19 +58,26 @@ class PyramidLevel(nn.Module):
         Args:
             seen: what the encoder sees of each exposure, (N, K, c_in, h, w); the band first.
         """
-        n, k = seen.shape[:2]
-        inner = slice(self.depth, -self.depth)
-        # One exposure at a time takes less memory, and less time on a CPU; a graph of any number has them all at once.
-        step = k if self.training or torch.compiler.is_compiling() else 1
-        scores, total = [], 0
-        for some in seen.split(step, 1):
-            padded = F.pad(some.flatten(0, 1), [2 * self.depth] * 4, mode="replicate")
-            score, features = self.encoder(padded).unflatten(0, (n, -1)).tensor_split([1], 2)
-            scores.append(score[:, :, 0, inner, inner].clone())  # a view would hold the features
-            total = total + self.act(features).sum(1)
-        log_weights = torch.log_softmax(torch.cat(scores, 1), 1)
+        scores, total = self.encode(seen) if self.training else self.encode_in_turn(seen)
+        log_weights = torch.log_softmax(scores, 1)
         weighted = (log_weights.exp() * seen[:, :, 0]).sum(1, keepdim=True)
-        return weighted + self.decoder(total * (2 / k)), log_weights
+        return weighted + self.decoder(total / pairs_in(seen)), log_weights
+
+    def encode(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns scores (N, K, h, w), and features summed over K, (N, channels, h + 2 depth, w + 2 depth)."""
+        inner = slice(self.depth, -self.depth)
+        padded = F.pad(seen.flatten(0, 1), [2 * self.depth] * 4, mode="replicate")
+        scores, features = self.encoder(padded).unflatten(0, (len(seen), -1)).tensor_split([1], 2)
+        return scores[:, :, 0, inner, inner].clone(), self.act(features).sum(1)  # a view would hold the features
+
+    def encode_in_turn(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the same, one exposure at a time: less memory, and less time on a CPU."""
+        scores, total = [], 0
+        for one in seen.split(1, 1):
+            score, features = self.encode(one)
+            scores.append(score)
+            total = total + features
+        return torch.cat(scores, 1), total
 
 
 class DeepFusePyramid(nn.Module):
@@ -98,7 +104,8 @@ class DeepFusePyramid(nn.Module):
         """
         y, (h, w), side = exposures[:, :, 0], exposures.shape[-2:], 2**self.arch.halvings
         mean = y.mean((2, 3), keepdim=True)
-        y = F.pad(y, (0, -w % side, 0, -h % side), mode="replicate")  # every level halves evenly
+        wide, high = ((pixels + side - 1) // side * side - pixels for pixels in (w, h))
+        y = F.pad(y, (0, wide, 0, high), mode="replicate")  # every level halves evenly
         levels = [(y, y * y)]
         for _ in range(self.arch.halvings):
             levels.append(tuple(F.avg_pool2d(plane, 2) for plane in levels[-1]))
@@ -110,8 +117,7 @@ class DeepFusePyramid(nn.Module):
         while levels:
             own, base, contrast, log_weights = map(double, (y, fused, contrast, log_weights))
             y, finer_contrast = self.describe(levels.pop())
-            # K / 2 times the weights: the even weight of any stack is that of a pair
-            told = log_weights + math.log(y.shape[1] / 2)
+            told = log_weights + pairs_in(mean).log()  # times K / 2: the even weight of any stack is that of a pair
             seen = torch.stack([*self.centred(y, own, base.expand_as(y), mean, contrast), told], 2)
             band, log_weights = self.level(seen)
             fused, contrast = base + band, finer_contrast
@@ -149,6 +155,11 @@ class DeepFusePyramid(nn.Module):
         return [y - own, own - 0.5, base - 0.5, mean.expand_as(y) - 0.5, contrast]
 
 
+def pairs_in(stack: torch.Tensor) -> torch.Tensor:
+    """Returns K / 2 of a stack (N, K, ...), as a tensor (1, 1, 1, 1): an exported graph would freeze a number."""
+    return torch.ones_like(stack[0].flatten(1)[:, :1]).sum().reshape(1, 1, 1, 1) / 2
+
+
 def double(level: torch.Tensor) -> torch.Tensor:
     """Returns a level (N, C, h, w) at twice its size, bilinearly."""
-    return F.interpolate(level, scale_factor=2, mode="bilinear")
+    return F.interpolate(level, [2 * side for side in level.shape[-2:]], mode="bilinear")

@@ -18,6 +18,7 @@ from utils.util_exposure import complete
 from utils.util_ghost import remove_ghosts
 from utils.util_image import check_suffix, from_float, luma, read_photo, to_float, write_image
 from utils.util_metadata import Metadata, read_metadata
+from utils.util_onnx import OnnxNetwork
 
 SCENE_ERRORS = (ValueError, OSError, MemoryError)  # end a scene, not a folder of them
 
@@ -29,18 +30,30 @@ class Fuser:
         """Puts a network on its device.
 
         Args:
-            model: From `models.fuse_model`.
+            model: From `models.fuse_model`, or a `util_onnx.OnnxNetwork`, which is on its device already.
             device, tile: As for `util_tiles.on_device`.
         """
+        if isinstance(model, OnnxNetwork):
+            self.network = model
+            return
         from utils.util_tiles import on_device  # imports PyTorch, which takes longer than to read two photographs
 
         self.network = on_device(model, device, tile)
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike, device: str = "cpu", name: str | None = None) -> "Fuser":
-        """Returns a Fuser with the weights of a file; `name` must match the file's network."""
-        from models import fuse_model
+        """Returns a Fuser with the weights of a file; `name` must match the file's network.
 
+        Raises:
+            FileNotFoundError, ValueError: As `models.fuse_model`, or for an .onnx file `util_onnx.OnnxNetwork`.
+        """
+        if Path(path).suffix.lower() == ".onnx":
+            return cls(OnnxNetwork(path, device, name))
+        try:
+            from models import fuse_model
+        except ModuleNotFoundError as error:
+            fix = "pip install -r requirements.txt, or use runs/pretrained/deepfuse.onnx"
+            raise ValueError(f"{path} needs {error.name}, which is not installed: {fix}") from error
         return cls(fuse_model(name, weights=path), device)
 
     def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> np.ndarray:

@@ -13,9 +13,6 @@ from types import ModuleType
 
 import cv2
 import numpy as np
-from skimage.color import rgb2lab
-from skimage.measure import shannon_entropy
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 WINDOW = 11  # side of the patches, in pixels
 EDGE = WINDOW // 2
@@ -199,6 +196,8 @@ def viff(fused: np.ndarray, stack: np.ndarray) -> float:
 
 def entropy(gray: np.ndarray) -> float:
     """Returns the entropy in bits of the histogram of a gray picture (H, W) of whole numbers. Noise raises it."""
+    from skimage.measure import shannon_entropy  # scikit-image is imported where it is used: MEF-SSIM works without
+
     return float(shannon_entropy(_checked_gray(gray)))
 
 
@@ -269,6 +268,8 @@ def colour_errors(image: np.ndarray, shots: Sequence[np.ndarray]) -> tuple[float
 
 def psnr(image: np.ndarray, reference: np.ndarray) -> float:
     """Returns the peak signal-to-noise ratio in dB of BGR uint8 against a reference picture, over all channels."""
+    from skimage.metrics import peak_signal_noise_ratio
+
     _check_alike(image, reference)
     if np.array_equal(image, reference):
         return float("inf")
@@ -277,6 +278,8 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
 
 def ssim(gray: np.ndarray, reference: np.ndarray) -> float:
     """Returns Wang's SSIM (Gaussian window 11x11, sigma 1.5, population covariance) of two gray pictures, 0..255."""
+    from skimage.metrics import structural_similarity
+
     gray, reference = _checked_gray(gray), _checked_gray(reference)
     settings = dict(data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
     return float(structural_similarity(reference, gray, **settings))
@@ -473,6 +476,8 @@ def _valid_gaussian(x: np.ndarray, window: int = WINDOW, sigma: float = 1.5) -> 
 
 def _colour_sums(image: np.ndarray, shots: Sequence[np.ndarray]) -> np.ndarray:
     """Returns sums over the pixels that can be compared: 1, distance, chroma, true chroma; coloured ones: 1, angle."""
+    from skimage.color import rgb2lab
+
     luma = np.array((0.114, 0.587, 0.299))  # B, G, R
     truth, best = np.zeros(image.shape), np.full(image.shape[:2], np.inf)
     for shot in shots:

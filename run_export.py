@@ -1,0 +1,94 @@
+"""Writes the network that decides as ONNX, for fusing without PyTorch: python run_export.py [--weights W] [-o OUT]."""
+
+import argparse
+import copy
+import functools
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch._higher_order_ops.scan import scan
+
+from configs import get_export_args
+from models import DeepFusePyramid, fuse_model
+from models.DeepFusePyramid import PyramidLevel
+from utils.util_onnx import INPUT, OUTPUTS
+from utils.utils import exit_on_error, replacing
+
+
+class Decision(torch.nn.Module):
+    """What the file computes: luminance (K, h, w) in, fused luminance (h, w) and weights (K, h, w) out."""
+
+    def __init__(self, model: DeepFusePyramid):
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        for level in (self.model.level, self.model.top):
+            level.encode_in_turn = functools.partial(encode_in_turn, level)
+
+    def forward(self, exposures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        fused, log_weights = self.model(exposures[None, :, None])
+        return fused[0, 0], log_weights[0].exp()
+
+
+def encode_in_turn(level: PyramidLevel, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns what `PyramidLevel.encode_in_turn` does, by a loop that stays a loop in the graph: for any K."""
+
+    def step(total: torch.Tensor, one: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        score, features = level.encode(one[None, None])
+        return total + features, score[0, 0]
+
+    none = torch.zeros_like(F.pad(seen[:, 0, :1], [level.depth] * 4)).repeat(1, level.decoder[0].in_channels, 1, 1)
+    total, scores = scan(step, none, seen[0])
+    return scores[None], total
+
+
+def main(args: argparse.Namespace) -> None:
+    export(fuse_model(weights=args.weights), args.output)
+    print(f"Exported {args.weights}: {args.output} ({Path(args.output).stat().st_size / 1e6:.1f} MB)")
+
+
+def export(model: torch.nn.Module, path: str) -> None:
+    """Writes a network for any number and size of exposures, with what `Fuser` needs to know as its metadata.
+
+    Raises:
+        ValueError: A network of the paper, or the packages onnx and onnxscript are missing.
+    """
+    if not isinstance(model, DeepFusePyramid):
+        raise ValueError(
+            f"{model.name} works at full size, in tiles that need PyTorch: only DeepFuse_pyramid can be exported"
+        )
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  PyTorch's exporter needs it
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is missing, which exporting needs: pip install onnx onnxscript") from error
+    any_size = {dim: torch.export.Dim.DYNAMIC for dim in range(3)}
+    with torch.no_grad():  # a loop is exported only without gradients
+        exported = torch.onnx.export(
+            Decision(model).eval(),
+            (torch.rand(3, 100, 130),),  # no side is 1 or a multiple of the pyramid's: nothing is taken for granted
+            dynamo=True,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=OUTPUTS,
+            dynamic_shapes=(any_size,),
+        ).model_proto
+    forget_code(exported.graph)
+    about = {"name": model.name, "decision_pixels": model.arch.decision_pixels, "max_gap": model.arch.max_gap}
+    onnx.helper.set_model_props(exported, {key: str(value) for key, value in about.items()})
+    with replacing(path) as temporary:
+        onnx.save(exported, temporary)
+
+
+def forget_code(graph) -> None:
+    """Removes the lines of code that the exporter notes, with the folders of this machine, also from loops' graphs."""
+    for part in (graph, *graph.input, *graph.output, *graph.initializer, *graph.node, *graph.value_info):
+        del part.metadata_props[:]
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        if attribute.HasField("g"):
+            forget_code(attribute.g)
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        main(get_export_args())

@@ -1,0 +1,109 @@
+"""run_export.py and utils/util_onnx.py: the same pictures as PyTorch's at every size and number, and without it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs import get_infer_args
+from models import fuse_model
+from run_export import export
+from utils.util_fusion import Fuser
+from utils.util_image import read_image
+from utils.util_onnx import OnnxNetwork
+from utils.util_tiles import on_device
+
+pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install -r requirements-infer.txt")
+ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "runs/pretrained/deepfuse.onnx"
+SAMPLE = [ROOT / f"data_test/courtyard/{name}.jpg" for name in ("0_ev-4", "1_ev+0", "2_ev+2")]
+RNG = np.random.default_rng(0)
+WITHOUT_PYTORCH = """
+import runpy, sys
+from pathlib import Path
+for name in ("torch", "torchvision", "skimage", "scipy", "tensorboard"):
+    sys.modules[name] = None  # importing it is an error, as where it is not installed
+sys.argv = sys.argv[1:]
+sys.path.insert(0, str(Path(sys.argv[0]).parent))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def without_pytorch(*arguments, cwd):
+    command = [sys.executable, "-c", WITHOUT_PYTORCH, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def assert_same_decisions(onnx, torch_network, stacks):
+    for stack in stacks:
+        for ours, theirs in zip(onnx.decide(stack), torch_network.decide(stack), strict=True):
+            assert ours.shape == theirs.shape and ours.dtype == np.float32
+            np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1, np.abs(theirs).max()))
+
+
+def stacks(counts, sizes):
+    return [RNG.random((k, *size), np.float32) for k, size in zip(counts, sizes, strict=True)]
+
+
+def test_the_shipped_file_decides_as_the_shipped_weights_do():
+    network = on_device(fuse_model(weights=SHIPPED.with_suffix(".pth")))
+    onnx = OnnxNetwork(SHIPPED)
+    arch = network.model.arch
+    assert (onnx.decision_pixels, onnx.max_gap) == (arch.decision_pixels, arch.max_gap)
+    sizes = ((1, 1), (7, 300), (64, 64), (65, 129), (340, 512), (1, 2), (128, 3), (640, 480))
+    assert_same_decisions(onnx, network, stacks((2, 3, 4, 5, 2, 9, 7, 2), sizes))
+
+
+def test_a_pyramid_of_other_sizes_can_be_exported(pyramid, tmp_path):
+    pytest.importorskip("onnxscript", reason="needs PyTorch's exporter: pip install -r requirements-dev.txt")
+    export(pyramid, tmp_path / "out.onnx")
+    onnx = OnnxNetwork(tmp_path / "out.onnx")
+    assert_same_decisions(onnx, on_device(pyramid), stacks((2, 9, 3, 4), ((1, 1), (7, 300), (128, 128), (131, 90))))
+    content = (tmp_path / "out.onnx").read_bytes()
+    assert b"stack_trace" not in content and str(ROOT).encode() not in content  # the exporter would tell where it ran
+
+
+def test_pictures_are_the_same_without_pytorch(tmp_path):
+    """The command, in a process that cannot import PyTorch, with its default weights."""
+    done = without_pytorch(ROOT / "run_infer.py", *SAMPLE, "-o", "three.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    fuser = Fuser.from_checkpoint(SHIPPED.with_suffix(".pth"))
+    expected = fuser.fuse([read_image(path) for path in SAMPLE])
+    assert np.abs(read_image(tmp_path / "three.png").astype(int) - expected).max() <= 1
+
+
+def test_weights_for_pytorch_are_refused_without_it(tmp_path):
+    done = without_pytorch(ROOT / "run_infer.py", "--weights", SHIPPED.with_suffix(".pth"), cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "torch" in done.stderr and ".onnx" in done.stderr
+
+
+def test_the_default_is_the_file_that_can_run():
+    assert get_infer_args([]).weights == str(SHIPPED.with_suffix(".pth"))
+
+
+def test_networks_of_the_paper_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="only DeepFuse_pyramid"):
+        export(fuse_model("DeepFuse_3x3"), tmp_path / "out.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_are_not_ours_are_refused(tmp_path):
+    (tmp_path / "torn.onnx").write_bytes(SHIPPED.read_bytes()[:10_000])
+    for path, error, match in (
+        (tmp_path / "none.onnx", FileNotFoundError, "no such file"),
+        (tmp_path / "torn.onnx", ValueError, "not a file that run_export.py wrote"),
+    ):
+        with pytest.raises(error, match=match):
+            Fuser.from_checkpoint(path)
+    with pytest.raises(ValueError, match="on the CPU"):
+        Fuser.from_checkpoint(SHIPPED, device="cuda")
+    with pytest.raises(ValueError, match="holds a DeepFuse_pyramid"):
+        Fuser.from_checkpoint(SHIPPED, name="DeepFuse")
+    strange = pytest.importorskip("onnx").load(SHIPPED)
+    del strange.metadata_props[:]
+    (tmp_path / "strange.onnx").write_bytes(strange.SerializeToString())
+    with pytest.raises(ValueError, match="not a file that run_export.py wrote"):
+        Fuser.from_checkpoint(tmp_path / "strange.onnx")

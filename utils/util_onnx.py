@@ -1,0 +1,56 @@
+"""The network that decides, from an ONNX file, run by ONNX Runtime: no PyTorch. `run_export.py` writes such files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+INPUT, OUTPUTS = "exposures", ["fused", "weights"]  # names in the file
+INSTALL = "pip install -r requirements-infer.txt"
+
+
+class OnnxNetwork:
+    """An exported network on the CPU, with the interface of `util_tiles.DecidingNetwork`."""
+
+    def __init__(self, path: str | os.PathLike, device: str = "cpu", name: str | None = None):
+        """Loads the file.
+
+        Args:
+            device: "cpu" or "auto", which is the CPU.
+            name: must match the network's, where it is given.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no file of `run_export.py`, or holds another network; another device; no ONNX Runtime.
+        """
+        try:
+            import onnxruntime  # here: with PyTorch nobody needs it
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{path} needs ONNX Runtime, which is not installed: {INSTALL}") from error
+        if device not in ("auto", "cpu"):
+            raise ValueError(f"an .onnx file is run on the CPU, got device {device!r}: use --device cpu or a .pth file")
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such file of weights")
+        options = onnxruntime.SessionOptions()
+        options.enable_mem_pattern = False  # plans ahead for a size that comes again, which few do
+        # The layout that the highest level would choose costs a fifth more memory, and no less time.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.intra_op_num_threads = os.cpu_count() or 1  # 0 would pin threads to cores, which containers forbid
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other threads read and write
+        options.log_severity_level = 4  # errors become exceptions anyway
+        self.run_options = onnxruntime.RunOptions()
+        self.run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")  # after each decision
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            about = self.session.get_modelmeta().custom_metadata_map
+            self.name, self.decision_pixels = about["name"], int(about["decision_pixels"])
+            self.max_gap = float(about["max_gap"])
+        except Exception as error:  # of a dozen kinds, for damaged files and for other networks
+            raise ValueError(f"{path} is not a file that run_export.py wrote, or it is damaged") from error
+        if name not in (None, self.name):
+            raise ValueError(f"{path} holds a {self.name}, expected a {name}: ask for model {self.name}")
+
+    def decide(self, exposures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns fused luminance (h, w) and weights (K, h, w) of sum 1, for luminance (K, h, w) float32 in [0, 1]."""
+        fused, weights = self.session.run(OUTPUTS, {INPUT: exposures}, self.run_options)
+        return fused, weights
