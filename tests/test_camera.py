@@ -112,14 +112,13 @@ def test_a_bracket_of_camera_raw_is_developed_alike(tmp_path, rng):
     assert [path.suffix for path in output_paths(find_scenes(tmp_path)[0], tmp_path)] == [".tif"]
 
 
-def test_damaged_raw_is_refused(tmp_path, rng, capfd):
+def test_damaged_raw_is_refused(tmp_path, rng):
     pytest.importorskip("rawpy")
     data = dng(scene(rng))
     for name, content in (("half", data[: len(data) // 2]), ("text", b"no picture"), ("cut", data[:-3000])):
         (tmp_path / f"{name}.dng").write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name}.dng: damaged, or not a picture"):
+        with pytest.raises(ValueError, match=rf"{name}.dng: damaged, or not a picture \(Input/output error\)"):
             read_photo(tmp_path / f"{name}.dng")
-    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

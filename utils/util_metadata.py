@@ -150,7 +150,8 @@ def named_errors(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise ValueError(f"{path}: there is not enough memory to read it") from error
     except Exception as error:
-        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())[:160]})"
+        text = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)  # LibRaw's
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(text.split())[:160]})"
         raise ValueError(f"{path}: damaged, or not a picture{reason}") from error
 
 
