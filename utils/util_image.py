@@ -117,7 +117,7 @@ def read_photo(
 def read_radiance(path: str | os.PathLike, max_pixels: int | None = None) -> tuple[np.ndarray, Metadata]:
     """Returns a radiance map, upright, (H, W) gray or (H, W, 3) BGR, linear float32, and its metadata.
 
-    Alpha is left out, and a colour profile, which is one of linear light.
+    Alpha is left out, and so is the colour profile, which is one of linear light.
 
     Raises:
         FileNotFoundError, ValueError: As `read_photo`, of a float TIFF, OpenEXR or Radiance RGBE.
@@ -126,7 +126,7 @@ def read_radiance(path: str | os.PathLike, max_pixels: int | None = None) -> tup
     if not metadata.radiance:
         raise ValueError(f"{path}: is no radiance map (float TIFF, OpenEXR, Radiance RGBE)")
     image = _read(path, metadata, max_pixels, (np.float32, np.float64))
-    return image[..., :3] if image.ndim == 3 else image, replace(metadata, icc=None)
+    return image[..., :3] if image.ndim == 3 else image, metadata
 
 
 def _read(path: str | os.PathLike, metadata: Metadata, max_pixels: int | None, dtypes: tuple[type, ...]) -> np.ndarray:
@@ -218,7 +218,7 @@ def _decode_heif(data: bytes, metadata: Metadata) -> np.ndarray:
     import pillow_heif
 
     heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=False, bgr_mode=True)
-    return np.asarray(heif)[:, : heif.size[0]]  # rows may be padded
+    return np.asarray(heif)
 
 
 def _decode_avif(data: bytes, metadata: Metadata) -> np.ndarray:
