@@ -30,12 +30,17 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     group = parser.add_argument_group("one scene")
-    group.add_argument("images", nargs="*", default=sample, help="two or more exposures, in any order")
+    group.add_argument(
+        "images", nargs="*", default=sample, help="two or more exposures, in any order; or one radiance map"
+    )
     group.add_argument("-o", "--output", default="data_result/pair/fused_image.png", help="picture to write")
     group.add_argument("--metadata_from", help="file whose EXIF and colour profile to keep; by default the first input")
     group = parser.add_argument_group("many scenes")
     group.add_argument("--input_dir", help="folder with one folder a scene, or with brackets to tell apart by EXIF")
-    group.add_argument("--output_dir", help="folder for the fused pictures, outside --input_dir")
+    group.add_argument(
+        "--output_dir",
+        help="folder for the fused pictures, outside --input_dir; of camera raw and radiance maps they are .tif",
+    )
     group.add_argument(
         "--skip_existing",
         action=argparse.BooleanOptionalAction,

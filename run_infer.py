@@ -1,4 +1,7 @@
-"""Fuse exposures: python run_infer.py UNDER OVER [MORE ...] [-o OUT], or --input_dir DIR --output_dir DIR."""
+"""Fuse exposures: python run_infer.py UNDER OVER [MORE ...] [-o OUT], or --input_dir DIR --output_dir DIR.
+
+A single radiance map (float TIFF, OpenEXR, Radiance .hdr) is rendered to exposures, which are fused: tone mapping.
+"""
 
 import argparse
 import sys
@@ -22,7 +25,8 @@ def main(args: argparse.Namespace) -> None:
     for _, error in fuse_scenes([job], lambda: load(args), args.align, args.deghost):
         if error:
             raise error
-    print(f"Fused {len(args.images)} exposures in {time.perf_counter() - start:.1f} s: {args.output}")
+    what = f"{len(args.images)} exposures" if len(args.images) > 1 else "a radiance map"
+    print(f"Fused {what} in {time.perf_counter() - start:.1f} s: {args.output}")
 
 
 def load(args: argparse.Namespace) -> Fuser:

@@ -155,7 +155,7 @@ def test_refusals_name_the_file(tmp_path):
         rgb.convert("CMYK").save(tmp_path / f"cmyk{suffix}")
         refused(tmp_path / f"cmyk{suffix}", "CMYK")
     Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tif")
-    refused(tmp_path / "float.tif", "F pictures")
+    refused(tmp_path / "float.tif", "fuse it alone")
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_photo(tmp_path / "missing.jpg")
 

@@ -16,9 +16,10 @@ from utils.util_blend import blend, decision_size, shrink
 from utils.util_colour import colour, shoulder
 from utils.util_exposure import complete
 from utils.util_ghost import remove_ghosts
-from utils.util_image import check_suffix, from_float, luma, read_photo, to_float, write_image
+from utils.util_image import check_suffix, from_float, luma, read_photo, read_radiance, to_float, write_image
 from utils.util_metadata import Metadata, read_metadata
 from utils.util_onnx import OnnxNetwork
+from utils.util_radiance import expose
 
 SCENE_ERRORS = (ValueError, OSError, MemoryError)  # end a scene, not a folder of them
 
@@ -98,7 +99,7 @@ class Fuser:
         """Fuses picture files into the file `out`, in the format of its suffix, with metadata.
 
         Args:
-            paths: Two or more pictures of one scene, in any order.
+            paths: Two or more pictures of one scene, in any order; or one radiance map.
             out: Is none of them.
             metadata_from: The file whose EXIF and colour profile go into `out`; None is the first of `paths`.
             align: "mtb" or "homography" aligns hand-held shots first, and crops to what all of them show.
@@ -155,7 +156,8 @@ def fuse_scenes(
             try:
                 images, metadata, stops = current.result()
                 del current
-                images, stops = improve(job, images, stops, align, deghost)
+                if len(job.paths) > 1:  # the exposures of a radiance map agree
+                    images, stops = improve(job, images, stops, align, deghost)
                 fused = fuser.fuse(images, stops)
                 images = None
             except SCENE_ERRORS as error:
@@ -220,7 +222,8 @@ def read_exposures(
 ) -> tuple[list[np.ndarray], Metadata, list[float] | None]:
     """Returns the pictures of a scene (see `read_photo`), the metadata for the fused one, and the exposures in stops.
 
-    The stops are None where not every file notes its exposure. The files are read two at a time. Arguments as of `Job`.
+    The stops are None where not every file notes its exposure. The files are read two at a time; camera raw is
+    developed with the white balance of the first. A single radiance map gives all exposures. Arguments as of `Job`.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -231,8 +234,16 @@ def read_exposures(
     for path in [*paths, metadata_from] if metadata_from else paths:
         if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
             raise ValueError(f"{out}: is one of the inputs and would be overwritten: name another output")
+    white = None
+    if paths:
+        first = read_metadata(paths[0])
+        if first.radiance and len(paths) == 1:
+            radiance, kept = read_radiance(paths[0], max_pixels)
+            images, stops = expose(radiance)
+            return images, read_metadata(metadata_from) if metadata_from else kept, stops
+        white = first.white
     with ThreadPoolExecutor(2) as pool:  # two decoders are as fast as the disk, and hold little
-        photos = list(pool.map(read_photo, paths, itertools.repeat(max_pixels)))
+        photos = list(pool.map(read_photo, paths, itertools.repeat(max_pixels), itertools.repeat(white)))
     if len(paths) < 2:
         raise ValueError(
             f"fusing needs two or more exposures, got {len(paths)}: {', '.join(map(str, paths)) or 'none'}"

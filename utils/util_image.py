@@ -1,8 +1,9 @@
 """Read and write pictures, and their colour: the only border to the disk.
 
 On disk a picture is whatever its file holds. At this border it is OpenCV's (H, W, 3) BGR in uint8 or uint16; of
-photographs that are fused also (H, W) gray and (H, W, 4) BGR with alpha. Inside, everything is float32 in [0, 1];
-colour is full-range BT.601 Y, Cr, Cb in OpenCV's order, neutral at NEUTRAL_CHROMA.
+photographs that are fused also (H, W) gray and (H, W, 4) BGR with alpha; a radiance map is float32, linear and without
+an upper end. Inside, everything is float32 in [0, 1]; colour is full-range BT.601 Y, Cr, Cb in OpenCV's order, neutral
+at NEUTRAL_CHROMA.
 """
 
 import io
@@ -11,7 +12,8 @@ import re
 import struct
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,15 +22,21 @@ from PIL import Image, TiffTags
 
 from utils.util_metadata import (
     ORIENTATION,
+    RAW_SUFFIXES,
     Metadata,
     add_to_tiff,
+    check_package,
     exif_block,
     named_errors,
     read_metadata,
 )
 from utils.utils import replacing
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".heic", ".heif")
+IMAGE_SUFFIXES = (*WRITTEN_SUFFIXES, ".hif", *RAW_SUFFIXES)  # of photographs
+HEIF_SUFFIXES = (".heic", ".heif")  # that are written
+RADIANCE_SUFFIXES = (".hdr", ".exr")
+QUALITY = 95  # of lossy formats
 NEUTRAL_CHROMA = 0.5
 MAX_PIXELS = 2**28  # of a picture: 268 million, of which two of 8 bits take 1.6 GB
 # Photographs have at least a sixteenth of a byte per pixel; a file with less is flat colour, or was made to do harm.
@@ -39,7 +47,7 @@ SCAN = b"\xff\xda"  # begins each scan of a JPEG
 # warnings, and a few bytes too many before a marker, which cameras leave.
 LIBRARIES = re.compile(
     rb"(?:Corrupt JPEG data|Premature end of JPEG file|JPEGLib|libpng (?:error|warning)|tempfile\.tif"
-    rb"|\w*(?:TIFF|[Cc]ode)\w*|Warning: unknown JFIF)[: ][^\n]*\n"
+    rb"|\w*(?:TIFF|[Cc]ode)\w*|Warning: unknown JFIF|unknown file)[: ][^\n]*\n"
 )
 HARMLESS = re.compile(
     rb"libpng warning[^\n]*\n|Warning: [^\n]*\n|TIFF\w*: Warning[^\n]*\n"
@@ -50,8 +58,12 @@ HARMLESS = re.compile(
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
-    """Returns the pictures in a folder by their suffix (IMAGE_SUFFIXES, any case), sorted by path.
+def list_images(
+    folder: str | os.PathLike, recursive: bool = False, suffixes: Sequence[str] = IMAGE_SUFFIXES
+) -> list[Path]:
+    """Returns the pictures in a folder by their suffix (any case), sorted by path.
+
+    Camera raw is left out where a picture of the same name lies beside it, which is the same shot, developed.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -62,7 +74,10 @@ def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path
     found = (
         Path(root) / name for root, _, names in os.walk(folder) for name in names if recursive or Path(root) == folder
     )
-    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
+    found = [path for path in found if path.suffix.lower() in suffixes and not path.name.startswith(".")]
+    raw = {path for path in found if path.suffix.lower() in RAW_SUFFIXES}
+    developed = {path.with_suffix("") for path in found if path not in raw}
+    return sorted(path for path in found if path not in raw or path.with_suffix("") not in developed)
 
 
 def read_image(path: str | os.PathLike, max_pixels: int | None = None) -> np.ndarray:
@@ -75,14 +90,17 @@ def read_image(path: str | os.PathLike, max_pixels: int | None = None) -> np.nda
     return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else np.ascontiguousarray(image[..., :3])
 
 
-def read_photo(path: str | os.PathLike, max_pixels: int | None = None) -> tuple[np.ndarray, Metadata]:
+def read_photo(
+    path: str | os.PathLike, max_pixels: int | None = None, white: Sequence[float] | None = None
+) -> tuple[np.ndarray, Metadata]:
     """Returns a picture, upright, as its file holds it, and its metadata.
 
     The picture is (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16.
 
     Args:
-        path: A file of one of the formats of IMAGE_SUFFIXES, whatever its name.
+        path: A file of one of the formats of IMAGE_SUFFIXES, whatever its name (but camera raw needs its own).
         max_pixels: The most that it may have; None allows what `check_pixels` says.
+        white: As `Metadata.white`, by which to develop camera raw; None is what the file itself notes.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -90,16 +108,39 @@ def read_photo(path: str | os.PathLike, max_pixels: int | None = None) -> tuple[
             or of a layout that cannot be fused (CMYK ...).
     """
     metadata = read_metadata(path)
+    if metadata.radiance:
+        raise ValueError(f"{path}: a radiance map (float) holds all exposures: fuse it alone, or save it with 16 bits")
+    metadata = replace(metadata, white=white or metadata.white)
+    return _read(path, metadata, max_pixels, (np.uint8, np.uint16)), metadata
+
+
+def read_radiance(path: str | os.PathLike, max_pixels: int | None = None) -> tuple[np.ndarray, Metadata]:
+    """Returns a radiance map, upright, (H, W) gray or (H, W, 3) BGR, linear float32, and its metadata.
+
+    Alpha is left out, and so is the colour profile, which is one of linear light.
+
+    Raises:
+        FileNotFoundError, ValueError: As `read_photo`, of a float TIFF, OpenEXR or Radiance RGBE.
+    """
+    metadata = read_metadata(path)
+    if not metadata.radiance:
+        raise ValueError(f"{path}: is no radiance map (float TIFF, OpenEXR, Radiance RGBE)")
+    image = _read(path, metadata, max_pixels, (np.float32, np.float64))
+    return image[..., :3] if image.ndim == 3 else image, metadata
+
+
+def _read(path: str | os.PathLike, metadata: Metadata, max_pixels: int | None, dtypes: tuple[type, ...]) -> np.ndarray:
+    """Returns the picture in a file, upright, of one of these types."""
     data = Path(path).read_bytes()  # cv2.imread cannot open non-ASCII paths on Windows
     scans = data.count(SCAN) if metadata.format in ("JPEG", "MPO") else 1
     check_pixels(path, *metadata.size, len(data), max_pixels, scans)
     with named_errors(path):
         image, said = _overhear(DECODERS.get(metadata.format, _decode), data, metadata)
-        if image is None or image.dtype not in (np.uint8, np.uint16) or image.shape[2:] not in ((), (3,), (4,)):
+        if image is None or image.dtype not in dtypes or image.shape[2:] not in ((), (3,), (4,)):
             raise ValueError(said.decode(errors="replace") or "expected a whole one of 8 or 16 bits")
         if complaints := HARMLESS.sub(b"", said):
             raise ValueError(f"{complaints.decode(errors='replace')}: open and save it anew to use what is left of it")
-    return upright(image, metadata.orientation), metadata
+    return upright(image, metadata.orientation)
 
 
 def check_pixels(
@@ -152,7 +193,63 @@ def _without_orientation(data: bytes) -> bytes:
     return data
 
 
-DECODERS = {"TIFF": _decode_tiff}  # `_decode` for all others
+def _decode_raw(data: bytes, metadata: Metadata) -> np.ndarray:
+    """Returns a camera's raw picture developed to sRGB, 16 bits, not turned, (H, W, 3) BGR.
+
+    Nothing in it depends on what the picture shows, so that the shots of a bracket agree: no automatic brightness, the
+    camera's own white level, and the white balance of `metadata` (daylight where there is none).
+    """
+    import rawpy
+
+    with rawpy.imread(io.BytesIO(data)) as raw:
+        image = raw.postprocess(
+            user_wb=list(metadata.white) if metadata.white else None,
+            no_auto_bright=True,
+            adjust_maximum_thr=0,  # otherwise the brightest pixel counts as white
+            gamma=(2.4, 12.92),  # of sRGB
+            output_bps=16,
+            user_flip=0,
+        )
+    return image[..., 0] if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+
+
+def _decode_heif(data: bytes, metadata: Metadata) -> np.ndarray:
+    """Returns the picture in a HEIF file, upright; 10 and 12 bits become 16."""
+    import pillow_heif
+
+    heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=False, bgr_mode=True)
+    return np.asarray(heif)
+
+
+def _decode_avif(data: bytes, metadata: Metadata) -> np.ndarray:
+    """Returns the picture in an AVIF file, not turned, by Pillow: 8 bits."""
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.load()
+        if picture.mode == "RGBA":
+            return cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGBA2BGRA)
+        return cv2.cvtColor(np.asarray(picture.convert("RGB")), cv2.COLOR_RGB2BGR)
+
+
+def _decode_exr(data: bytes, metadata: Metadata) -> np.ndarray:
+    """Returns the colour (H, W, 3) BGR, or the luminance (H, W), float32, of an OpenEXR file."""
+    import OpenEXR
+
+    channels = OpenEXR.File(io.BytesIO(data), separate_channels=True).channels()
+    names = next((names for names in ("BGR", "Y") if all(name in channels for name in names)), None)
+    if not names or {"RY", "BY"} & channels.keys():
+        raise ValueError(f"expected the channels R, G, B or Y alone, got {', '.join(channels)}")
+    planes = [channels[name].pixels.astype(np.float32) for name in names]
+    return np.stack(planes, -1) if len(planes) == 3 else planes[0]
+
+
+# `_decode` for all others
+DECODERS = {
+    "TIFF": _decode_tiff,
+    "RAW": _decode_raw,
+    "HEIF": _decode_heif,
+    "AVIF": _decode_avif,
+    "EXR": _decode_exr,
+}
 
 
 class _Overhear:
@@ -224,10 +321,11 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
 def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata | None = None) -> None:
     """Writes a picture in the format of the path's suffix; the file appears whole or not at all.
 
-    JPEG, WebP (both of quality 95) and BMP hold 8 bits: 16 are rounded to them. BMP holds no metadata.
+    JPEG, WebP, AVIF (all of quality 95) and BMP hold 8 bits, HEIC (the same) 10: 16 are rounded to them. BMP holds no
+    metadata.
 
     Args:
-        path: Its suffix is one of IMAGE_SUFFIXES; missing folders are made.
+        path: Its suffix is one of WRITTEN_SUFFIXES; missing folders are made.
         image: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16.
         metadata: To go with it; the orientation becomes 1, a thumbnail is left out.
 
@@ -239,14 +337,14 @@ def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata |
     height, width = image.shape[:2]
     if suffix in (".jpg", ".jpeg", ".bmp") and image.shape[2:] == (4,):
         raise ValueError(f"{path}: {suffix} cannot hold the picture's alpha: write .png, .tif or .webp")
-    if suffix not in (".png", ".tif", ".tiff") and image.dtype == np.uint16:
+    if suffix not in (".png", ".tif", ".tiff", *HEIF_SUFFIXES) and image.dtype == np.uint16:
         image = from_float(to_float(image), np.uint8)
     options = []
     if suffix in (".jpg", ".jpeg"):
         full_chroma = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-        options = [cv2.IMWRITE_JPEG_QUALITY, 95, *full_chroma]
+        options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, *full_chroma]
     elif suffix == ".webp":
-        options = [cv2.IMWRITE_WEBP_QUALITY, 95]
+        options = [cv2.IMWRITE_WEBP_QUALITY, QUALITY]
     pieces = _encode(suffix, image, options, metadata)
     if not pieces and metadata and (pieces := _encode(suffix, image, options, None)):
         warnings.warn(f"{path}: EXIF and colour profile do not fit into {suffix}, and were left out", stacklevel=2)
@@ -261,6 +359,8 @@ def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metada
     height, width = image.shape[:2]
     tiff = suffix in (".tif", ".tiff")
     try:
+        if suffix in (".avif", *HEIF_SUFFIXES):
+            return [_encode_modern(suffix, image, metadata)]
         if metadata is None or tiff or suffix == ".bmp":
             done, data = cv2.imencode(suffix, image, options)
         else:
@@ -277,15 +377,36 @@ def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metada
         return []
 
 
+def _encode_modern(suffix: str, image: np.ndarray, metadata: Metadata | None) -> memoryview:
+    """Returns the AVIF (by Pillow) or HEIC (by pillow-heif) that holds a picture, in full chroma resolution."""
+    height, width = image.shape[:2]
+    options = {"quality": QUALITY, "icc_profile": metadata and metadata.icc}
+    if metadata and metadata.exif:
+        options["exif"] = exif_block(metadata, width, height)
+    file = io.BytesIO()
+    if suffix == ".avif":
+        rgb = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)[..., : image.shape[2]]
+        Image.fromarray(rgb).save(file, "AVIF", subsampling="4:4:4", **options)
+    else:
+        import pillow_heif
+
+        mode = {2: "L", 3: "BGR", 4: "BGRA"}[image.shape[2] if image.ndim == 3 else 2]
+        mode += ";16" if image.dtype == np.uint16 else ""
+        pillow_heif.encode(mode, (width, height), np.ascontiguousarray(image).tobytes(), file, chroma=444, **options)
+    return file.getbuffer()
+
+
 def check_suffix(path: str | os.PathLike) -> str:
     """Returns the suffix of a picture to be written, in small letters.
 
     Raises:
-        ValueError: It is none of IMAGE_SUFFIXES.
+        ValueError: It is none of WRITTEN_SUFFIXES, or needs a package that is not installed.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
-        raise ValueError(f"{path}: the suffix must be one of {', '.join(IMAGE_SUFFIXES)}")
+    if suffix not in WRITTEN_SUFFIXES:
+        raise ValueError(f"{path}: the suffix must be one of {', '.join(WRITTEN_SUFFIXES)}")
+    if suffix in HEIF_SUFFIXES:
+        check_package(path, "HEIF")
     return suffix
 
 

@@ -5,10 +5,12 @@ structure is the file itself; JPEG, PNG and WebP hold it as one block.
 """
 
 import contextlib
+import importlib
 import io
 import math
 import numbers
 import os
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -16,17 +18,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, TiffTags, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
 
 Image.MAX_IMAGE_PIXELS = None  # `util_image.check_pixels` is the limit, before pixels are decoded
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP")  # that Pillow may read; WebP is read here
-REFUSED = ("CMYK", "LAB", "F", "I", "16-bit YCbCr", "16-bit planar", "16-bit inverted")  # kinds with another meaning
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "AVIF")  # that Pillow may read; READERS has the others
+RAW_SUFFIXES = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".iiq", ".mos", ".mrw", ".nef", ".nrw", ".orf"),
+    *(".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+)
+RAW_HEADERS = (b"II*\0", b"MM\0*", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")  # TIFF, as Olympus and Panasonic call it, too
+FLIPS = {3: 3, 5: 8, 6: 6}  # LibRaw's turn -> EXIF orientation
+# Asked for only where such a file comes: import name and the name to install.
+PACKAGES = {"RAW": ("rawpy", "rawpy"), "HEIF": ("pillow_heif", "pillow-heif"), "EXR": ("OpenEXR", "OpenEXR")}
+REFUSED = ("CMYK", "LAB", "I", "16-bit YCbCr", "16-bit planar", "16-bit inverted")  # kinds with another meaning
+FLOAT = "F"  # the kind of a radiance map
 
 MAIN, EXIF, GPS = 0, 0x8769, 0x8825  # the directories that are kept
 BITS, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, PLANAR, ICC = 258, 262, 273, 274, 284, 34675  # tags of MAIN
+COLUMNS, ROWS, SAMPLE_FORMAT = 256, 257, 339  # of MAIN, too; a sample's format 3 is float
 EXPOSURE_TIME, F_NUMBER, SENSITIVITY, CAPTURED, SUBSECOND = 33434, 33437, 34855, 36867, 37521  # tags of EXIF
+MAKER_NOTE = 37500
 WIDTH, HEIGHT, INTEROP = 40962, 40963, 40965
 # What MAIN says of the photograph; the rest of it is how the file stores its pixels. Description, make, model,
 # resolution (3), software, date, artist, host, rating (2), copyright, Windows' title to subject (5).
@@ -42,8 +56,10 @@ class Metadata:
     icc: bytes | None = None  # colour profile
     orientation: int = 1  # 1 to 8, as stored: `read_photo` has turned the pixels already
     size: tuple[int, int] = (0, 0)  # width and height, as stored or upright
-    format: str = ""  # as Pillow calls it: JPEG, PNG, TIFF ...
+    format: str = ""  # as Pillow calls it: JPEG, PNG, TIFF ...; or RAW, HEIF, EXR, HDR
     bits: int = 8  # of a TIFF's samples
+    radiance: bool = False  # float: light as it was, to be rendered to exposures
+    white: tuple[float, ...] | None = None  # of camera raw: the multipliers of R, G, B, G that the camera noted
 
     @property
     def exposure_time(self) -> float | None:
@@ -76,28 +92,54 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a picture, or of a layout that fusing has no meaning for (CMYK, Lab, float ...).
+        ValueError: The file is not a picture, of a layout that fusing has no meaning for (CMYK, Lab ...), or needs a
+            package that is not installed.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     with open(path, "rb") as file:
+        kind = _format(path, file.read(64))
+        check_package(path, kind)
         with named_errors(path):
-            webp = file.read(4) == b"RIFF"
-            header = _read_webp(file) if webp else _read_with_pillow(file)
+            header = READERS.get(kind, _read_with_pillow)(file)
         if header.kind in REFUSED:
             advice = "convert it to RGB or gray, interleaved, of 8 or 16 bits"
             raise ValueError(f"{path}: {header.kind} pictures cannot be fused: {advice}")
         exif, dropped = _read_directories(header.exif) if header.exif else ({}, [])
+        if header.format == "RAW":  # whose maker notes hold previews, and would not fit into a JPEG
+            exif.get(EXIF, {}).pop(MAKER_NOTE, None)
     icc = header.icc
     if icc and not (isinstance(icc, bytes) and icc[36:40] == b"acsp"):  # the mark of every profile
         icc = None
         dropped.append("the colour profile")
     if dropped:
         warnings.warn(f"{path}: damaged, so not carried over: {', '.join(dict.fromkeys(dropped))}", stacklevel=2)
-    orientation = exif.get(MAIN, {}).get(ORIENTATION)
+    orientation = header.orientation or exif.get(MAIN, {}).get(ORIENTATION)
     orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-    return Metadata(exif, icc or None, orientation, header.size, header.format, header.bits)
+    radiance = header.kind == FLOAT
+    return Metadata(exif, icc or None, orientation, header.size, header.format, header.bits, radiance, header.white)
+
+
+def check_package(path: str | os.PathLike, kind: str) -> None:
+    """Raises ValueError where a format needs a package (PACKAGES) that is not installed."""
+    module, package = PACKAGES.get(kind, ("io", ""))
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        name = "camera raw" if kind == "RAW" else kind
+        raise ValueError(f"{path}: {name} needs the package {package}: pip install {package}") from error
+
+
+def _format(path: Path, head: bytes) -> str:
+    """Returns a name of READERS, or "" for what Pillow tells apart. Many camera raws are TIFF: their suffix tells."""
+    if path.suffix.lower() in RAW_SUFFIXES:
+        return "RAW"
+    if head[4:8] == b"ftyp":  # the brands follow
+        brands = head[8 : int.from_bytes(head[:4], "big")]
+        return "" if b"avif" in brands or b"avis" in brands else "HEIF"
+    starts = {b"RIFF": "WEBP", b"v/1\x01": "EXR", b"#?": "HDR"}
+    return next((name for start, name in starts.items() if head.startswith(start)), "")
 
 
 @contextlib.contextmanager
@@ -108,7 +150,8 @@ def named_errors(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise ValueError(f"{path}: there is not enough memory to read it") from error
     except Exception as error:
-        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())[:160]})"
+        text = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)  # LibRaw's
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(text.split())[:160]})"
         raise ValueError(f"{path}: damaged, or not a picture{reason}") from error
 
 
@@ -122,10 +165,17 @@ class _Header:
     exif: BinaryIO | None  # a TIFF structure
     icc: object
     bits: int = 8
+    orientation: int | None = None  # where it is not EXIF that says it
+    white: tuple[float, ...] | None = None  # as in Metadata
 
 
 def _read_with_pillow(file: BinaryIO) -> _Header:
     """Returns the header of any of FORMATS. A PNG's EXIF may lie behind its pixels: Pillow would decode them for it."""
+    file.seek(0)
+    if file.read(2) in (b"II", b"MM"):
+        main = _directory(file)
+        if 3 in np.atleast_1d(main.get(SAMPLE_FORMAT, 1)):  # in colour Pillow does not know them
+            return _Header("TIFF", (main[COLUMNS], main[ROWS]), FLOAT, file, None, max(main[BITS]))
     with Image.open(file, formats=FORMATS) as picture:
         kind, bits, block = picture.mode, 8, picture.info.get("exif")
         if picture.format == "TIFF":
@@ -156,6 +206,57 @@ def _read_webp(file: BinaryIO) -> _Header:
     block = found.get(b"EXIF")
     exif = io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
     return _Header("WEBP", tuple(max(sizes)), "RGB", exif, found.get(b"ICCP"))
+
+
+def _read_raw(file: BinaryIO) -> _Header:
+    """Returns the header of camera raw: EXIF is the file's own where it is a TIFF, otherwise its preview's."""
+    import rawpy
+
+    with rawpy.imread(file.name) as raw:
+        sizes, white = raw.sizes, tuple(raw.camera_whitebalance)
+        file.seek(0)
+        if (start := file.read(4)) in RAW_HEADERS:
+            exif = io.BytesIO((b"II*\0" if start[:2] == b"II" else b"MM\0*") + file.read())
+        else:
+            exif = None
+            with contextlib.suppress(rawpy.LibRawError, OSError):  # none, or damaged
+                with Image.open(io.BytesIO(raw.extract_thumb().data), formats=["JPEG"]) as preview:
+                    block = preview.info.get("exif")
+                    exif = io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
+    known = white if min(white[:3]) > 0 else None
+    return _Header("RAW", (sizes.width, sizes.height), "RGB", exif, None, 16, FLIPS.get(sizes.flip, 1), known)
+
+
+def _read_heif(file: BinaryIO) -> _Header:
+    """Returns the header of HEIF, whose decoder turns the picture, whatever its EXIF says."""
+    import pillow_heif
+
+    file.seek(0)
+    heif = pillow_heif.open_heif(file)
+    block = heif.info.get("exif")
+    exif = io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
+    return _Header("HEIF", heif.size, "RGB", exif, heif.info.get("icc_profile"), orientation=1)
+
+
+def _read_exr(file: BinaryIO) -> _Header:
+    """Returns the header of OpenEXR."""
+    import OpenEXR
+
+    file.seek(0)
+    low, high = OpenEXR.File(file, header_only=True).header()["dataWindow"]
+    return _Header("EXR", tuple(int(side) for side in high - low + 1), FLOAT, None, None, 32)
+
+
+def _read_hdr(file: BinaryIO) -> _Header:
+    """Returns the header of Radiance RGBE: lines of text, an empty one, and the size."""
+    file.seek(0)
+    size = re.search(rb"\n\n-Y (\d+) \+X (\d+)\n", file.read(2**16))
+    if not size:
+        raise ValueError("expected the size as -Y HEIGHT +X WIDTH")
+    return _Header("HDR", (int(size[2]), int(size[1])), FLOAT, None, None, 32)
+
+
+READERS = {"RAW": _read_raw, "WEBP": _read_webp, "HEIF": _read_heif, "EXR": _read_exr, "HDR": _read_hdr}
 
 
 def _chunks(file: BinaryIO, start: int, wanted: dict[bytes, int]) -> dict[bytes, bytes]:
@@ -199,6 +300,16 @@ def add_to_tiff(encoded: memoryview, metadata: Metadata, width: int, height: int
     if metadata.icc:
         _put(main, ICC, metadata.icc, TiffTags.UNDEFINED)
     return [_tiff_structure(main, others), encoded[len(HEADER) :]]
+
+
+def _directory(file: BinaryIO) -> Directory:
+    """Returns MAIN of a TIFF."""
+    file.seek(0)
+    header = file.read(16)
+    directory = Directory(header if 43 in header[2:4] else header[:8])  # that of BigTIFF is longer
+    file.seek(directory.next)
+    directory.load(file)
+    return directory
 
 
 def _read_directories(file: BinaryIO) -> tuple[dict[int, Directory], list[str]]:

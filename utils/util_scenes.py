@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from utils.util_image import list_images
+from utils.util_image import IMAGE_SUFFIXES, RADIANCE_SUFFIXES, WRITTEN_SUFFIXES, list_images
 from utils.util_metadata import read_metadata
 from utils.utils import read_table
 
@@ -27,15 +27,15 @@ def find_scenes(folder: str | os.PathLike) -> tuple[list[Scene], list[Path]]:
     """Returns the scenes in a folder, sorted by name, and the pictures that belong to none.
 
     Where it has subfolders with pictures, each is a scene and gives it its name. Where it holds the pictures itself,
-    they are split into brackets by `split_brackets`; a scene's name is its first shot's, with "_fused". A file that is
-    no picture is a scene of its own, which ends with the reason when it is read.
+    they are split into brackets by `split_brackets`; a scene's name is its first shot's, with "_fused". A radiance map
+    among them is a scene, and so is a file that is no picture: it ends with the reason when it is read.
 
     Raises:
         FileNotFoundError: There is no such folder.
         ValueError: No pictures, pictures both beside and in subfolders, or no capture data to split them by.
     """
     folder = Path(folder)
-    flat = list_images(folder)
+    flat = list_images(folder, suffixes=(*IMAGE_SUFFIXES, *RADIANCE_SUFFIXES))
     inner = {sub: list_images(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
     scenes = [Scene(sub.name, paths) for sub, paths in inner.items() if paths]
     if flat and scenes:
@@ -44,10 +44,10 @@ def find_scenes(folder: str | os.PathLike) -> tuple[list[Scene], list[Path]]:
         raise ValueError(f"{folder}: no pictures found, neither in it nor in its subfolders")
     if scenes:
         return scenes, []
-    damaged = [path for path in flat if not is_picture(path)]
-    brackets = split_brackets([path for path in flat if path not in damaged])
+    alone = [path for path in flat if not is_picture(path) or read_metadata(path).radiance]
+    brackets = split_brackets([path for path in flat if path not in alone])
     singles = [paths[0] for paths in brackets if len(paths) == 1]
-    stacks = [paths for paths in brackets if len(paths) > 1] + [[path] for path in damaged]
+    stacks = [paths for paths in brackets if len(paths) > 1] + [[path] for path in alone]
     return [Scene(f"{paths[0].stem}_fused", paths) for paths in stacks], singles
 
 
@@ -73,11 +73,13 @@ def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[Scen
 def output_paths(scenes: Sequence[Scene], folder: str | os.PathLike) -> list[Path]:
     """Returns a path in a folder for the picture of each scene: the scene's name, its first exposure's suffix.
 
+    Formats that are only read (camera raw, radiance maps) become .tif, which keeps all that was fused.
     Where two would be one file, also where capital and small letters are the same, the later one gets a number.
     """
     paths, taken = [], set()
     for scene in scenes:
         suffix, number, name = scene.paths[0].suffix.lower(), 1, scene.name
+        suffix = suffix if suffix in WRITTEN_SUFFIXES else ".tif"
         while (key := unicodedata.normalize("NFC", f"{name}{suffix}").casefold()) in taken:
             number += 1
             name = f"{scene.name}_{number}"

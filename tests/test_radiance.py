@@ -1,0 +1,127 @@
+"""utils/util_radiance.py: radiance maps, from each kind of file to exposures and to one picture."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.util_fusion import read_exposures
+from utils.util_image import list_images, read_photo, read_radiance, write_image
+from utils.util_radiance import HIGHLIGHT, MIDDLE, SHADOW, STEP, WIDEST, expose
+from utils.util_scenes import find_scenes, output_paths
+
+
+def light(rng, shape=(40, 50, 3), stops=12):
+    """A smooth radiance map of about so many stops."""
+    return cv2.resize(2 ** rng.uniform(-stops, 0, (8, 10, *shape[2:])), shape[1::-1]).astype(np.float32)
+
+
+def srgb(linear):
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("shape", [(40, 50, 3), (40, 50), (1, 1, 3)])
+def test_exposures_are_the_light_scaled_clipped_and_curved(rng, shape):
+    radiance = light(rng, shape)
+    images, stops = expose(radiance)
+    for image, stop in zip(images, stops, strict=True):
+        expected = srgb(np.minimum(radiance.astype(float) * 2**stop, 1)) * 65535
+        assert image.dtype == np.uint16 and np.abs(image - expected).max() < 2
+    assert len(images) >= 2 and np.diff(stops).min() > 0 and np.diff(stops).max() <= STEP + 1e-6
+
+
+def test_exposures_span_the_range_whatever_the_unit(rng):
+    radiance = light(rng, (200, 250, 3))
+    images, stops = expose(radiance)
+    assert (images[0] == 65535).any(axis=2).mean() == pytest.approx(1 - HIGHLIGHT / 100, abs=1e-4)
+    shown = (radiance.mean(2) * 2 ** stops[-1] >= MIDDLE - 1e-6).mean()
+    assert shown == pytest.approx(1 - SHADOW / 100, abs=1e-4)
+    brighter, other = expose(radiance * 1024)
+    np.testing.assert_allclose(np.subtract(stops, other), 10, atol=1e-4)
+    assert np.abs(np.subtract(images, brighter, dtype=int)).max() <= 1
+    for span, count in ((0, 2), (60, WIDEST / STEP + 1)):
+        assert len(expose(light(rng, stops=span))[0]) == count
+
+
+def test_what_is_no_light_is_black_or_filled(rng):
+    radiance = light(rng)
+    radiance[0, :3] = [[-1] * 3, [np.nan] * 3, [np.inf] * 3]
+    images, _ = expose(radiance)
+    assert (images[0][0, 2] == 65535).all()
+    radiance = np.full((20, 20, 3), 1, np.float32)
+    radiance[9:12, 9:12] = 30000
+    whole, _ = expose(radiance)
+    radiance[8, 8:13], radiance[10, 10] = -0.01, 0  # a ring's undershoot
+    np.testing.assert_array_equal(expose(radiance)[0][0], whole[0])
+    for black in (np.zeros((4, 4), np.float32), np.full((4, 4, 3), np.nan, np.float32)):
+        with pytest.raises(ValueError, match="black all over"):
+            expose(black)
+
+
+def write_float(path, radiance):
+    """Writes a radiance map in the format of the path's suffix."""
+    if path.suffix == ".exr":
+        exr = pytest.importorskip("OpenEXR")
+        channels = {"RGB": radiance[..., ::-1].copy()} if radiance.ndim == 3 else {"Y": radiance}
+        exr.File({"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}, channels).write(str(path))
+    else:
+        path.write_bytes(cv2.imencode(path.suffix, radiance)[1].tobytes())
+
+
+@pytest.mark.parametrize(
+    "suffix, channels, precision",
+    [(".hdr", 3, 1 / 128), (".exr", 3, 0), (".exr", 1, 0), (".tif", 3, 0), (".tif", 1, 0)],
+)
+def test_one_radiance_map_is_read_as_exposures(tmp_path, rng, suffix, channels, precision):
+    radiance = light(rng)[..., :channels].squeeze().copy()
+    write_float(tmp_path / f"map{suffix}", radiance)
+    again, metadata = read_radiance(tmp_path / f"map{suffix}")
+    assert again.dtype == np.float32 and metadata.size == (50, 40)
+    largest = np.atleast_3d(radiance).max(2, keepdims=True).reshape(radiance.shape[:2] + (1,) * (radiance.ndim - 2))
+    assert (np.abs(again - radiance) <= precision * largest).all()  # RGBE has 8 bits, of the brightest channel
+    images, _, stops = read_exposures([tmp_path / f"map{suffix}"], tmp_path / "out.jpg")
+    np.testing.assert_array_equal(images, expose(again)[0])
+    assert len(stops) == len(images)
+    with pytest.raises(ValueError, match="at most 1,999: .*--max_pixels"):
+        read_radiance(tmp_path / f"map{suffix}", max_pixels=1999)
+    with pytest.raises(ValueError, match="fuse it alone"):
+        read_exposures([tmp_path / f"map{suffix}"] * 2, tmp_path / "out.jpg")
+    data = (tmp_path / f"map{suffix}").read_bytes()
+    (tmp_path / f"half{suffix}").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        read_radiance(tmp_path / f"half{suffix}")
+
+
+def test_float_tiff_is_turned_and_its_profile_left_out(tmp_path, rng):
+    radiance = light(rng)[..., 0]
+    Image.fromarray(radiance).save(tmp_path / "map.tif", tiffinfo={274: 6, 271: "Acme"}, icc_profile=b"linear")
+    image, metadata = read_radiance(tmp_path / "map.tif")
+    np.testing.assert_array_equal(image, np.rot90(radiance, -1))
+    assert metadata.icc is None and metadata.exif[0][271] == "Acme"
+
+
+def test_only_a_radiance_map_comes_alone(tmp_path, stack):
+    write_image(tmp_path / "a.png", stack()[0])
+    with pytest.raises(ValueError, match="two or more exposures, got 1"):
+        read_exposures([tmp_path / "a.png"], tmp_path / "out.png")
+    with pytest.raises(ValueError, match="no radiance map"):
+        read_radiance(tmp_path / "a.png")
+
+
+def test_an_exr_without_colour_is_refused(tmp_path):
+    exr = pytest.importorskip("OpenEXR")
+    channels = {"Z": np.ones((4, 5), np.float32)}
+    exr.File({"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}, channels).write(str(tmp_path / "z.exr"))
+    with pytest.raises(ValueError, match="z.exr: .*expected the channels R, G, B or Y alone, got Z"):
+        read_radiance(tmp_path / "z.exr")
+
+
+def test_in_a_folder_each_is_a_scene_and_beside_shots_none(tmp_path, rng):
+    for name in ("b.hdr", "a.tif"):
+        write_float(tmp_path / name, light(rng))
+    scenes, singles = find_scenes(tmp_path)
+    assert [scene.name for scene in scenes] == ["a_fused", "b_fused"] and not singles
+    assert [path.name for path in output_paths(scenes, tmp_path / "out")] == ["a_fused.tif", "b_fused.tif"]
+    assert [path.name for path in list_images(tmp_path)] == ["a.tif"]  # photographs, by their suffix
+    with pytest.raises(ValueError, match="fuse it alone"):
+        read_photo(tmp_path / "b.hdr")
