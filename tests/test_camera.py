@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.test_image import SRGB, camera_exif
 from utils.util_fusion import read_exposures
 from utils.util_image import list_images, read_photo, upright, write_image
 from utils.util_metadata import EXIF, MAKER_NOTE, read_metadata
@@ -153,8 +154,6 @@ def test_raw_beside_its_developed_picture_is_left_out(tmp_path):
 def test_heic_and_avif_come_close_and_carry_metadata(tmp_path, rng, suffix, dtype, channels):
     if suffix == ".heic":
         pytest.importorskip("pillow_heif")
-    from tests.test_image import SRGB, camera_exif
-
     image = cv2.resize(rng.random((5, 7, *channels)), (90, 61))
     image = np.rint(image * np.iinfo(dtype).max).astype(dtype)
     Image.new("RGB", (90, 61)).save(tmp_path / "in.jpg", exif=camera_exif(orientation=6), icc_profile=SRGB)
