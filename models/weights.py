@@ -15,6 +15,7 @@ from os import PathLike
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from . import DeepFuse as paper
 from .DeepFuse import Architecture, DeepFuse
@@ -186,14 +187,26 @@ def _network(path: str | PathLike, name: object, numbers: object, state: object)
         raise ValueError(f"{path} holds a {str(name)[:40]!r}, which is not known here: expected {known}")
     try:
         arch = _architecture(ARCHITECTURES[name], numbers)
-        with torch.device("meta"):
-            expected = build_network(name, arch).state_dict()
-        _check_state(expected, state)
+        _check_state(_shapes(name, arch), state)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit the network {name}: {_first_line(error)}") from error
     model = build_network(name, arch)
     model.load_state_dict(state)
     return model
+
+
+class _WithoutNormal(TorchFunctionMode):
+    """Leaves `normal_` out: with no memory to fill, PyTorch would import its compiler for it, 160 MB and a second."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function not in (torch.Tensor.normal_, nn.init.normal_):
+            return function(*args, **(kwargs or {}))
+
+
+def _shapes(name: str, arch: Architecture | PyramidArchitecture) -> State:
+    """Returns the weights that such a network has, without memory behind them."""
+    with torch.device("meta"), _WithoutNormal():
+        return build_network(name, arch).state_dict()
 
 
 def _architecture(default: Architecture | PyramidArchitecture, numbers: object) -> Architecture | PyramidArchitecture:
@@ -241,8 +254,7 @@ def _check_state(expected: State, state: object) -> None:
 
 def _authors_state(path: str | PathLike) -> State:
     """Returns the authors' six kernels (out, in, height, width), of a true convolution, flipped, by our names."""
-    with torch.device("meta"):
-        names = list(build_network("DeepFuse_authors", ARCHITECTURES["DeepFuse_authors"]).state_dict())
+    names = list(_shapes("DeepFuse_authors", ARCHITECTURES["DeepFuse_authors"]))
     try:
         with np.load(path, allow_pickle=False) as archive:
             kernels = {key: archive[key] for key in archive.files}

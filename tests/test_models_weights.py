@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 import time
 import zipfile
 from dataclasses import asdict
@@ -299,6 +301,12 @@ def test_what_would_hang_or_take_all_memory_is_refused_at_once(tmp_path, checkpo
             fuse_model(weights=path)
         assert time.perf_counter() - start < 2
         path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_loading_does_not_import_the_compiler(tiny_weights):
+    """It would take 160 MB and a second."""
+    code = "import sys, models; models.fuse_model(weights=sys.argv[1]); sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, tiny_weights], cwd=ROOT).returncode == 0
 
 
 def test_mismatch_says_what_to_ask_for(tmp_path):
