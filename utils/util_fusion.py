@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import cv2
 import numpy as np
 
 from utils.util_align import align_exposures
@@ -21,7 +22,7 @@ from utils.util_metadata import Metadata, read_metadata
 from utils.util_onnx import OnnxNetwork
 from utils.util_radiance import expose
 
-SCENE_ERRORS = (ValueError, OSError, MemoryError)  # end a scene, not a folder of them
+SCENE_ERRORS = (ValueError, OSError, MemoryError, cv2.error)  # end a scene, not a folder of them
 
 
 class Fuser:
