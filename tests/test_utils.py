@@ -108,7 +108,9 @@ with exit_on_error(), replacing("a.png") as temporary:
 @pytest.mark.parametrize("name, status", [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_run_that_is_stopped_ends_cleanly(tmp_path, name, status):
     command = [sys.executable, "-c", STOPPED, ROOT, str(int(getattr(signal, name)))]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    # nohup ignores SIGHUP, and children inherit that
+    default = functools.partial(signal.signal, getattr(signal, name), signal.SIG_DFL)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=default)
     assert (done.returncode, done.stderr, list(tmp_path.iterdir())) == (status, "interrupted\n", [])
 
 
