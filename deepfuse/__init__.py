@@ -16,7 +16,7 @@ __all__ = ["Fuser", "fuse", "fuser", "mef_ssim"]
 @functools.lru_cache(1)
 def fuser(weights: str | os.PathLike | None = None, device: str = "auto") -> Fuser:
     """Returns the Fuser of a file of weights (None: the shipped ones); the last one is kept."""
-    return Fuser.from_checkpoint(weights or shipped_weights(), device)
+    return Fuser.from_checkpoint(weights or shipped_weights(device), device)
 
 
 def fuse(images: Sequence[str | os.PathLike | np.ndarray]) -> np.ndarray:

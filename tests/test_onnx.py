@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs import get_infer_args
+import configs
 from models import fuse_model
 from run_export import export
 from utils.util_fusion import Fuser
@@ -80,8 +80,13 @@ def test_weights_for_pytorch_are_refused_without_it(tmp_path):
     assert "torch" in done.stderr and ".onnx" in done.stderr
 
 
-def test_the_default_is_the_file_that_can_run():
-    assert get_infer_args([]).weights == str(SHIPPED.with_suffix(".pth"))
+@pytest.mark.parametrize(
+    "device, missing, suffix",
+    [("auto", "", ".onnx"), ("cpu", "", ".onnx"), ("cuda", "", ".pth"), ("cpu", "onnxruntime", ".pth")],
+)
+def test_the_default_is_the_file_that_can_run(monkeypatch, device, missing, suffix):
+    monkeypatch.setattr(configs, "find_spec", lambda name: name != missing)
+    assert configs.get_infer_args(["--device", device]).weights == str(SHIPPED.with_suffix(suffix))
 
 
 def test_networks_of_the_paper_are_refused(tmp_path):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import cv2
 import numpy as np
 
 from utils.util_align import align_exposures
