@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from configs import shipped_weights
 from models import fuse_model
 from utils.util_fusion import Fuser
 from utils.util_image import read_image
@@ -70,7 +71,7 @@ def test_another_project_fuses_and_keeps_its_own_modules(installed, tmp_path):
     done = subprocess.run([installed, "project.py", *SAMPLE], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     exposures = [read_image(path) for path in SAMPLE]
-    expected = Fuser.from_checkpoint(ROOT / "runs/pretrained/deepfuse.pth").fuse(exposures)
+    expected = Fuser.from_checkpoint(shipped_weights()).fuse(exposures)
     np.testing.assert_array_equal(read_image(tmp_path / "fused.png"), expected)
     score = mef_ssim(matlab_gray(expected), np.stack([matlab_gray(image) for image in exposures]))
     assert float(done.stdout) == pytest.approx(score)
