@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from utils.util_exposure import Exposure
+from utils.util_image import to_float
 
 STRIP_PIXELS = 1 << 17  # of a strip: its float planes stay in the cache of a core
 
@@ -28,7 +29,7 @@ def shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Returns a picture (H, W[, C]), uint8 or uint16, at (height, width), by area, as float32 in [0, 1]."""
     if image.shape[:2] != size:
         image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-    return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+    return to_float(image)
 
 
 def blend(

@@ -5,6 +5,7 @@ new, but at a brightness at which the network can use it: the under-exposed shot
 the highlights, the over-exposed one pulled shows it in the shadows, and both have the brightness of a shot in between.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,13 +38,19 @@ def push(image: np.ndarray, stops: float) -> np.ndarray:
 
     With more exposure, levels below NOISE are held back the more the lower they are: they hold little but noise.
     """
-    levels = np.iinfo(image.dtype).max
+    return cv2.LUT(image, _curve(stops, image.dtype))
+
+
+@functools.lru_cache(maxsize=32)  # the strips of a picture ask for the same few
+def _curve(stops: float, dtype: np.dtype) -> np.ndarray:
+    """Returns the table of `push`: the new value of every level of a type."""
+    levels = np.iinfo(dtype).max
     value = np.linspace(0, 1, levels + 1)
     curve = value * 2.0 ** (stops / GAMMA)
     if stops > 0:
         certain = np.minimum(value / NOISE, 1)
         curve *= certain * certain * (3 - 2 * certain)  # smoothstep
-    return cv2.LUT(image, np.rint(np.minimum(curve, 1) * levels).astype(image.dtype))
+    return np.rint(np.minimum(curve, 1) * levels).astype(dtype)
 
 
 def gap_between(under: np.ndarray, over: np.ndarray) -> float | None:

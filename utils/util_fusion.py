@@ -79,8 +79,10 @@ class Fuser:
         y, weights = self.network.decide(np.stack([luma(q) for q in small]))
         if not (np.isfinite(y).all() and np.isfinite(weights).all()):
             raise ValueError("the network gives values that are not finite: its weights are damaged")
-        origins = [luma(shots[x.shot]) for x in exposures]
-        fused = shoulder(y) if images[0].ndim == 2 else colour(y, small, weights, origins)
+        if images[0].ndim == 2:
+            fused = shoulder(y)
+        else:
+            fused = colour(y, small, weights, [luma(shots[x.shot]) for x in exposures])
         return blend(images, exposures, small, weights, fused)
 
     def fuse_luminance(self, exposures: Sequence[np.ndarray]) -> np.ndarray:
