@@ -1,10 +1,8 @@
 """What training minimises: SSIM for reconstruction, MEF-SSIM for fusion. Pure functions of tensors, and thin modules.
 
-A window is separable, so a windowed mean is two products with banded matrices: on a CPU several times faster than a
-convolution with one channel, and exact.
+A window is separable, and all planes that are averaged are channels of one depthwise convolution, of which the CPU wants
+the channels last: several times faster than a plane at a time, or than products with banded matrices.
 """
-
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -14,18 +12,6 @@ WINDOW = 11
 BOX, GAUSSIAN, GAUSSIAN_LUM = 0.0, 1.5, WINDOW / 6  # sigmas of the windows; 0 is the uniform one
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # what is kept must serve training too
-def _band(size: int, sigma: float, pad: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Returns the (size + 2 * pad - 10, size) matrix whose rows are the window, shifted by one pixel a row."""
-    x = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    window = torch.exp(-(x**2) / (2 * sigma**2)) if sigma else torch.ones_like(x)
-    band = torch.zeros(size + 2 * pad - WINDOW + 1, size, dtype=torch.float64)
-    for i, weight in enumerate(window / window.sum()):
-        band.diagonal(i - pad).fill_(weight.item())
-    return band.to(device, dtype)
-
-
 def window_mean(x: torch.Tensor, sigma: float, pad: int = 0) -> torch.Tensor:
     """Returns the means (..., H + 2 pad - 10, W + 2 pad - 10) of x (..., H, W) in 11x11 windows.
 
@@ -33,8 +19,16 @@ def window_mean(x: torch.Tensor, sigma: float, pad: int = 0) -> torch.Tensor:
         sigma: of the Gaussian window; 0 for the uniform one.
         pad: zeros around the picture; 0 keeps the windows inside.
     """
-    rows, columns = (_band(size, sigma, pad, x.dtype, x.device) for size in x.shape[-2:])
-    return rows @ x @ columns.T
+    at = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    window = torch.exp(-(at**2) / (2 * sigma**2)) if sigma else torch.ones_like(at)
+    window = (window / window.sum()).to(x)
+    planes = x.reshape(1, -1, *x.shape[-2:])
+    if x.device.type == "cpu":
+        planes = planes.contiguous(memory_format=torch.channels_last)
+    count = planes.shape[1]
+    columns = F.conv2d(planes, window.expand(count, 1, WINDOW)[..., None], padding=(pad, 0), groups=count)
+    means = F.conv2d(columns, window.expand(count, 1, 1, WINDOW), padding=(0, pad), groups=count)
+    return means.reshape(*x.shape[:-2], *means.shape[-2:])
 
 
 def ssim(x: torch.Tensor, y: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
