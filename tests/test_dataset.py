@@ -208,16 +208,17 @@ def test_stacks_share_crop_and_symmetry(scenes, monkeypatch):
 def test_brackets_are_judged_by_what_is_hidden(scenes, monkeypatch):
     monkeypatch.setattr(data, "HARDER", 0)
     brackets = data.read_brackets([scenes])
-    hidden = 0
+    hidden = beyond = 0
     for seed in range(30):
         shown, judges, *_ = BracketStacks(brackets, 32)[(seed % 3, seed, seed)]
-        low, high = shown[0].mean(), shown[1].mean()
+        low, high = shown[0].mean() + 1e-6, shown[1].mean() - 1e-6
         means = judges.mean((1, 2, 3))
-        assert torch.isclose(means[0], low) and torch.isclose(means[-1], high) and (means.diff() >= -1e-6).all()
+        assert means[0] <= low and means[-1] >= high and (means.diff() >= -1e-6).all()
+        beyond += bool(means[0] < low - 0.01 or means[-1] > high + 0.01)
         hidden += not all(any(torch.equal(judge, shot) for shot in shown) for judge in judges)
         shown, judges, *_ = BracketStacks(brackets, 32, hidden=False)[(seed % 3, seed, seed)]
         assert torch.equal(shown, judges) and len(shown) == augment.batch_shape(32, seed).shots
-    assert hidden > 15  # the others are pairs of neighbours, or whole stacks
+    assert hidden > 15 and beyond > 5  # the others are the scene's widest pairs, or whole stacks
 
 
 def test_pushed_pairs_are_further_apart_and_judged_as_shot(scenes, monkeypatch):

@@ -1,8 +1,8 @@
 """Folders of photographs, and folders of exposure brackets, as samples to train on and pairs to validate with.
 
 A training sample is a `Sample`: exposures to fuse, exposures to judge the picture by, and the factor between the sizes
-of picture and decision. The judges show what the network is not shown: the shots between the two of a pair. For
-reconstruction it is the photograph itself, and no judges.
+of picture and decision. The judges show what the network is not shown: other shots of the scene. For reconstruction it
+is the photograph itself, and no judges.
 
 A sample is made from its `Draw` alone, which `Draws` hands out. So it is the same for any number of workers, and after
 an interruption, without a random state to be kept.
@@ -53,7 +53,7 @@ TRIES = 20  # photographs tried before a sample is given up
 MIN_SHARE = 0.25  # of crop_size that a photograph's short side must have: more than 4 times enlarged is no photograph
 MIN_SIDE = 44  # pixels of a scene's short side: MEF-SSIM is not defined for smaller ones
 MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
-JUDGES = 5  # shots to judge by, or as many as there are to fuse
+JUDGES = 5  # shots to judge by, spread over all of the scene, or as many as there are to fuse
 HARDER = 0.5  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
 MAX_PUSH = 1.5
 SIMULATED = 0.4  # share of the samples that are made of photographs, where there are such beside the brackets
@@ -377,11 +377,10 @@ class BracketStacks(Dataset):
             return self.simulated[(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)), batch_seed)]
         bracket = self.brackets[item]
         numbers = draw_shots(bracket.means, shape.shots, rng)
-        under, over = numbers[:2]
-        between = np.linspace(under, over, max(JUDGES, shape.shots)).round().astype(int).tolist()
+        spread = np.linspace(0, len(bracket.means) - 1, max(JUDGES, shape.shots)).round().astype(int).tolist()
         window = random_window(*bracket.size, shape.side, rng, zoom=True)
-        cut = {k: resize_square(bracket.shot(k)[window], shape.side) for k in {*numbers, *between}}
-        shots, judges = [cut[k] for k in numbers], [cut[k] for k in between]
+        cut = {k: resize_square(bracket.shot(k)[window], shape.side) for k in {*numbers, *spread}}
+        shots, judges = [cut[k] for k in numbers], [cut[k] for k in spread]
         while len(shots) < shape.shots:  # a scene of few shots: those between are made from its darkest
             gap = gap_between(to_float(shots[0]), to_float(shots[1])) or 0
             shots.append(push(shots[0], rng.uniform(0.2, 0.8) * max(gap, 0)))

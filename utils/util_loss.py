@@ -1,7 +1,7 @@
 """What training minimises: SSIM for reconstruction, MEF-SSIM for fusion. Pure functions of tensors, and thin modules.
 
-A window is separable, and all planes that are averaged are channels of one depthwise convolution, of which the CPU wants
-the channels last: several times faster than a plane at a time, or than products with banded matrices.
+A window is separable, and all planes that are averaged are channels of one depthwise convolution. A CPU wants its
+channels last: this is several times faster than a plane at a time, or than products with banded matrices.
 """
 
 import torch
