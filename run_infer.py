@@ -4,8 +4,10 @@ A single radiance map (float TIFF, OpenEXR, Radiance .hdr) is rendered to exposu
 """
 
 import argparse
+import os
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,6 +17,7 @@ from utils.util_fusion import Fuser, Job, fuse_scenes
 from utils.util_scenes import find_scenes, is_picture, output_paths
 from utils.utils import exit_on_error
 
+SLOWEST = timedelta(days=7)  # that the first process waits for the last one; torchrun ends it where one has died
 
 def main(args: argparse.Namespace) -> None:
     if args.input_dir:
@@ -34,25 +37,53 @@ def load(args: argparse.Namespace) -> Fuser:
 
 
 def fuse_folder(args: argparse.Namespace) -> None:
-    """Fuses every scene of a folder; one bad scene does not stop the others."""
+    """Fuses every scene of a folder; one bad scene does not stop the others.
+
+    Where torchrun has started several processes, each fuses its share of the scenes, and the first one reports.
+    """
     scenes, singles = find_scenes(args.input_dir)
     source, target = Path(args.input_dir).resolve(), Path(args.output_dir)
     if source in (target.resolve(), *target.resolve().parents):
         raise ValueError(f"--output_dir {target} lies in --input_dir, whose pictures are inputs: name another folder")
-    if singles:
+    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if ranks > 1:
+        from utils import util_parallel as parallel  # imports PyTorch
+
+        device = "cpu" if args.weights.endswith(".onnx") else args.device
+        args.device = str(parallel.join_processes(device, SLOWEST))
+    if singles and rank == 0:
         print(f"{len(singles)} pictures belong to no bracket: {', '.join(path.name for path in singles)}")
     outs = output_paths(scenes, target)
     jobs = [Job(scene.name, scene.paths, out, None, args.max_pixels) for scene, out in zip(scenes, outs, strict=True)]
+    jobs = jobs[rank::ranks]  # before any is skipped: what is there already changes while other processes write
     if args.skip_existing:
         jobs = [job for job in jobs if not is_picture(job.out)]
-        print(f"{len(scenes) - len(jobs)} of {len(scenes)} scenes are there already")
-    finished = tqdm(fuse_scenes(jobs, lambda: load(args), args.align, args.deghost), total=len(jobs), unit="scene")
-    failures = [f"{job.name}: {str(error) or 'out of memory'}" for job, error in finished if error is not None]
+    finished = fuse_scenes(jobs, lambda: load(args), args.align, args.deghost)
+    ends = [(job.name, error) for job, error in tqdm(finished, total=len(jobs), unit="scene", disable=rank > 0)]
+    ends = [(name, error and (str(error) or "out of memory")) for name, error in ends]
+    if ranks > 1:
+        ends = parallel.gathered(ends)
+        parallel.leave_processes()
+    if rank == 0:
+        report(ends, len(scenes), target)
+
+
+def report(ends: list[tuple[str, str | None]], scenes: int, target: Path) -> None:
+    """Prints what became of a folder's scenes.
+
+    Args:
+        ends: name, and error or None, of those that were not there already.
+
+    Raises:
+        ValueError: some could not be fused.
+    """
+    failures = [f"{name}: {error}" for name, error in ends if error]
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
-    print(f"Fused {len(jobs) - len(failures)} scenes: {target}")
+    there = f", {scenes - len(ends)} were there already" if len(ends) < scenes else ""
+    print(f"Fused {len(ends) - len(failures)} scenes{there}: {target}")
     if failures:
-        raise ValueError(f"{len(failures)} of {len(jobs)} scenes could not be fused, see above")
+        raise ValueError(f"{len(failures)} of {len(ends)} scenes could not be fused, see above")
 
 
 if __name__ == "__main__":

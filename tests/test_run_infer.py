@@ -1,5 +1,6 @@
 """run_infer.py and utils/util_scenes.py: pairs, folders, brackets, and every refusal in one line."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,29 @@ def test_a_folder_of_scenes_goes_on_after_a_bad_one(tmp_path, weights, capsys):
     assert len(list(target.iterdir())) == 4 and (target / "first.jpg").stat().st_mtime_ns == old
     run(*folders, "--weights", tmp_path / "none.pth", "--skip_existing")  # nothing is left to do: no network is needed
     assert "lies in --input_dir" in refused(capsys, "--input_dir", source, "--output_dir", source / "new")
+
+
+def test_two_processes_share_a_folder_and_one_reports(tmp_path, weights):
+    for i in range(5):
+        photo(tmp_path / f"in/scene{i}/0.jpg", 50 + i)
+        photo(tmp_path / f"in/scene{i}/1.jpg", 180 + i)
+    (tmp_path / "in/scene1/1.jpg").write_text("words")
+    photo(tmp_path / "out/scene2.jpg", 90)
+    options = ["--input_dir", tmp_path / "in", "--weights", weights, "--device", "cpu", "--skip_existing"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*torchrun, ROOT / "run_infer.py", *options, "--output_dir", tmp_path / "out"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout == f"Fused 3 scenes, 1 were there already: {tmp_path / 'out'}\n"
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2 and "scene1" in errors[0] and errors[1].startswith("error: 1 of 4 scenes")
+    with pytest.raises(SystemExit):
+        run(*options, "--output_dir", tmp_path / "alone")
+    for name in ("scene0.jpg", "scene3.jpg", "scene4.jpg"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    assert len(list((tmp_path / "out").iterdir())) == 4
 
 
 def test_a_flat_folder_is_split_into_brackets(tmp_path, weights, capsys):

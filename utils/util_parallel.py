@@ -5,6 +5,7 @@ In one process all of this does nothing.
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -13,13 +14,14 @@ from torch import nn
 from utils.util_device import device_on
 
 
-def join_processes(device: str) -> torch.device:
+def join_processes(device: str, timeout: timedelta | None = None) -> torch.device:
     """Returns the device of this process, after it has met the others that torchrun has started.
 
     On GPUs (NCCL) each gets its own, on CPUs (gloo) they share it.
 
     Args:
         device: as for `device_on`.
+        timeout: that a process waits for the others, before it ends with an error; None is PyTorch's.
     """
     alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
     chosen = device_on(device)
@@ -29,7 +31,7 @@ def join_processes(device: str) -> torch.device:
         chosen = device_on(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timeout)
     return chosen
 
 
