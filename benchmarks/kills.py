@@ -1,6 +1,7 @@
 """Kills trainings (SIGKILL) at random moments and resumes them: python benchmarks/kills.py [--kills 50].
 
-Prints how many kills there were, and whether every run that was resumed to its end equals the unbroken one bit for bit.
+Kills until so many hit a run inside an epoch, after steps of its own. Prints how many there were in all, and whether
+every run that was resumed to its end equals the unbroken one bit for bit.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import run_train  # noqa: E402
 from configs import get_train_args  # noqa: E402
 
 OPTIONS = (
-    f"--image_path {ROOT}/data_test --model DeepFuse_3x3 --crop_size 32 --train_num 24 --batch_size 2 --num_epochs 3 "
+    f"--image_path {ROOT}/data_test --model DeepFuse_3x3 --crop_size 32 --train_num 24 --batch_size 2 --num_epochs 6 "
     "--lr 1e-3 --ema 0.9 --device cpu --save_every 0 --no-output"
 )
 
@@ -50,6 +51,13 @@ def state(folder: Path) -> dict[str, torch.Tensor]:
     } | (moments | numbers)
 
 
+def progress(folder: Path) -> tuple[int, int]:
+    """Returns the steps of the run, and those of its unfinished epoch, that its last checkpoint has."""
+    path = folder / "checkpoints" / "last.pth"
+    last = torch.load(path, weights_only=True) if path.exists() else {"step": 0, "batch": 0}
+    return last["step"], last["batch"]
+
+
 def main(kills: int) -> None:
     fork = multiprocessing.get_context("fork")  # a child need not import PyTorch
     rng, killed, inside, runs = random.Random(0), 0, 0, 0
@@ -60,16 +68,16 @@ def main(kills: int) -> None:
         child.start()
         child.join()
         seconds, expected = time.perf_counter() - start, state(unbroken)
-        while killed < kills:
+        while inside < kills or not runs:
+            before, _ = progress(folder)
             child = fork.Process(target=train, args=(folder,))
             child.start()
-            child.join(rng.uniform(0, seconds / 3))
+            child.join(rng.uniform(0, seconds / 2))
             if child.is_alive():
                 child.kill()
                 child.join()
-                killed += 1
-                last = folder / "checkpoints" / "last.pth"
-                inside += last.exists() and torch.load(last, weights_only=True)["batch"] > 0
+                step, batch = progress(folder)
+                killed, inside = killed + 1, inside + (batch > 0 and step > before)
                 continue
             found = state(folder)
             if not all(torch.equal(value, found[key]) for key, value in expected.items()):

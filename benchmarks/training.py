@@ -1,119 +1,226 @@
-"""Speed of training: python benchmarks/training.py @runs/pretrained/photo.args [--steps N].
+"""Speed of training: python benchmarks/training.py [--compare] TRAINING'S OPTIONS, or python benchmarks/training.py --large.
 
-Prints images a second of the loader alone, of the same steps on batches that are in memory already, and of both
-together; the share of loader, network, loss and optimizer; and what the predecessor's way of loading takes.
+Prints images a second of training, of the same steps on samples in memory, of the loader alone, and of what the
+predecessor does at its start; where the time of training goes; with --compare, other ways to compute the same steps.
+Everything is measured in turn, several times; medians are printed. --large makes folders of 118,000 photographs and
+5,000 brackets (links to a few files), and prints how long a training needs to start on them, and its memory.
 """
 
 import argparse
-import contextlib
+import copy
 import functools
 import itertools
+import os
 import platform
 import resource
+import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 import run_train  # noqa: E402
 from configs import get_train_args  # noqa: E402
+from utils import util_dataset as data  # noqa: E402
 from utils import util_train as train  # noqa: E402
-from utils.util_device import device_on  # noqa: E402
+from utils.util_device import device_on, seed_everything  # noqa: E402
+from utils.util_image import list_images  # noqa: E402
 from utils.util_loss import MEFLoss  # noqa: E402
-from utils.utils import exit_on_error, seed_everything  # noqa: E402
+from utils.utils import exit_on_error  # noqa: E402
 
 
-class Clock:
-    """Sums up the seconds spent in parts of the work, by their names."""
+class Laps:
+    """Sums up seconds by the names of what they were spent on."""
 
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
+    def __init__(self, clock: Callable[[], float], device: torch.device):
+        self.clock, self.device = clock, device
+        self.seconds = dict.fromkeys(("loader", "network", "loss", "optimizer"), 0.0)
+        self.last = clock()
 
-    @contextlib.contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start
-
-    def timed(self, name: str, function):
-        @functools.wraps(function)
-        def wrapper(*args, **kwargs):
-            with self.part(name):
-                return function(*args, **kwargs)
-
-        return wrapper
+    def __call__(self, name: str) -> None:
+        """Takes the time since the last call as spent on this."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        now = self.clock()
+        self.seconds[name] += now - self.last
+        self.last = now
 
 
-def predecessors_way(paths: list[str], count: int) -> float:
-    """Returns images a second of what the predecessor does at its start: every image decoded twice, and resized."""
-    start = time.perf_counter()
+def shares(training: train.Training, batches: Iterable, speed: Callable, laps: Laps) -> dict[str, float]:
+    """Returns the shares of training's time; those of network and loss hold their ways back."""
+    run_network, step = train.run_network, training.optimizer.step
+
+    def timed_network(*args):
+        fused = run_network(*args)
+        laps("network")
+        fused.register_hook(lambda gradient: laps("loss"))
+        return fused
+
+    def timed_step():
+        laps("network")  # its way back, after that of the loss; and the norm of the gradient
+        step()
+        laps("optimizer")
+
+    class Timed:
+        def __len__(self) -> int:
+            return len(batches)
+
+        def __iter__(self) -> Iterator:
+            for batch in batches:
+                laps("loader")
+                yield batch
+                laps("optimizer")  # the average of the weights
+
+    train.run_network, training.optimizer.step = timed_network, timed_step
+    laps.last = laps.clock()
+    speed(training, Timed())
+    train.run_network, training.optimizer.step = run_network, step
+    return {name: seconds / sum(laps.seconds.values()) for name, seconds in laps.seconds.items()}
+
+
+def predecessors_way(paths: Iterable[str], count: int) -> None:
+    """Does what the predecessor does with its images at its start: each is decoded twice, resized, and kept whole."""
+    kept = []
     for path in itertools.islice(itertools.cycle(paths), count):
-        for _ in range(2):
-            cv2.resize(cv2.imread(path), (1200, 800))
-    return count / (time.perf_counter() - start)
+        kept += [cv2.resize(cv2.imread(str(path)), (1200, 800)) for _ in range(2)]
 
 
-def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--steps", type=int, default=10)
-    own, rest = parser.parse_known_args(argv)
-    args = get_train_args(rest)
+def medians(ways: dict[str, Callable[[], None]], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
+    """Returns the median seconds that each of the ways takes, measured in turn."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = clock()
+            way()
+            taken[name].append(clock() - start)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def processor() -> str:
+    """Returns the processor's name."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main(own: argparse.Namespace, argv: list[str]) -> None:
+    args = get_train_args(argv)
     seed_everything(args.seed)
     device = device_on(args.device)
+    clock = time.process_time if own.cpu_time else time.perf_counter
     objective = run_train.objective_of(args)
     model = run_train.network(args, objective).to(device)
-    start = time.perf_counter()
     samples, _, described = objective.data(args, model, lambda *_: None)
-    started = time.perf_counter() - start
     batches = run_train.loader(args, samples, device)
-    clock, loss = Clock(), MEFLoss(args.scale_weights, args.lum_weight)
-    loss.parts = clock.timed("loss", loss.parts)
-    train.run_network = clock.timed("network", train.run_network)
-    training = train.new_training(model, args.lr, args.ema)
-    training.optimizer.step = clock.timed("optimizer", training.optimizer.step)
-    criterion = functools.partial(objective.losses, loss=loss, amp=args.amp)
-    images = own.steps * args.batch_size
-
-    def speed(batches: Iterable) -> float:
-        """Returns images a second of training on these batches."""
-        return train.train_one_epoch(training, batches, criterion, lambda done: args.lr, args.clip_grad)[
-            "images_per_second"
-        ]
-
-    def first(batches: Iterable) -> Iterable:
-        return list(itertools.islice(batches, own.steps))
-
-    memory = first(batches)
-    speed(memory[:1])  # warm
-    start = time.perf_counter()
-    first(batches)
-    loading = images / (time.perf_counter() - start)
-    clock.seconds.clear()
-    in_memory = speed(memory)
-    parts = {name: seconds * in_memory / images for name, seconds in clock.seconds.items()}
     batches.sampler.batches = own.steps
-    together = speed(batches)
+    loss = MEFLoss(args.scale_weights, args.lum_weight)
 
-    print(f"{model.name} on {described}")
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {args.num_workers} workers"
-    )
-    print(f"start-up {started:.1f} s, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB at the peak")
+    def speed(training: train.Training, batches: Iterable, amp: bool = args.amp) -> None:
+        criterion = functools.partial(objective.losses, loss=loss, amp=amp)
+        train.train_one_epoch(training, batches, criterion, lambda done: args.lr, args.clip_grad)
+
+    training = train.new_training(model, args.lr, args.ema)
+    memory = list(batches)
+    speed(training, memory)  # warm
+    paths = [str(path) for folder in args.photo_path or args.image_path for path in list_images(folder, recursive=True)]
+    images = own.steps * args.batch_size
+    ways = {
+        "training": lambda: speed(training, batches),
+        "the same steps on samples in memory": lambda: speed(training, memory),
+        "loader alone": lambda: list(batches),
+        "predecessor's start: decoded twice, kept whole": lambda: predecessors_way(paths, images),
+    }
+    seconds = medians(ways, own.rounds, clock)
+    print(f"{model.name} on {described}; batches of {args.batch_size}, crop {args.crop_size}")
+    threads = f"{torch.get_num_threads()} threads, {args.num_workers} workers"
+    print(f"{processor()}, {device}, {threads}; {'CPU' if own.cpu_time else 'wall'} time, {own.rounds} rounds\n")
     print("| | images a second |\n|---|---:|")
-    print(f"| loader alone | {loading:.2f} |\n| steps on batches in memory | {in_memory:.2f} |")
-    print(f"| training | {together:.2f} ({together / in_memory:.0%}) |")
-    if hasattr(samples, "paths"):
-        print(
-            f"| predecessor's start: decoded twice, kept whole | {predecessors_way(list(samples.paths), images):.2f} |"
-        )
-    shown = ", ".join(f"{name} {share:.0%}" for name, share in parts.items())
-    print(f"Of a step in memory: {shown}; the rest is the way back (backward) and the average.")
+    for name, taken in seconds.items():
+        print(f"| {name} | {images / taken:.2f} |")
+    reached = seconds["the same steps on samples in memory"] / seconds["training"]
+    spent = shares(training, batches, speed, Laps(clock, device))
+    print(f"\nTraining reaches {reached:.0%} of the steps in memory. Its time: ", end="")
+    print(", ".join(f"{name} {share:.1%}" for name, share in spent.items()))
+    if own.compare:
+        compare(training, functools.partial(speed, batches=memory), own.rounds, clock)
+
+
+def compare(training: train.Training, speed: Callable, rounds: int, clock: Callable[[], float]) -> None:
+    """Prints how much faster other ways to compute the same steps are than float32 in channels-last layout."""
+    other = copy.deepcopy(training)
+    for average_or_model in (other.model, other.average):
+        if average_or_model is not None:
+            average_or_model.to(memory_format=torch.contiguous_format)
+    run_network = train.run_network
+    compiled = torch.compile(run_network)
+
+    def with_compiler() -> None:
+        train.run_network = compiled
+        speed(training, amp=False)
+        train.run_network = run_network
+
+    ways = {
+        "float32, channels last": lambda: speed(training, amp=False),
+        "float32, channels first": lambda: speed(other, amp=False),
+        "bfloat16 (--amp), channels last": lambda: speed(training, amp=True),
+        "float32, channels last, torch.compile": with_compiler,
+    }
+    first = medians(ways, 1, time.perf_counter)
+    seconds = medians(ways, rounds, clock)
+    usual = seconds["float32, channels last"]
+    print("\n| the same steps in memory | times as fast | seconds of the first time |\n|---|---:|---:|")
+    for name, taken in seconds.items():
+        print(f"| {name} | {usual / taken:.2f} | {first[name]:.1f} |")
+
+
+def large(photographs: int, scenes: int) -> None:
+    """Prints how long a training needs to start on so many photographs and scenes, and how much memory."""
+
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # GB
+
+    shots = [sorted(folder.iterdir()) for folder in sorted((ROOT / "data_test").iterdir()) if folder.is_dir()]
+    rows = [("PyTorch imported", 0.0, peak())]
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name, kind) for kind in ("photographs", "brackets")]
+        for folder in folders:
+            folder.mkdir()
+        for i in range(photographs):
+            os.symlink(shots[i % len(shots)][0], folders[0] / f"{i:012}.jpg")
+        for i in range(scenes):
+            (folders[1] / f"{i:05}").mkdir()
+            for path in shots[i % len(shots)]:
+                os.symlink(path, folders[1] / f"{i:05}" / path.name)
+        start = time.perf_counter()
+        found = data.find_photographs([folders[0]])
+        data.Photographs(found, 256)[(0, 0, 0)]
+        rows += [(f"{len(found):,} photographs", time.perf_counter() - start, peak())]
+        start = time.perf_counter()
+        found = data.read_brackets([folders[1]])
+        data.BracketStacks(found, 256)[(0, 0, 0)]
+        count = sum(len(bracket.paths) for bracket in found)
+        rows += [(f"{len(found):,} brackets, {count:,} shots", time.perf_counter() - start, peak())]
+    print(f"{processor()}\n\n| | seconds until the first sample | peak memory, GB |\n|---|---:|---:|")
+    for what, seconds, memory in rows:
+        print(f"| {what} | {seconds:.1f} | {memory:.2f} |")
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cpu_time", action="store_true", help="not disturbed by other programs; one thread, no workers")
+    parser.add_argument("--compare", action="store_true")
+    parser.add_argument("--large", action="store_true")
+    own, rest = parser.parse_known_args()
     with exit_on_error():
-        main(sys.argv[1:])
+        if own.large:
+            large(118_000, 5_000)
+        else:
+            main(own, rest)

@@ -6,6 +6,9 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -217,6 +220,20 @@ def test_signals_finish_the_step_and_resumed_runs_are_as_unbroken_ones(
     assert same(checkpoint(unbroken), checkpoint(folder))
     names = [sorted(path.name for path in (one / "checkpoints").iterdir()) for one in (unbroken, folder)]
     assert names[0] == names[1]
+
+
+def test_sigterm_ends_the_workers_too(tmp_path, photographs):
+    options = f"--image_path {photographs} --model DeepFuse_3x3 --crop_size 32 --train_num 4 --batch_size 2"
+    options += f" --num_epochs 10000 --num_workers 2 --save_every 0 --device cpu --runs_path {tmp_path} --run_name run"
+    command = [sys.executable, ROOT / "run_train.py", *options.split()]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run/checkpoints/last.pth").exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.terminate()
+    out, err = process.communicate(timeout=60)  # the pipes end when nobody holds them any more, no worker either
+    assert process.returncode == 128 + signal.SIGTERM and err.splitlines()[-1] == "interrupted"
+    assert out.splitlines()[-1] == f"Go on with: python run_train.py --resume_path {tmp_path / 'run'}"
+    assert checkpoint(tmp_path / "run")["step"] >= 1
 
 
 def test_a_killed_run_goes_on_from_the_last_minutes(tmp_path, photographs, monkeypatch):
