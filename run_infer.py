@@ -19,6 +19,7 @@ from utils.utils import exit_on_error
 
 SLOWEST = timedelta(days=7)  # that the first process waits for the last one; torchrun ends it where one has died
 
+
 def main(args: argparse.Namespace) -> None:
     if args.input_dir:
         fuse_folder(args)

@@ -37,6 +37,9 @@ from utils.util_loss import MEFLoss
 from utils.util_scenes import read_pairs
 
 LOG_EVERY = 10  # steps from one point of TensorBoard's training curves to the next
+NO_RECIPE = SESSION | {
+    "runs_path", "run_name", "val_every", "cache_mb", "num_workers", "save_every", "git", "torch", "resumed"
+}  # settings that TensorBoard does not compare runs by  # fmt: skip
 NO_PICTURE = 10  # a loss above it is not that of a picture: no part of `MEFLoss` is larger than 2, but for its weight
 
 
@@ -98,7 +101,8 @@ class Run:
             self.checkpoints = self.folder / "checkpoints"
             write_json(self.folder / "settings.json", self.settings)
             self.writer = SummaryWriter(self.folder / "logs", purge_step=training.step + 1)
-            validation.log_settings(self.writer, self.settings, ("train/loss", "validation/loss"))
+            shown = {name: value for name, value in self.settings.items() if name not in NO_RECIPE}
+            validation.log_settings(self.writer, shown, ("validation/loss", "train/loss"))
             self.pair = sample_pair()
 
     def __enter__(self) -> "Run":

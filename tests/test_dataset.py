@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from utils import util_augment as augment
 from utils import util_dataset as data
 from utils.util_dataset import BracketStacks, Draws, Photographs, SimulatedPairs, WholePairs
 from utils.util_exposure import complete
-from utils.util_image import to_float
+from utils.util_image import read_image, to_float
 from utils.util_scenes import Scene, read_pairs
 
 
@@ -177,6 +178,23 @@ def test_wide_gaps_are_filled_as_for_fusing(photographs):
     assert len(shown) == 2 and torch.equal(shown, judges)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_window_of_a_large_jpeg_is_what_shrinking_shows(tmp_path, orientation):
+    path = tmp_path / "large.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture(np.random.default_rng(0), 723, 1001)[..., ::-1]).save(path, quality=95, exif=exif)
+    whole = read_image(path)
+    size = whole.shape[:2]
+    for length, decoded in ((704, 176), (500, 125), (398, 199), (180, 180)):  # to be shrunk to 100
+        window = slice(20, 20 + length), slice(8, 8 + length)
+        found = data.read_window(path, size, window, 100)
+        assert found.shape == (decoded, decoded, 3)
+        expected = augment.resize_square(whole[window], 100).astype(int)
+        assert np.abs(augment.resize_square(found, 100) - expected).mean() < 1.5
+    assert np.array_equal(read_image(path, shrink=4).shape, [-(-pixels // 4) for pixels in size] + [3])
+
+
 def test_brackets_are_sorted_and_cached_within_the_bound(scenes):
     brackets = data.read_brackets([scenes])
     assert [b.folder.name for b in brackets] == ["a", "b", "c"]
@@ -315,7 +333,9 @@ def test_validation_pairs(scenes, tmp_path):
     expected = cv2.cvtColor(cv2.imread(str(scenes / "b" / "1.png")), cv2.COLOR_BGR2GRAY)
     assert under.dtype == np.uint8 and under.shape == (90, 120) and under.mean() < over.mean()
     assert np.abs(under.astype(int) - expected).max() <= 1
-    assert [judge.mean() for judge in judges] == [data.luma8(path).mean() for path in sorted((scenes / "b").iterdir())]
+    assert [judge.mean() for judge in judges] == [
+        data.luma8(read_image(path)).mean() for path in sorted((scenes / "b").iterdir())
+    ]
     ((_, pair, judges),) = WholePairs(read_pairs(scenes, table), hidden=False)
     assert all(map(np.array_equal, pair, judges)) and len(judges) == 2
     cv2.imwrite(str(scenes / "b" / "small.png"), np.zeros((50, 60, 3), np.uint8))

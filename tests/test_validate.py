@@ -67,3 +67,10 @@ def test_scores_of_pairs_are_those_of_the_evaluation():
     assert scores["mef_ssim_coarse"] == pytest.approx(profile[-3:].mean(), abs=1e-4)
     assert scores["mef_ssim_lum"] == pytest.approx(mef_ssim_lum(fused, np.stack(shots)), abs=1e-4)
     assert scores["mef_ssim_worst"] == scores["mef_ssim"]
+
+
+def test_pictures_stand_beside_each_other_and_panoramas_below():
+    for shape, expected in (((30, 40), (54, 80, 3)), ((20, 60, 3), (88, 60, 3))):
+        pictures = {name: np.full(shape, value, np.uint8) for name, value in (("a", 10), ("b", 20))}
+        joined = validation.side_by_side(pictures)
+        assert joined.shape == expected and np.array_equal(joined[-shape[0] :, -shape[1] :, 0], np.full(shape[:2], 20))

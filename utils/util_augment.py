@@ -46,7 +46,7 @@ def batch_shape(crop_size: int, batch_seed: int, pyramid: bool = True) -> Shape:
 
 
 def random_window(height: int, width: int, size: int, rng: np.random.Generator, zoom: bool) -> tuple[slice, slice]:
-    """Returns a random square of a picture as (rows, columns).
+    """Returns a random square of a picture as (rows, columns), which lie on multiples of its `reduction` to `size`.
 
     Args:
         size: side of the square, or the picture's short side where that is smaller.
@@ -57,7 +57,14 @@ def random_window(height: int, width: int, size: int, rng: np.random.Generator, 
     if zoom:
         side = min(short, round(side * (short / side) ** rng.random()))
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+    step = reduction(side, size)
+    top, left, side = (int(pixels) // step * step for pixels in (top, left, side))
     return slice(top, top + side), slice(left, left + side)
+
+
+def reduction(side: int, size: int) -> int:
+    """Returns 8, 4, 2 or 1: by so much a decoder may shrink a square that is to be shrunk from `side` to `size`."""
+    return max(n for n in (1, 2, 4, 8) if n == 1 or n * size <= side)
 
 
 def resize_square(image: np.ndarray, size: int) -> np.ndarray:

@@ -28,12 +28,14 @@ from utils.util_augment import (
     narrow,
     random_symmetry,
     random_window,
+    reduction,
     resize_square,
     simulate_shots,
     simulated_stops,
 )
 from utils.util_exposure import gap_between, push
 from utils.util_image import IMAGE_SUFFIXES, list_images, luma, read_image, to_float
+from utils.util_metadata import read_metadata
 from utils.util_scenes import Scene
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
@@ -217,11 +219,12 @@ class Photographs(Dataset):
 
     def _square(self, path: str, side: int, rng: np.random.Generator) -> np.ndarray:
         """Returns (side, side, C) float32 in [0, 1]."""
-        image = read_image(path)
-        height, width = image.shape[:2]
+        metadata = read_metadata(path)
+        width, height = metadata.size if metadata.orientation < 5 else metadata.size[::-1]
         if min(height, width) < self.crop_size * MIN_SHARE:
             raise ValueError(f"{path} is {width}x{height}, too small for crops of {self.crop_size}: reduce --crop_size")
-        square = resize_square(image[random_window(height, width, side, rng, zoom=self.simulate)], side)
+        window = random_window(height, width, side, rng, zoom=self.simulate)
+        square = resize_square(read_window(path, (height, width), window, side), side)
         return luma(square)[..., None] if self.image_channels == 1 else to_float(square[..., ::-1])
 
 
@@ -239,7 +242,7 @@ class SimulatedPairs:
         """Yields luminance (H, W) uint8, see `narrow`; an unusable photograph is named in a warning and skipped."""
         for number, path in self.numbered:
             try:
-                y = to_float(narrow(luma8(path)))
+                y = to_float(narrow(luma8(read_image(path))))
                 if min(y.shape) < MIN_SIDE:
                     raise ValueError(f"{path}: its short side is {min(y.shape)}, expected at least {MIN_SIDE} pixels")
             except (ValueError, OSError) as error:
@@ -263,15 +266,33 @@ class Bracket:
     means: tuple[float, ...]
     cached: tuple[np.ndarray | None, ...]  # (H, W) uint8 luminance, None where there was no room for it
 
-    def shot(self, number: int) -> np.ndarray:
-        """Returns the luminance of a shot, (H, W) uint8, from memory or from its file."""
+    def square(self, number: int, window: tuple[slice, slice], side: int) -> np.ndarray:
+        """Returns the luminance of a shot in a square window, (side, side) uint8, from memory or from its file."""
         y = self.cached[number]
-        return luma8(self.paths[number]) if y is None else y
+        square = luma8(read_window(self.paths[number], self.size, window, side)) if y is None else y[window]
+        return resize_square(square, side)
 
 
-def luma8(path: str | os.PathLike) -> np.ndarray:
-    """Returns the luminance of a picture file, (H, W) uint8."""
-    return np.rint(luma(read_image(path)) * 255).astype(np.uint8)
+def read_window(path: str | os.PathLike, size: tuple[int, int], window: tuple[slice, slice], side: int) -> np.ndarray:
+    """Returns a square of a picture file, (S, S, 3) BGR, to be resized to `side`: large JPEGs come at their `reduction`.
+
+    Args:
+        size: the picture's height and width, upright.
+        window: of that picture, from `random_window`.
+
+    Raises:
+        OSError, ValueError: as `read_image`.
+    """
+    n = reduction(window[0].stop - window[0].start, side)
+    image = read_image(path, shrink=n)
+    if image.shape[:2] != tuple(-(-pixels // n) for pixels in size):
+        n = 1  # no JPEG
+    return image[tuple(slice(part.start // n, part.stop // n) for part in window)]
+
+
+def luma8(image: np.ndarray) -> np.ndarray:
+    """Returns the luminance (H, W) uint8 of a picture, as `luma` takes it."""
+    return np.rint(luma(image) * 255).astype(np.uint8)
 
 
 def read_brackets(folders: Sequence[str | os.PathLike], cache_mb: float = 512, progress: Hook = iter) -> list[Bracket]:
@@ -295,7 +316,7 @@ def read_brackets(folders: Sequence[str | os.PathLike], cache_mb: float = 512, p
         shots = []
         for path in files[folder]:
             try:
-                shots.append((path, luma8(path)))
+                shots.append((path, luma8(read_image(path))))
             except (ValueError, OSError) as error:
                 warnings.warn(f"skipped: {error}", stacklevel=2)
         if reason := _unusable([y for _, y in shots]):
@@ -379,7 +400,7 @@ class BracketStacks(Dataset):
         numbers = draw_shots(bracket.means, shape.shots, rng)
         spread = np.linspace(0, len(bracket.means) - 1, max(JUDGES, shape.shots)).round().astype(int).tolist()
         window = random_window(*bracket.size, shape.side, rng, zoom=True)
-        cut = {k: resize_square(bracket.shot(k)[window], shape.side) for k in {*numbers, *spread}}
+        cut = {k: bracket.square(k, window, shape.side) for k in {*numbers, *spread}}
         shots, judges = [cut[k] for k in numbers], [cut[k] for k in spread]
         while len(shots) < shape.shots:  # a scene of few shots: those between are made from its darkest
             gap = gap_between(to_float(shots[0]), to_float(shots[1])) or 0
@@ -431,7 +452,7 @@ class WholePairs:
         """
         for scene in self.scenes:
             first = scene.paths[0]
-            shots = {path: luma8(path) for path in (scene.stack if self.hidden else scene.paths)}
+            shots = {path: luma8(read_image(path)) for path in (scene.stack if self.hidden else scene.paths)}
             for path, y in shots.items():
                 if y.shape != shots[first].shape:
                     expected = shots[first].shape[::-1]

@@ -6,6 +6,7 @@ an upper end. Inside, everything is float32 in [0, 1]; colour is full-range BT.6
 at NEUTRAL_CHROMA.
 """
 
+import functools
 import io
 import os
 import re
@@ -80,18 +81,21 @@ def list_images(
     return sorted(path for path in found if path not in raw or path.with_suffix("") not in developed)
 
 
-def read_image(path: str | os.PathLike, max_pixels: int | None = None) -> np.ndarray:
+def read_image(path: str | os.PathLike, max_pixels: int | None = None, shrink: int = 1) -> np.ndarray:
     """Returns a picture as (H, W, 3) BGR, uint8 or uint16 as the file holds it, upright by its EXIF orientation.
+
+    Args:
+        max_pixels, shrink: As for `read_photo`.
 
     Raises:
         FileNotFoundError, ValueError: As `read_photo`.
     """
-    image, _ = read_photo(path, max_pixels)
+    image, _ = read_photo(path, max_pixels, shrink=shrink)
     return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else np.ascontiguousarray(image[..., :3])
 
 
 def read_photo(
-    path: str | os.PathLike, max_pixels: int | None = None, white: Sequence[float] | None = None
+    path: str | os.PathLike, max_pixels: int | None = None, white: Sequence[float] | None = None, shrink: int = 1
 ) -> tuple[np.ndarray, Metadata]:
     """Returns a picture, upright, as its file holds it, and its metadata.
 
@@ -101,6 +105,8 @@ def read_photo(
         path: A file of one of the formats of IMAGE_SUFFIXES, whatever its name (but camera raw needs its own).
         max_pixels: The most that it may have; None allows what `check_pixels` says.
         white: As `Metadata.white`, by which to develop camera raw; None is what the file itself notes.
+        shrink: 1, 2, 4 or 8. JPEGs come at 1/shrink of their sides, rounded up, as BGR, two to three times faster where
+            they are large; all others come in full size.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -111,7 +117,7 @@ def read_photo(
     if metadata.radiance:
         raise ValueError(f"{path}: a radiance map (float) holds all exposures: fuse it alone, or save it with 16 bits")
     metadata = replace(metadata, white=white or metadata.white)
-    return _read(path, metadata, max_pixels, (np.uint8, np.uint16)), metadata
+    return _read(path, metadata, max_pixels, (np.uint8, np.uint16), shrink), metadata
 
 
 def read_radiance(path: str | os.PathLike, max_pixels: int | None = None) -> tuple[np.ndarray, Metadata]:
@@ -129,13 +135,18 @@ def read_radiance(path: str | os.PathLike, max_pixels: int | None = None) -> tup
     return image[..., :3] if image.ndim == 3 else image, metadata
 
 
-def _read(path: str | os.PathLike, metadata: Metadata, max_pixels: int | None, dtypes: tuple[type, ...]) -> np.ndarray:
-    """Returns the picture in a file, upright, of one of these types."""
+def _read(
+    path: str | os.PathLike, metadata: Metadata, max_pixels: int | None, dtypes: tuple[type, ...], shrink: int = 1
+) -> np.ndarray:
+    """Returns the picture in a file, upright, of one of these types; `shrink` as for `read_photo`."""
     data = Path(path).read_bytes()  # cv2.imread cannot open non-ASCII paths on Windows
     scans = data.count(SCAN) if metadata.format in ("JPEG", "MPO") else 1
     check_pixels(path, *metadata.size, len(data), max_pixels, scans)
+    decode = DECODERS.get(metadata.format, _decode)
+    if shrink > 1 and metadata.format == "JPEG":
+        decode = REDUCED[shrink]
     with named_errors(path):
-        image, said = _overhear(DECODERS.get(metadata.format, _decode), data, metadata)
+        image, said = _overhear(decode, data, metadata)
         if image is None or image.dtype not in dtypes or image.shape[2:] not in ((), (3,), (4,)):
             raise ValueError(said.decode(errors="replace") or "expected a whole one of 8 or 16 bits")
         if complaints := HARMLESS.sub(b"", said):
@@ -162,6 +173,11 @@ def check_pixels(
 def _decode(data: bytes, metadata: Metadata) -> np.ndarray | None:
     """Returns the picture that OpenCV makes of a file's bytes, not turned; None where it cannot."""
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def _decode_reduced(flag: int, data: bytes, metadata: Metadata) -> np.ndarray | None:
+    """Returns the (H, W, 3) BGR uint8 that OpenCV makes of a JPEG's bytes at a fraction of its sides, not turned."""
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def _decode_tiff(data: bytes, metadata: Metadata) -> np.ndarray | None:
@@ -250,6 +266,7 @@ DECODERS = {
     "AVIF": _decode_avif,
     "EXR": _decode_exr,
 }
+REDUCED = {n: functools.partial(_decode_reduced, getattr(cv2, f"IMREAD_REDUCED_COLOR_{n}")) for n in (2, 4, 8)}
 
 
 class _Overhear:

@@ -103,9 +103,14 @@ def captioned(picture: np.ndarray, text: str) -> np.ndarray:
 
 
 def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns pictures of one size in a row, (H, W) or (H, W, 3) RGB uint8, with their names above."""
+    """Returns pictures of one size in a row, (H, W) or (H, W, 3) RGB uint8, with their names above.
+
+    Panoramas, more than twice as wide as high, come one below the other: TensorBoard shrinks rows to a card's width.
+    """
     rgb = {name: picture if picture.ndim == 3 else np.stack([picture] * 3, 2) for name, picture in pictures.items()}
-    return np.hstack([captioned(picture, name) for name, picture in rgb.items()])
+    height, width = next(iter(rgb.values())).shape[:2]
+    join = np.vstack if width > 2 * height else np.hstack
+    return join([captioned(picture, name) for name, picture in rgb.items()])
 
 
 def fused_sample(model: nn.Module, images: Sequence[np.ndarray]) -> np.ndarray:
@@ -121,7 +126,8 @@ def fused_sample(model: nn.Module, images: Sequence[np.ndarray]) -> np.ndarray:
 
 def log_settings(writer: SummaryWriter, settings: dict, scores: Sequence[str]) -> None:
     """Writes the settings to TensorBoard's HParams tab, beside the scores of these names that are logged later."""
-    values = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in settings.items()}
+    # The tab shows True as 1.0000, if it is not text.
+    values = {name: value if type(value) in (int, float) else str(value) for name, value in settings.items()}
     for summary in hparams(values, dict.fromkeys(scores, 0)):
         writer.file_writer.add_summary(summary)
 
