@@ -1,4 +1,4 @@
-"""Speed of training: python benchmarks/training.py [--compare] TRAINING'S OPTIONS, or python benchmarks/training.py --large.
+"""Speed of training: python benchmarks/training.py [--compare] TRAINING'S OPTIONS; or with --large alone.
 
 Prints images a second of training, of the same steps on samples in memory, of the loader alone, and of what the
 predecessor does at its start; where the time of training goes; with --compare, other ways to compute the same steps.
@@ -215,7 +215,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cpu_time", action="store_true", help="not disturbed by other programs; one thread, no workers")
+    parser.add_argument("--cpu_time", action="store_true")  # for a busy machine: one thread, no workers
     parser.add_argument("--compare", action="store_true")
     parser.add_argument("--large", action="store_true")
     own, rest = parser.parse_known_args()
