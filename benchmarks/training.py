@@ -10,7 +10,6 @@ import argparse
 import copy
 import functools
 import itertools
-import os
 import platform
 import resource
 import statistics
@@ -179,33 +178,36 @@ def compare(training: train.Training, speed: Callable, rounds: int, clock: Calla
         print(f"| {name} | {usual / taken:.2f} | {first[name]:.1f} |")
 
 
-def large(photographs: int, scenes: int) -> None:
+def large(photographs: int, scenes: int, clock: Callable[[], float]) -> None:
     """Prints how long a training needs to start on so many photographs and scenes, and how much memory."""
 
     def peak() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # GB
 
-    shots = [sorted(folder.iterdir()) for folder in sorted((ROOT / "data_test").iterdir()) if folder.is_dir()]
     rows = [("PyTorch imported", 0.0, peak())]
     with tempfile.TemporaryDirectory() as name:
+        shots = []
+        for path in sorted((ROOT / "data_test/courtyard").iterdir()):
+            shots.append(Path(name, path.name))
+            cv2.imwrite(str(shots[-1]), cv2.resize(cv2.imread(str(path)), (256, 256)))
         folders = [Path(name, kind) for kind in ("photographs", "brackets")]
-        for folder in folders:
-            folder.mkdir()
         for i in range(photographs):
-            os.symlink(shots[i % len(shots)][0], folders[0] / f"{i:012}.jpg")
+            path = folders[0] / f"{i // 1000:03}" / f"{i:012}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(shots[0])
         for i in range(scenes):
-            (folders[1] / f"{i:05}").mkdir()
-            for path in shots[i % len(shots)]:
-                os.symlink(path, folders[1] / f"{i:05}" / path.name)
-        start = time.perf_counter()
+            (folders[1] / f"{i:05}").mkdir(parents=True)
+            for path in shots:
+                (folders[1] / f"{i:05}" / path.name).symlink_to(path)
+        start = clock()
         found = data.find_photographs([folders[0]])
         data.Photographs(found, 256)[(0, 0, 0)]
-        rows += [(f"{len(found):,} photographs", time.perf_counter() - start, peak())]
-        start = time.perf_counter()
+        rows += [(f"{len(found):,} photographs", clock() - start, peak())]
+        start = clock()
         found = data.read_brackets([folders[1]])
         data.BracketStacks(found, 256)[(0, 0, 0)]
         count = sum(len(bracket.paths) for bracket in found)
-        rows += [(f"{len(found):,} brackets, {count:,} shots", time.perf_counter() - start, peak())]
+        rows += [(f"{len(found):,} brackets, {count:,} shots of 256x256", clock() - start, peak())]
     print(f"{processor()}\n\n| | seconds until the first sample | peak memory, GB |\n|---|---:|---:|")
     for what, seconds, memory in rows:
         print(f"| {what} | {seconds:.1f} | {memory:.2f} |")
@@ -221,6 +223,6 @@ if __name__ == "__main__":
     own, rest = parser.parse_known_args()
     with exit_on_error():
         if own.large:
-            large(118_000, 5_000)
+            large(118_000, 5_000, time.process_time if own.cpu_time else time.perf_counter)
         else:
             main(own, rest)

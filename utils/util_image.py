@@ -105,7 +105,7 @@ def read_photo(
         path: A file of one of the formats of IMAGE_SUFFIXES, whatever its name (but camera raw needs its own).
         max_pixels: The most that it may have; None allows what `check_pixels` says.
         white: As `Metadata.white`, by which to develop camera raw; None is what the file itself notes.
-        shrink: 1, 2, 4 or 8. JPEGs come at 1/shrink of their sides, rounded up, as BGR, two to three times faster where
+        shrink: 1, 2, 4 or 8. JPEGs come at 1/shrink of their sides, rounded up, as BGR, which is faster where
             they are large; all others come in full size.
 
     Raises:
