@@ -274,7 +274,7 @@ class Bracket:
 
 
 def read_window(path: str | os.PathLike, size: tuple[int, int], window: tuple[slice, slice], side: int) -> np.ndarray:
-    """Returns a square of a picture file, (S, S, 3) BGR, to be resized to `side`: large JPEGs come at their `reduction`.
+    """Returns the square of a picture, (S, S, 3) BGR, to be resized to `side`; large JPEGs come at their `reduction`.
 
     Args:
         size: the picture's height and width, upright.
