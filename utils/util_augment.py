@@ -104,7 +104,7 @@ def simulated_stops(count: int, rng: np.random.Generator) -> list[float]:
     return [*extremes, *rng.uniform(*extremes, count - 2)]
 
 
-def fill_widest_gap(shots: Sequence[np.ndarray], positions: int) -> list[np.ndarray]:
+def fill_widest_gap(shots: Sequence[np.ndarray] | np.ndarray, positions: int) -> list[np.ndarray]:
     """Returns shots (H, W) uint8 and the virtual exposures at so many positions in their widest gap.
 
     A gap that cannot be measured counts as none: they are then copies of its shots.
