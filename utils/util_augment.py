@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from utils.util_exposure import GAMMA, fill, gap_between
+from utils.util_exposure import GAMMA, fill, gap_between, smoothstep
 from utils.util_image import from_float, to_float
 
 STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
@@ -93,7 +93,7 @@ def simulate_shots(y: np.ndarray, stops: Sequence[float], rng: np.random.Generat
     shots = []
     for exposure in stops:
         shot = np.clip(linear * np.float32(2**exposure), 0, 1) ** np.float32(power)
-        shot = shot + np.float32(contrast) * (3 * shot**2 - 2 * shot**3 - shot)
+        shot = shot + np.float32(contrast) * (smoothstep(0, 1, shot) - shot)
         shots.append(from_float(shot + np.float32(noise) * rng.standard_normal(y.shape, np.float32), np.uint8))
     return np.stack(shots)
 
