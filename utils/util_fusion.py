@@ -274,6 +274,10 @@ def check_exposures(images: Sequence[np.ndarray]) -> None:
     """Raises ValueError unless these are two or more (H, W[, 3 or 4]) uint8 or uint16 of one shape and dtype."""
     if len(images) < 2:
         raise ValueError(f"fusing needs two or more exposures, got {len(images)}")
+    for image in images:
+        if not isinstance(image, np.ndarray):
+            kind = type(image).__name__
+            raise ValueError(f"expected pictures as arrays, got {kind}: cv2.imread gives None for what it cannot read")
     shape, dtype = images[0].shape, images[0].dtype
     if dtype not in (np.uint8, np.uint16) or shape[2:] not in ((), (3,), (4,)) or 0 in shape or len(shape) < 2:
         raise ValueError(f"expected (H, W), (H, W, 3) or (H, W, 4) uint8 or uint16, got {shape} {dtype}")
