@@ -9,11 +9,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 # Settings of a training: those of a session, not of its run; those that make another run of it; those that make its
 # losses incomparable with earlier ones. All others can change when it is resumed.
-SESSION = {"resume_path", "output", "device"}
+SESSION = {"resume_path", "verbose", "device"}
 NEW_RUN = {"objective", "weights", "hidden", "gray", "ema", "batch_size", "train_num", "crop_size", "seed"}
 NEW_BEST = {
     "image_path", "photo_path", "val_fraction", "val_path", "val_pairs", "lum_weight", "scale_weights"
 }  # fmt: skip
+
+
+DEVICES = "cpu, cuda (gpu is the same), cuda:N or mps (Apple); auto: cuda if there is one"
 
 
 def shipped_weights(device: str = "auto") -> str:
@@ -64,9 +67,7 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         "shipped deepfuse.onnx on a CPU, deepfuse.pth on other devices",
     )
     group.add_argument("--model", help="name of the network, to make sure that the weights are for it")
-    group.add_argument(
-        "--device", default="auto", help="cpu, cuda (gpu is the same), cuda:N; auto: cuda if there is one"
-    )
+    group.add_argument("--device", default="auto", help=DEVICES)
     group = parser.add_argument_group("hand-held shots")
     group.add_argument(
         "--align",
@@ -118,7 +119,7 @@ def get_app_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--weights", default=shipped_weights(), help="to begin with; the page offers those beside it")
-    parser.add_argument("--device", default="auto", help="cpu, cuda (gpu is the same), cuda:N; auto: cuda if any")
+    parser.add_argument("--device", default="auto", help=DEVICES)
     parser.add_argument("--port", type=int, default=7860, help="the page is http://127.0.0.1:PORT")
     parser.add_argument("--browser", action=argparse.BooleanOptionalAction, default=True, help="open the browser")
     return parser.parse_args(argv)
@@ -131,7 +132,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     `resume_path` then is a checkpoint.
 
     Raises:
-        ValueError: A number is out of its range, settings do not go together, or a resumed run would become another.
+        ValueError: A resumed run would become another, or its settings are missing or damaged.
     """
     on_off = argparse.BooleanOptionalAction
     parser = argparse.ArgumentParser(
@@ -228,11 +229,17 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
 
     group = parser.add_argument_group("run")
-    group.add_argument("--device", default="auto", help="auto (cuda where there is one), cpu, cuda (or gpu), cuda:1")
+    group.add_argument("--device", default="auto", help=DEVICES)
     group.add_argument("--runs_path", default="runs", help="folder in which the run gets its own")
     group.add_argument("--run_name", default=None, help="name of the run's folder, instead of train_MM-DD_HH-MM")
     group.add_argument("--resume_path", default=None, help="run folder to go on in, or a checkpoint in it")
-    group.add_argument("--output", action=on_off, default=True, help="show settings, progress and results")
+    group.add_argument(
+        "--verbose",
+        "--output",  # as the predecessor called it
+        action=on_off,
+        default=True,
+        help="show settings, progress and results",
+    )
 
     resumed, stored = parser.parse_args(argv).resume_path, {}
     if resumed:
@@ -263,14 +270,14 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "seed": 0,
     }.items():
         if not getattr(args, name) >= low:  # also true for NaN
-            raise ValueError(f"--{name} is {getattr(args, name)}: expected at least {low}")
+            parser.error(f"--{name} is {getattr(args, name)}: expected at least {low}")
     for name in ("val_fraction", "ema"):
         if not 0 <= getattr(args, name) < 1:
-            raise ValueError(f"--{name} is {getattr(args, name)}: expected 0 or more, and less than 1")
+            parser.error(f"--{name} is {getattr(args, name)}: expected 0 or more, and less than 1")
     if not (all(weight >= 0 for weight in args.scale_weights) and sum(args.scale_weights) > 0):
-        raise ValueError(f"--scale_weights are {args.scale_weights}: expected numbers of at least 0, not all 0")
+        parser.error(f"--scale_weights are {args.scale_weights}: expected numbers of at least 0, not all 0")
     if args.val_pairs and not args.val_path:
-        raise ValueError("--val_pairs names scenes of a --val_path")
+        parser.error("--val_pairs names scenes of a --val_path")
     return args
 
 
@@ -323,9 +330,7 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=[f"{ROOT}/runs/pretrained/deepfuse.pth"],
         help="checkpoints that run_infer.py loads",
     )
-    group.add_argument(
-        "--device", default="auto", help="where checkpoints run: cpu, cuda (gpu is the same), cuda:N; auto: cuda if any"
-    )
+    group.add_argument("--device", default="auto", help=f"where checkpoints run: {DEVICES}")
     group.add_argument(
         "--methods",
         nargs="*",
@@ -338,6 +343,7 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group = parser.add_argument_group("scores")
     group.add_argument(
+        "--full_stack",
         "--full-stack",
         action=on_off,
         default=True,
@@ -355,7 +361,7 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group = parser.add_argument_group("run")
     group.add_argument(
-        "--output", default="data_result/eval", help="folder to write; an earlier evaluation's is reused"
+        "-o", "--output", default="data_result/eval", help="folder to write; an earlier evaluation's is reused"
     )
     group.add_argument("--jobs", type=int, default=1, help="scenes at a time")
     args = parser.parse_args(argv)

@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     seed_everything(args.seed)
     device = parallel.join_processes(args.device)
-    say = print if args.output and parallel.rank() == 0 else lambda *_: None
+    say = print if args.verbose and parallel.rank() == 0 else lambda *_: None
     objective = objective_of(args)
     model = network(args, objective).to(device)
     loss = MEFLoss(args.scale_weights, args.lum_weight)
@@ -111,7 +111,7 @@ class Run:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if self.writer:
             self.writer.close()
-            if kind and (self.checkpoints / "last.pth").exists() and self.args.output:
+            if kind and (self.checkpoints / "last.pth").exists() and self.args.verbose:
                 print(f"\nGo on with: python run_train.py --resume_path {self.folder}")
         if not kind:  # otherwise the others may wait for this one, and torchrun ends them
             parallel.leave_processes()
@@ -121,7 +121,7 @@ class Run:
         """Yields the batches that are left of the epoch, behind a progress bar."""
         sampler, training = self.batches.sampler, self.training
         sampler.epoch, sampler.done = training.epoch + 1, training.batch
-        title, hidden = f"Epoch [{sampler.epoch}/{self.args.num_epochs}]", self.folder is None or not self.args.output
+        title, hidden = f"Epoch [{sampler.epoch}/{self.args.num_epochs}]", self.folder is None or not self.args.verbose
         with (
             train.finishing_steps() as self.asked,
             tqdm(self.batches, title, sampler.batches, initial=training.batch, disable=hidden) as self.bar,

@@ -1,7 +1,7 @@
 """Which picture would one rather have? Shows several methods' pictures of each scene blind, and counts the votes.
 
-    python benchmarks/votes.py --pictures data_result/eval/pictures --out votes     # what run_eval.py has made
-    python benchmarks/votes.py --out votes --count votes.txt
+    python benchmarks/votes.py --pictures data_result/eval/pictures -o votes     # what run_eval.py has made
+    python benchmarks/votes.py -o votes --count votes.txt
 
 The first writes votes/blind: a sheet per scene (SCENE.png: full size, side by side, lettered) and page.html, which
 shows the same pictures in one place, switched by key, takes a vote per scene and gives the votes as text. The letters
@@ -131,7 +131,7 @@ def write_blind(pictures: dict[str, dict[str, Path]], out: Path, seed: int) -> N
     """
     blind = out / "blind"
     if blind.exists():
-        raise ValueError(f"{blind} is there already: remove it or choose another --out")
+        raise ValueError(f"{blind} is there already: remove it or choose another --output")
     key = draw_letters(pictures, seed)
     shown = []
     for scene, letters in key.items():
@@ -176,19 +176,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path, help="holds a folder of pictures per method: METHOD/SCENE.png")
     parser.add_argument("--methods", nargs="*", help="the folders to show; all of them if none is named")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write, and to find the key in")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write, and to find the key in")
     parser.add_argument("--seed", type=int, default=0, help="of the letters' order")
     parser.add_argument("--count", type=Path, metavar="FILE", help="count the votes of this file")
     args = parser.parse_args()
     if (args.pictures is None) == (args.count is None):
         parser.error("give either --pictures, to show them, or --count, to count the votes")
     if args.count:
-        key = json.loads((args.out / "key.json").read_text(encoding="utf-8"))
+        key = json.loads((args.output / "key.json").read_text(encoding="utf-8"))
         for method, number in count_votes(args.count.read_text(encoding="utf-8"), key).most_common():
             print(f"{number:4} {method}")
     else:
-        write_blind(find_pictures(args.pictures, args.methods), args.out, args.seed)
-        print(f"The judge gets {args.out / 'blind'}; {args.out / 'key.json'} says which letter is which method.")
+        write_blind(find_pictures(args.pictures, args.methods), args.output, args.seed)
+        print(f"The judge gets {args.output / 'blind'}; {args.output / 'key.json'} says which letter is which method.")
 
 
 if __name__ == "__main__":

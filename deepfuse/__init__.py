@@ -30,7 +30,7 @@ def fuse(images: Sequence[str | os.PathLike | np.ndarray]) -> np.ndarray:
     Raises:
         FileNotFoundError, ValueError: A file that cannot be read, fewer than two, shapes or types that differ.
     """
-    return fuser().fuse([x if isinstance(x, np.ndarray) else read_photo(x)[0] for x in images])
+    return fuser().fuse([read_photo(x)[0] if isinstance(x, str | os.PathLike) else x for x in images])
 
 
 def mef_ssim(fused: np.ndarray, exposures: Sequence[np.ndarray]) -> float:

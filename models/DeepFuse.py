@@ -8,6 +8,7 @@ C1 and C2 are shared by all exposures, fusion is tensor addition, C3 to C5 recon
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -26,7 +27,8 @@ class Architecture:
     norm: bool = False  # BatchNorm after every convolution
     slope: float = 0.01  # of the LeakyReLU
     bias: bool = True
-    padding: str = "replicate"  # padding_mode of nn.Conv2d; with zeros the picture's border goes dark
+    # padding_mode of nn.Conv2d; with zeros the picture's border goes dark
+    padding: Literal["replicate", "zeros", "reflect", "circular"] = "replicate"
     output: str = "none"  # after the last layer: "none", "leaky_relu" or "sigmoid"
     image_channels: int = 1
     stretched: bool = False  # the authors' inference: luminance goes in as 16..235, what comes out is stretched
@@ -36,8 +38,8 @@ def conv_layer(arch: Architecture, c_in: int, c_out: int, kernel: int, activatio
     """Returns convolution [, BatchNorm] [, activation]."""
     conv = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, padding_mode=arch.padding, bias=arch.bias)
     nn.init.kaiming_normal_(conv.weight, a=arch.slope)
-    layers = [conv]
-    if arch.bias:
+    layers: list[nn.Module] = [conv]
+    if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     if arch.norm:
         layers.append(nn.BatchNorm2d(c_out))
@@ -50,6 +52,8 @@ def conv_layer(arch: Architecture, c_in: int, c_out: int, kernel: int, activatio
 
 class DeepFuse(nn.Module):
     """Every published DeepFuse: they differ in their `Architecture` only."""
+
+    name: str  # by which a checkpoint knows it
 
     def __init__(self, arch: Architecture = Architecture()):
         super().__init__()

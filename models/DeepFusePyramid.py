@@ -33,7 +33,7 @@ def conv3x3s(sizes: Sequence[int], slope: float) -> nn.Sequential:
     for c_in, c_out in itertools.pairwise(sizes):
         conv = nn.Conv2d(c_in, c_out, 3)
         nn.init.kaiming_normal_(conv.weight, a=slope)
-        nn.init.zeros_(conv.bias)
+        nn.init.zeros_(conv.get_parameter("bias"))
         layers += [conv, nn.LeakyReLU(slope, inplace=True)]
     return nn.Sequential(*layers[:-1])
 
@@ -47,7 +47,7 @@ class PyramidLevel(nn.Module):
         self.encoder = conv3x3s([c_in, *[c] * (self.depth - 1), 1 + c], arch.slope)
         self.act = nn.LeakyReLU(arch.slope)
         self.decoder = conv3x3s([*[c] * self.depth, 1], arch.slope)
-        nn.init.normal_(self.decoder[-1].weight, 0, 0.01)  # the start is the weighted mean of the bands
+        nn.init.normal_(self.decoder[-1].get_parameter("weight"), 0, 0.01)  # at first the mean of the bands
 
     def forward(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the fused band (N, 1, h, w) and the logarithms (N, K, h, w) of the exposures' weights.
@@ -72,12 +72,11 @@ class PyramidLevel(nn.Module):
 
     def encode_in_turn(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the same, one exposure at a time: less memory, and less time on a CPU."""
-        scores, total = [], 0
-        for one in seen.split(1, 1):
+        scores, total = self.encode(seen[:, :1])
+        for one in seen[:, 1:].split(1, 1):
             score, features = self.encode(one)
-            scores.append(score)
-            total = total + features
-        return torch.cat(scores, 1), total
+            scores, total = torch.cat([scores, score], 1), total + features
+        return scores, total
 
 
 class DeepFusePyramid(nn.Module):
@@ -86,6 +85,8 @@ class DeepFusePyramid(nn.Module):
     Of an exposure the encoder sees its band (the detail of this level), its local brightness, what the coarser levels
     have fused so far, its mean over the whole picture, its contrast, and how the coarser levels weighed it.
     """
+
+    name: str  # by which a checkpoint knows it
 
     def __init__(self, arch: PyramidArchitecture = PyramidArchitecture()):
         super().__init__()
@@ -108,7 +109,8 @@ class DeepFusePyramid(nn.Module):
         y = F.pad(y, (0, wide, 0, high), mode="replicate")  # every level halves evenly
         levels = [(y, y * y)]
         for _ in range(self.arch.halvings):
-            levels.append(tuple(F.avg_pool2d(plane, 2) for plane in levels[-1]))
+            brightness, square = levels[-1]
+            levels.append((F.avg_pool2d(brightness, 2), F.avg_pool2d(square, 2)))
 
         y, contrast = self.describe(levels.pop())
         own = base = mean.mean(1, keepdim=True).expand_as(y)  # the coarsest band is what the scene has over its mean

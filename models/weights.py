@@ -11,9 +11,11 @@ import re
 import warnings
 import zipfile
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -51,17 +53,18 @@ PREDECESSOR_LAYERS = {  # its names and ours; `layer.0` in them is the convoluti
     "layer5": "decoder.1",
     "layer6": "decoder.2",
 }
-NUMPY_SCALARS = [  # what the last three of NAMES mean
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-    np._core.multiarray.scalar,
+NUMPY_SCALARS: list[Any] = [  # what the last three of NAMES mean
+    (scalar, "numpy.core.multiarray.scalar"),
+    scalar,
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("float32", "float64", "int64")),
 ]
 
 State = dict[str, torch.Tensor]
+Network = DeepFuse | DeepFusePyramid
 
 
-def build_network(name: str, arch: Architecture | PyramidArchitecture) -> nn.Module:
+def build_network(name: str, arch: Architecture | PyramidArchitecture) -> Network:
     """Returns a freshly initialised network of this architecture, in eval mode, with attribute `name`."""
     model = DeepFusePyramid(arch) if isinstance(arch, PyramidArchitecture) else DeepFuse(arch)
     model.name = name
@@ -70,7 +73,7 @@ def build_network(name: str, arch: Architecture | PyramidArchitecture) -> nn.Mod
 
 def fuse_model(
     name: str | None = None, weights: str | PathLike | None = None, image_channels: int | None = None
-) -> nn.Module:
+) -> Network:
     """Returns a network in eval mode on the CPU, with attribute `name`.
 
     Args:
@@ -111,8 +114,8 @@ def read_checkpoint(path: str | PathLike) -> dict:
     try:
         for steps in map(pickletools.genops, pickles):
             for number, (step, argument, _) in enumerate(steps):
-                if step.name == "GLOBAL" and not NAMES.fullmatch(argument):
-                    raise ValueError(f"holds Python code besides tensors, which is never run: {argument[:80]}")
+                if step.name == "GLOBAL" and not NAMES.fullmatch(str(argument)):
+                    raise ValueError(f"holds Python code besides tensors, which is never run: {str(argument)[:80]}")
                 if number > MOST_STEPS or (isinstance(argument, str | bytes) and len(argument) > MOST_TEXT):
                     raise ValueError("holds too much besides tensors")
         with torch.serialization.safe_globals(NUMPY_SCALARS), warnings.catch_warnings():
@@ -157,7 +160,7 @@ def _look_into(path: str | PathLike) -> tuple[list[str], list[bytes]]:
     return names, pickles
 
 
-def _read_network(path: str | PathLike) -> nn.Module:
+def _read_network(path: str | PathLike) -> Network:
     """Returns the network in a file of any of the three kinds."""
     entries, _ = _look_into(path)
     if entries and all(entry.endswith(".npy") for entry in entries):
@@ -177,7 +180,7 @@ def _read_network(path: str | PathLike) -> nn.Module:
     )
 
 
-def _network(path: str | PathLike, name: object, numbers: object, state: object) -> nn.Module:
+def _network(path: str | PathLike, name: object, numbers: object, state: object) -> Network:
     """Returns the network `name` of an architecture with these numbers and weights, all three as a file gave them.
 
     Nothing of its size is allocated before the weights are known to fit.
@@ -187,7 +190,7 @@ def _network(path: str | PathLike, name: object, numbers: object, state: object)
         raise ValueError(f"{path} holds a {str(name)[:40]!r}, which is not known here: expected {known}")
     try:
         arch = _architecture(ARCHITECTURES[name], numbers)
-        _check_state(_shapes(name, arch), state)
+        state = _checked_state(_shapes(name, arch), state)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit the network {name}: {_first_line(error)}") from error
     model = build_network(name, arch)
@@ -235,8 +238,8 @@ def _architecture(default: Architecture | PyramidArchitecture, numbers: object) 
     return arch
 
 
-def _check_state(expected: State, state: object) -> None:
-    """Raises ValueError unless a file's weights have the expected names and shapes, and finite values."""
+def _checked_state(expected: State, state: object) -> State:
+    """Returns a file's weights, or raises ValueError unless they have the expected names, shapes and finite values."""
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
@@ -250,6 +253,7 @@ def _check_state(expected: State, state: object) -> None:
             raise ValueError(f"{key} is {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
         if value.is_complex() or value.is_quantized or not value.isfinite().all():
             raise ValueError(f"{key} has values that are not finite, or no numbers")
+    return state
 
 
 def _authors_state(path: str | PathLike) -> State:
@@ -264,7 +268,7 @@ def _authors_state(path: str | PathLike) -> State:
     if sorted(kernels) != expected or any(x.ndim != 4 or x.dtype.kind != "f" for x in kernels.values()):
         found = [f"{key}{kernel.shape}" for key, kernel in kernels.items()][:8]
         raise ValueError(f"{path} is not the authors' archive: expected kernels {expected}, found {found}")
-    flipped = (np.ascontiguousarray(kernel[:, :, ::-1, ::-1], np.float32) for kernel in map(kernels.get, expected))
+    flipped = (np.ascontiguousarray(kernels[key][:, :, ::-1, ::-1], np.float32) for key in expected)
     return dict(zip(names, map(torch.from_numpy, flipped), strict=True))
 
 

@@ -29,6 +29,22 @@ def stack(rng):
     return make
 
 
+@pytest.fixture
+def device(monkeypatch):
+    """Where networks, losses and fusion are tested: on the GPU where there is one, there in whole float32."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    return "cuda"
+
+
+@pytest.fixture
+def on_device(device):
+    """Makes new tensors and networks on this device."""
+    with torch.device(device):
+        yield
+
+
 def strong(model: torch.nn.Module, scale: float = 0.1) -> torch.nn.Module:
     """Returns the network with random weights that tell pixels apart: fresh ones hardly correct the mean."""
     torch.manual_seed(0)

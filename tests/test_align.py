@@ -47,6 +47,7 @@ def test_mtb_finds_whole_shifts(other):
         assert residual(found, true, *images[1].shape[:2]) < 0.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("other", [0, 2], ids=["darker", "brighter"])
 def test_homography_finds_rotations(other):
     images = scene()
@@ -67,6 +68,7 @@ def test_shifted_exposures_come_back_cropped(dtype):
         np.testing.assert_array_equal(one, image[6 : height - 3, 5 : width - 8])
 
 
+@pytest.mark.long
 def test_a_rotated_bracket_comes_close_to_the_original():
     images = scene()
     height, width = images[0].shape[:2]

@@ -301,7 +301,7 @@ def test_unusable_scenes_and_shots_are_named(scenes):
     grey = np.full((90, 120, 3), 100, np.uint8)
     for name, shots in {
         "single": [grey],
-        "alike": [grey, grey + 3],
+        "alike": [grey, grey + 18],  # 7 % of the range
         "sizes": [grey, cv2.resize(grey, (60, 60)) + 90],
         "tiny": [grey[:20] - 90, grey[:20]],
     }.items():

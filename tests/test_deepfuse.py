@@ -6,6 +6,8 @@ import torch
 from models import fuse_model
 from models.DeepFuse import ARCHITECTURES
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 
 def test_parameters_are_as_many_as_published():
     def count(name):

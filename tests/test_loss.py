@@ -7,10 +7,13 @@ import torch
 from utils import util_metric
 from utils.util_loss import MEFLoss, mef_ssim_lum, mef_ssim_map, mef_ssim_scales, ssim, window_mean
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 
 def pictures(n: int, k: int, height: int, width: int, dtype=torch.float64, seed: int = 0) -> torch.Tensor:
     """Smooth random pictures in [0, 1] of different brightness, partly saturated, on 8-bit levels."""
-    noise = torch.rand(n, k, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    seeded = {"generator": torch.Generator().manual_seed(seed), "device": "cpu"}
+    noise = torch.rand(n, k, height, width, **seeded, dtype=torch.float64).to(torch.get_default_device())
     smooth = torch.nn.functional.avg_pool2d(noise, 5, 1, 2) * 0.7 + noise * 0.3
     gain = torch.linspace(0.3, 2.5, k, dtype=torch.float64)[:, None, None]
     return ((smooth * gain).clamp(0, 1) * 255).round().to(dtype) / 255
@@ -47,7 +50,7 @@ def loop_over_patches(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
 
 def test_window_mean_is_a_convolution():
     x = pictures(2, 3, 20, 23)
-    window = torch.from_numpy(gaussian_window(1.5))[None, None].expand(3, 1, 11, 11)
+    window = torch.from_numpy(gaussian_window(1.5)).to(x)[None, None].expand(3, 1, 11, 11)
     for pad in (0, 5):
         expected = torch.nn.functional.conv2d(x, window, padding=pad, groups=3)
         torch.testing.assert_close(window_mean(x, 1.5, pad), expected)
@@ -58,7 +61,7 @@ def test_ssim_is_that_of_scikit_image():
     x, y = pictures(2, 1, 50, 41), pictures(2, 1, 50, 41, seed=1)
     for data_range in (1.0, 255.0):
         for a, b, score in zip(x, y, ssim(x * data_range, y * data_range, data_range), strict=True):
-            a, b = (picture[0].numpy() * data_range for picture in (a, b))
+            a, b = (picture[0].numpy(force=True) * data_range for picture in (a, b))
             options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
             assert score.item() == pytest.approx(
                 metrics.structural_similarity(a, b, data_range=data_range, **options), abs=1e-6
@@ -71,9 +74,11 @@ def test_mef_ssim_map_is_that_of_the_loop_over_patches(k):
     stack = pictures(1, k, 22, 27)
     stack[..., :13] = stack[..., :13].round()  # a saturated region
     fused = pictures(1, 1, 22, 27, seed=1)
-    expected = loop_over_patches(fused[0, 0].numpy() * 255, stack[0].numpy() * 255)
-    np.testing.assert_allclose(mef_ssim_map(fused, stack)[0].numpy(), expected, atol=2e-6)
-    single = mef_ssim_map(fused.float(), stack.float())[0].numpy()  # rounding shows where a patch is all but flat
+    expected = loop_over_patches(fused[0, 0].numpy(force=True) * 255, stack[0].numpy(force=True) * 255)
+    np.testing.assert_allclose(mef_ssim_map(fused, stack)[0].numpy(force=True), expected, atol=2e-6)
+    single = mef_ssim_map(fused.float(), stack.float())[0].numpy(
+        force=True
+    )  # rounding shows where a patch is all but flat
     assert np.abs(single - expected).mean() < 1e-3
 
 
@@ -103,15 +108,15 @@ def test_no_score_is_above_one_or_not_finite(kind, dtype):
 
 def test_mef_ssim_lum_is_that_of_the_metric():
     stack, fused = (pictures(1, 3, 48, 52) * 255).round() / 255, (pictures(1, 1, 48, 52, seed=1) * 255).round() / 255
-    expected = util_metric.mef_ssim_lum(fused[0, 0].numpy() * 255, stack[0].numpy() * 255)
+    expected = util_metric.mef_ssim_lum(fused[0, 0].numpy(force=True) * 255, stack[0].numpy(force=True) * 255)
     assert mef_ssim_lum(fused, stack).item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_mef_loss_weighs_six_scales_and_the_luminance():
     stack, fused = pictures(1, 2, 352, 341), pictures(1, 1, 352, 341, seed=1)
-    gray, shots = fused[0, 0].numpy() * 255, stack[0].numpy() * 255
+    gray, shots = fused[0, 0].numpy(force=True) * 255, stack[0].numpy(force=True) * 255
     scales, lum = util_metric.mef_ssim_scales(gray, shots), util_metric.mef_ssim_lum(gray, shots)
-    np.testing.assert_allclose(mef_ssim_scales(fused, stack, 6)[0].numpy(), scales, atol=1e-9)
+    np.testing.assert_allclose(mef_ssim_scales(fused, stack, 6)[0].numpy(force=True), scales, atol=1e-9)
     loss = MEFLoss((1, 2, 3, 4, 5, 6), 0.7)(fused, stack).item()
     assert loss == pytest.approx(1 - np.dot(scales, (1, 2, 3, 4, 5, 6)) / 21 + 0.7 * (1 - lum), abs=1e-9)
     small = MEFLoss((1, 2, 3, 4, 5, 6), 0)(fused[..., :48, :], stack[..., :48, :])

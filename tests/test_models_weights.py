@@ -278,6 +278,7 @@ def pickle_in_a_zip(path, steps, **more):
             archive.writestr(f"a/{name}", data)
 
 
+@pytest.mark.long
 def test_what_would_hang_or_take_all_memory_is_refused_at_once(tmp_path, checkpoint):
     path = tmp_path / "a.pth"
     counted = b"cbuiltins\nset\ncbuiltins\nbytearray\nJ\0\0\0\x40\x85R\x85R"  # set(bytearray(2**30))
@@ -329,6 +330,7 @@ def sample_scenes():
         yield [cv2.resize(shot, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA) for shot in shots]
 
 
+@pytest.mark.long
 def test_the_shipped_weights_lead_the_other_methods():
     """Of the outer two shots they make a picture that is nearer to all three."""
     fuser = Fuser.from_checkpoint(ROOT / "runs" / "pretrained" / "deepfuse.pth")

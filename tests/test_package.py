@@ -63,6 +63,7 @@ def clone(folder):
     return folder / "clone"
 
 
+@pytest.mark.long
 def test_another_project_fuses_and_keeps_its_own_modules(installed, tmp_path):
     for name in ("models/__init__.py", "models/own.py", "utils/__init__.py", "utils/tool.py", "configs.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -77,6 +78,7 @@ def test_another_project_fuses_and_keeps_its_own_modules(installed, tmp_path):
     assert float(done.stdout) == pytest.approx(score)
 
 
+@pytest.mark.long
 def test_the_commands_are_the_scripts(installed, tmp_path):
     def run(name, *arguments):
         command = [installed.with_name(name + installed.suffix), *arguments]
@@ -90,6 +92,7 @@ def test_the_commands_are_the_scripts(installed, tmp_path):
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: nowhere")
 
 
+@pytest.mark.long
 def test_no_module_of_the_package_asks_for_a_top_level_one(installed):
     (package,) = installed.parents[1].rglob("site-packages/deepfuse")
     sources = list(package.rglob("*.py"))

@@ -5,6 +5,7 @@ import torch
 
 from models import DeepFusePyramid, PyramidArchitecture, fuse_model
 
+pytestmark = pytest.mark.usefixtures("on_device")
 SIZES = [(1, 1), (7, 300), (65, 64), (83, 101)]
 
 
@@ -66,6 +67,18 @@ def test_it_starts_as_a_weighted_mean_of_the_exposures(size):
     fused, log_weights = model(exposures)
     close(fused, exposures.mean(1))
     close(log_weights.exp(), torch.full((1, 3, *size), 1 / 3))
+
+
+@torch.inference_mode()
+def test_a_fresh_network_is_near_the_mean_of_the_bands():
+    """Otherwise a training would begin with pictures far outside of [0, 1]."""
+    torch.manual_seed(0)
+    model, exposures = fuse_model("DeepFuse_pyramid"), torch.rand(1, 3, 1, 83, 101)
+    fused, _ = model(exposures)
+    for level in (model.level, model.top):
+        torch.nn.init.zeros_(level.decoder[-1].weight)
+    correction = (fused - model(exposures)[0]).abs()
+    assert 0.01 < correction.mean() < 0.3
 
 
 def test_every_pixel_is_decided_by_the_whole_scene(pyramid):

@@ -35,6 +35,7 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
+@pytest.mark.long
 def test_the_command_scores_all_but_the_bad_scene(data, tmp_path):
     torch.manual_seed(0)
     model = fuse_model("DeepFuse_3x3")
@@ -142,6 +143,7 @@ def score_or_die(scene):
     return ([{"scene": scene.name}], None) if scene.name != "odd" else ([], "odd: broken")
 
 
+@pytest.mark.long
 def test_a_killed_process_is_named_and_the_rest_is_scored():
     scenes = [Scene(name, (), ()) for name in ("first", "huge", "odd", "third", "last")]
     rows, faults = run_eval.score_all(score_or_die, scenes, jobs=2)

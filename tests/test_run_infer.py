@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from PIL import Image
 from configs import get_infer_args
 from run_infer import main
 from utils.util_fusion import Fuser
-from utils.util_image import read_image, write_image
+from utils.util_image import read_image, read_photo, write_image
 from utils.util_scenes import Scene, find_scenes, output_paths
 from utils.utils import exit_on_error
 
@@ -157,6 +158,25 @@ def test_two_processes_share_a_folder_and_one_reports(tmp_path, weights):
     for name in ("scene0.jpg", "scene3.jpg", "scene4.jpg"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_the_scenes_of_a_folder_are_aligned_and_keep_their_metadata(tmp_path, weights, rng):
+    """As each alone would be."""
+    texture = cv2.resize(rng.random((40, 40, 3), np.float32), (180, 160))
+    for maker in "ab":
+        exif = Image.Exif()
+        exif[271] = maker
+        for k, (y, gain) in enumerate(((0, 0.5), (6, 0.9))):  # hand-held: the second shot is 6 pixels lower
+            (tmp_path / "in" / maker).mkdir(parents=True, exist_ok=True)
+            shot = Image.fromarray((255 * gain * texture[y : y + 120, y : y + 140]).astype(np.uint8))
+            shot.save(tmp_path / "in" / maker / f"{k}.png", exif=exif)
+    run("--input_dir", tmp_path / "in", "--output_dir", tmp_path / "out", "--weights", weights, "--align", "--deghost")
+    for maker in "ab":
+        shots, alone = sorted((tmp_path / "in" / maker).iterdir()), tmp_path / "alone.png"
+        Fuser.from_checkpoint(weights).fuse_files(shots, alone, align="mtb", deghost=True)
+        fused, metadata = read_photo(tmp_path / "out" / f"{maker}.png")
+        np.testing.assert_array_equal(fused, read_image(alone))
+        assert metadata.exif[0][271] == maker and fused.shape == (114, 134, 3)
 
 
 def test_a_flat_folder_is_split_into_brackets(tmp_path, weights, capsys):

@@ -96,6 +96,7 @@ def test_a_run_leaves_what_it_promises(tmp_path, photographs, capsys):
     assert checkpoint(folder, "best.pth").keys() == {"name", "arch", "model", "provenance"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("objective", ["recon", "mef", "exposure"])
 def test_two_and_two_epochs_are_four(tmp_path, photographs, scenes, objective):
     data = [scenes, "--photo_path", photographs] if objective == "mef" else [photographs]
@@ -159,19 +160,13 @@ def test_bad_settings_are_one_clear_line(tmp_path, photographs, scenes):
     last = folder / "checkpoints" / "last.pth"
     cases = {
         ("--image_path", tmp_path / "nowhere"): "nowhere",
-        ("--image_path", photographs, "--crop_size", 4): "--crop_size is 4",
-        ("--image_path", photographs, "--val_fraction", 1): "--val_fraction is 1",
-        ("--image_path", photographs, "--clip_grad", -1): "--clip_grad is -1",
-        ("--image_path", photographs, "--lr", "nan"): "--lr is nan",
         ("--image_path", photographs, "--val_path", scenes): "--val_path: for objective mef alone",
         ("--image_path", photographs, "--photo_path", photographs): "--photo_path: for objective mef alone",
         ("--image_path", photographs, "--objective", "style"): "no objective is called 'style'",
-        ("--image_path", photographs, "--scale_weights", 0, 0): "--scale_weights",
         ("--image_path", photographs, "--run_name", folder.name): "is there already",
         ("--image_path", photographs, "--run_name", "a/b"): "--run_name is 'a/b'",
         ("--image_path", scenes, "--objective", "mef", "--photo_path", tmp_path / "nowhere"): "nowhere",
         ("--image_path", scenes, "--objective", "mef", "--crop_size", 31): "--crop_size is 31",
-        ("--image_path", scenes, "--objective", "mef", "--val_pairs", "x.csv"): "--val_pairs",
         ("--image_path", photographs, "--model", "DeepFuse_9"): "no model is called",
         ("--image_path", photographs, "--device", "cuda:77"): "cuda:77",
         ("--image_path", photographs, "--device", "toaster"): "toaster",
@@ -192,6 +187,28 @@ def test_bad_settings_are_one_clear_line(tmp_path, photographs, scenes):
     assert before == {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()}
 
 
+@pytest.mark.parametrize(
+    "options",
+    ["--crop_size 4", "--val_fraction 1", "--clip_grad -1", "--lr nan", "--scale_weights 0 0", "--val_pairs x"],
+)
+def test_wrong_usage_has_one_exit_status(capsys, options):
+    with pytest.raises(SystemExit) as stop:
+        get_train_args(options.split())
+    assert stop.value.code == 2 and options.split()[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_best_is_the_epoch_of_the_lowest_validation_loss(tmp_path, photographs, monkeypatch):
+    recon, losses = run_train.OBJECTIVES["recon"], iter([3.0, 1.0, 2.0, 1.5])
+    told = dataclasses.replace(recon, validate=lambda *_: ({"loss": next(losses)}, {}))
+    monkeypatch.setitem(run_train.OBJECTIVES, "recon", told)
+    folder = run(tmp_path, "--image_path", photographs, "--num_epochs", 4, "--model", "DeepFuse_3x3")
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert names == ["best.pth", "epoch001-loss3.000.pth", "epoch002-loss1.000.pth", "last.pth"]
+    best = checkpoint(folder, "best.pth")
+    assert (best["provenance"]["epoch"], best["provenance"]["loss"], checkpoint(folder)["best_loss"]) == (2, 1, 1)
+    assert same(best["model"], checkpoint(folder, names[2])["model"])
+
+
 def at_step(monkeypatch, number, act):
     """Makes the loss of a step of the run what `act` returns of it."""
     steps, recon = [], run_train.OBJECTIVES["recon"]
@@ -204,6 +221,7 @@ def at_step(monkeypatch, number, act):
     monkeypatch.setitem(run_train.OBJECTIVES, "recon", dataclasses.replace(recon, losses=losses))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", [1, 5, 6])  # in the first epoch, in the middle of one, at its end
 def test_signals_finish_the_step_and_resumed_runs_are_as_unbroken_ones(
     tmp_path, photographs, monkeypatch, capsys, step
@@ -222,6 +240,7 @@ def test_signals_finish_the_step_and_resumed_runs_are_as_unbroken_ones(
     assert names[0] == names[1]
 
 
+@pytest.mark.long
 def test_sigterm_ends_the_workers_too(tmp_path, photographs):
     options = f"--image_path {photographs} --model DeepFuse_3x3 --crop_size 32 --train_num 4 --batch_size 2"
     options += f" --num_epochs 10000 --num_workers 2 --save_every 0 --device cpu --runs_path {tmp_path} --run_name run"
@@ -236,6 +255,7 @@ def test_sigterm_ends_the_workers_too(tmp_path, photographs):
     assert checkpoint(tmp_path / "run")["step"] >= 1
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_from_the_last_minutes(tmp_path, photographs, monkeypatch):
     def killed(loss):
         raise MemoryError  # nothing in the run catches it, as nothing catches SIGKILL
@@ -324,6 +344,7 @@ def test_settings_from_a_file(tmp_path):
         assert args.objective == "mef" and args.hidden == hidden
 
 
+@pytest.mark.long
 def test_two_processes_have_the_loss_curve_of_one(tmp_path, photographs, monkeypatch):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     monkeypatch.setattr(run_train, "LOG_EVERY", 1)
@@ -361,7 +382,13 @@ def test_help_shows_true_defaults_and_switches(capsys):
     with pytest.raises(SystemExit):
         get_train_args(["--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    for part in ("(default: 200)", "(default: 0.0001)", "--gray, --no-gray", "--output, --no-output"):
+    for part in (
+        "(default: 200)",
+        "(default: 0.0001)",
+        "--gray, --no-gray",
+        "--verbose, --no-verbose, --output, --no-output",
+    ):
         assert part in shown
+    assert not any(get_train_args([option]).verbose for option in ("--no-output", "--no-verbose"))
     args = get_train_args([])
     assert (args.train_num, args.batch_size, args.num_epochs, args.lr, args.num_workers) == (200, 4, 100, 1e-4, 0)

@@ -1,5 +1,7 @@
 """utils/util_tiles.py: the paper's networks in tiles are the whole, and what a picture is on its way through them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -20,18 +22,18 @@ def as_shown(picture, channels):
 @torch.inference_mode()
 @pytest.mark.parametrize("channels", [1, 3], ids=["luminance", "rgb"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_tiles_equal_the_whole(network, stack, name, channels):
-    model = network(name, channels)
+def test_tiles_equal_the_whole(network, stack, device, name, channels):
+    model = network(name, channels).to(device)
     for height, width in ((47, 75), (40, 1), (1, 1)):
         shots = stack(3, (height, width, 3), np.uint16)
         fused = torch.empty(channels, height, width)
         for box, y_hat in TiledNetwork(model, 36)._tiles(shots, height, width):
             fused[(..., *box)] = y_hat[0]
-        y = as_shown(shots, channels)
+        y = as_shown(shots, channels).to(device)
         if not ARCHITECTURES[name].stretched:
-            expected = model(y)[0]
+            expected = model(y)[0].cpu()
         else:
-            expected = model((16 + 219 * y) / 255)[0]
+            expected = model((16 + 219 * y) / 255)[0].cpu()
             low, high = np.quantile(expected.numpy(), [AUTHORS_CLIPPED, 1 - AUTHORS_CLIPPED])
             if low == high:
                 continue  # a single pixel
@@ -50,6 +52,30 @@ class Mean(torch.nn.Module):
 
     def forward(self, exposures):
         return exposures.mean(1)
+
+
+def test_an_rgb_network_is_shown_red_first_and_its_picture_is_bgr(device):
+    class Rgb(Mean):
+        arch = replace(ARCHITECTURES["DeepFuse"], image_channels=3)
+
+        def forward(self, exposures):
+            seen.append(exposures[0, 0, :, 0, 0].tolist())
+            return super().forward(exposures)
+
+    seen, image = [], np.full((8, 9, 3), (10, 100, 250), np.uint8)  # B, G, R
+    np.testing.assert_array_equal(Fuser(Rgb(), device).fuse([image, image]), image)
+    assert seen[0] == pytest.approx([250 / 255, 100 / 255, 10 / 255])
+
+
+def test_the_authors_inference_clips_a_hundredth_of_the_pixels_at_either_end(rng):
+    """Of what it stretches; that is the default of Matlab's imadjust, which they call."""
+
+    class Stretched(Mean):
+        arch = ARCHITECTURES["DeepFuse_authors"]
+
+    image = (20_000 + rng.permutation(10_000)).reshape(100, 100).astype(np.uint16)
+    fused = Fuser(Stretched()).fuse([image, image])
+    assert ((fused == 0).mean(), (fused == 65535).mean()) == pytest.approx((0.01, 0.01), abs=5e-4)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

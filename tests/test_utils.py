@@ -152,6 +152,8 @@ def test_tables_as_spreadsheets_write_them(tmp_path):
     table = tmp_path / "pairs.csv"
     table.write_text("\ufeffscene,note,under\na,x,1.png\n", encoding="utf-8")
     assert utils.read_table(table, ("scene", "under")) == [{"scene": "a", "note": "x", "under": "1.png"}]
+    with pytest.raises(FileNotFoundError, match="none.csv: no such table"):
+        utils.read_table(tmp_path / "none.csv", ("scene",))
     for content in (b"scene,note\na,x\n", b"scene,under\na\n", b"scene,under\n", b"", b"\xff\xfe\x00\x01", b"a\0b,c\n"):
         table.write_bytes(content)
         with pytest.raises(ValueError, match="pairs.csv.* CSV table"):

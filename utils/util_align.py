@@ -104,8 +104,9 @@ def _homography(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
     (points, a), (others, b) = sift.detectAndCompute(fixed, None), sift.detectAndCompute(moving, None)
     pairs = [] if a is None or b is None else cv2.BFMatcher().knnMatch(a, b, k=2)
     good = [pair[0] for pair in pairs if len(pair) == 2 and pair[0].distance < 0.75 * pair[1].distance]
-    matched = [np.float32([points[m.queryIdx].pt for m in good]), np.float32([others[m.trainIdx].pt for m in good])]
-    found = cv2.findHomography(*matched, cv2.RANSAC, 3)[0] if len(good) >= 12 else None
+    here = np.array([points[m.queryIdx].pt for m in good], np.float32)
+    there = np.array([others[m.trainIdx].pt for m in good], np.float32)
+    found = cv2.findHomography(here, there, cv2.RANSAC, 3)[0] if len(good) >= 12 else None
     if found is None:
         raise ValueError(f"the exposures cannot be aligned (homography): {len(good)} points match, 12 are needed")
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-6)
@@ -124,7 +125,7 @@ def _common_rectangle(maps: list[np.ndarray], height: int, width: int) -> tuple[
     Raises:
         ValueError: They are less than half of the width or of the height.
     """
-    corners = np.float64([[[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]])
+    corners = np.array([[[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]], float)
     outlines = np.array([cv2.perspectiveTransform(corners, np.linalg.inv(m))[0] for m in maps])  # (K, 4, 2)
     (x0, x1, x2, x3), (y0, y1, y2, y3) = outlines[..., 0].T, outlines[..., 1].T
     left, top = np.ceil([np.maximum(x0, x3).max() - 1e-6, np.maximum(y0, y1).max() - 1e-6])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from utils.util_exposure import GAMMA, fill, gap_between
+from utils.util_exposure import GAMMA, fill, gap_between, smoothstep
 from utils.util_image import from_float, to_float
 
 STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
@@ -100,7 +100,7 @@ def simulate_shots(y: np.ndarray, stops: Sequence[float], rng: np.random.Generat
     shots = []
     for exposure in stops:
         shot = np.clip(linear * np.float32(2**exposure), 0, 1) ** np.float32(power)
-        shot = shot + np.float32(contrast) * (3 * shot**2 - 2 * shot**3 - shot)
+        shot = shot + np.float32(contrast) * (smoothstep(0, 1, shot) - shot)
         shots.append(from_float(shot + np.float32(noise) * rng.standard_normal(y.shape, np.float32), np.uint8))
     return np.stack(shots)
 
@@ -111,7 +111,7 @@ def simulated_stops(count: int, rng: np.random.Generator) -> list[float]:
     return [*extremes, *rng.uniform(*extremes, count - 2)]
 
 
-def fill_widest_gap(shots: Sequence[np.ndarray], positions: int) -> list[np.ndarray]:
+def fill_widest_gap(shots: Sequence[np.ndarray] | np.ndarray, positions: int) -> list[np.ndarray]:
     """Returns shots (H, W) uint8 and the virtual exposures at so many positions in their widest gap.
 
     A gap that cannot be measured counts as none: they are then copies of its shots.

@@ -71,7 +71,7 @@ def blend(
             total = cv2.add(total, cv2.multiply(weight, exposure.apply(parts[exposure.shot]), dtype=cv2.CV_32F))
         part = cv2.add(total, 0, dtype=kind)  # rounds, and clips at black and white
         if image.shape[2:] == (4,):
-            alpha = sum(x[rows, :, 3].astype(np.uint32) for x in images)
+            alpha = np.sum([x[rows, :, 3] for x in images], 0, np.uint32)
             part = np.dstack([part, ((alpha + len(images) // 2) // len(images)).astype(image.dtype)])
         out[rows] = part
 

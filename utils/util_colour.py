@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from utils.util_exposure import smoothstep
 from utils.util_image import NEUTRAL_CHROMA, bgr_to_ycrcb, ycrcb_to_bgr
 
 EDGE = 0.8  # share of the way from gray to the gamut's edge up to which a colour is left alone
@@ -90,9 +91,3 @@ def into_gamut(y: np.ndarray, bgr: np.ndarray) -> np.ndarray:
     room = 1 - EDGE
     bent = np.where(used > EDGE, EDGE + room * (1 - np.exp(-(used - EDGE) / room)), used)
     return y[..., None] + offset * (bent / np.maximum(used, 1e-6))[..., None].astype(np.float32)
-
-
-def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
-    """Returns 0 below `low`, 1 above `high`, and a smooth rise between them."""
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -39,6 +39,7 @@ from utils.util_metadata import read_metadata
 from utils.util_scenes import Scene
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
+Squares = Sequence[np.ndarray] | np.ndarray  # (S, S) each
 Draw = tuple[int, int, int]  # of which item, the sample's seed, its batch's seed
 
 
@@ -47,7 +48,7 @@ class Sample(NamedTuple):
 
     exposures: torch.Tensor  # (K, C, S, S), luminance (C = 1) or RGB (C = 3)
     judges: torch.Tensor  # (J, C, S, S)
-    factor: int = 1  # of `DeepFusePyramid.fuse`
+    factor: Any = 1  # of `DeepFusePyramid.fuse`: a number, of a batch a tensor of them
     name: str = ""  # the photograph or scene that it is of
 
 
@@ -123,9 +124,7 @@ def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
     )
 
 
-def fusion_sample(
-    shots: Sequence[np.ndarray], judges: Sequence[np.ndarray], shape: Shape, hidden: bool, name: str = ""
-) -> Sample:
+def fusion_sample(shots: Squares, judges: Squares, shape: Shape, hidden: bool, name: str = "") -> Sample:
     """Returns a sample of shots and judges, (S, S) uint8 each; where the batch wants it, the widest gap is filled.
 
     Without `hidden` the shots are their own judges, and nothing is filled.
@@ -134,8 +133,8 @@ def fusion_sample(
         judges = shots
     elif shape.filled:
         shots = fill_widest_gap(shots, shape.filled)
-    stacks = [torch.from_numpy(to_float(np.stack(squares)))[:, None] for squares in (shots, judges)]
-    return Sample(*stacks, shape.factor, name)
+    shown, judging = (torch.from_numpy(to_float(np.asarray(squares)))[:, None] for squares in (shots, judges))
+    return Sample(shown, judging, shape.factor, name)
 
 
 # Photographs

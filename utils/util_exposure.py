@@ -48,9 +48,14 @@ def _curve(stops: float, dtype: np.dtype) -> np.ndarray:
     value = np.linspace(0, 1, levels + 1)
     curve = value * 2.0 ** (stops / GAMMA)
     if stops > 0:
-        certain = np.minimum(value / NOISE, 1)
-        curve *= certain * certain * (3 - 2 * certain)  # smoothstep
+        curve *= smoothstep(0, NOISE, value)
     return np.rint(np.minimum(curve, 1) * levels).astype(dtype)
+
+
+def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
+    """Returns 0 below `low`, 1 above `high`, and a smooth rise between them."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
 
 
 def gap_between(under: np.ndarray, over: np.ndarray) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,6 +27,8 @@ SCENE_ERRORS = (ValueError, OSError, MemoryError, cv2.error)  # end a scene, not
 
 class Fuser:
     """Fuses exposures of any number and size with a network."""
+
+    network: Any  # `OnnxNetwork`, or one of the networks of `util_tiles`, which would import PyTorch
 
     def __init__(self, model, device: str = "cpu", tile: int | None = None):
         """Puts a network on its device.
@@ -71,7 +74,8 @@ class Fuser:
         check_exposures(images)
         if not hasattr(self.network, "decide"):
             return self.network.fuse(images)
-        size = decision_size(*images[0].shape[:2], self.network.decision_pixels)
+        height, width = images[0].shape[:2]
+        size = decision_size(height, width, self.network.decision_pixels)
         pictures = [image[..., :3] if image.ndim == 3 else image for image in images]  # without alpha
         shots = [shrink(picture, size) for picture in pictures]
         exposures = complete([luma(q) for q in shots], self.network.max_gap, stops)
@@ -203,7 +207,7 @@ def improve(
             if image is None:
                 warnings.warn(f"{path}: left out of {job.name}, since it cannot be aligned", stacklevel=2)
         kept = [k for k in kept if aligned[k] is not None]
-        images = [aligned[k] for k in kept]
+        images = [image for image in aligned if image is not None]
         stops = [stops[k] for k in kept] if stops else None
     if deghost:
         number = None
@@ -261,15 +265,19 @@ def read_exposures(
                 raise ValueError(f"{path}: {what} {own}, but {paths[0]} has {firsts}: exposures must agree")
         if metadata.icc != first.icc:
             raise ValueError(f"{path}: another colour profile than {paths[0]}: convert the exposures to one")
-    stops = [metadata.stops for _, metadata in photos]
+    stops = [metadata.stops for _, metadata in photos if metadata.stops is not None]
     kept = read_metadata(metadata_from) if metadata_from else first
-    return [image for image, _ in photos], kept, stops if None not in stops else None
+    return [image for image, _ in photos], kept, stops if len(stops) == len(photos) else None
 
 
 def check_exposures(images: Sequence[np.ndarray]) -> None:
     """Raises ValueError unless these are two or more (H, W[, 3 or 4]) uint8 or uint16 of one shape and dtype."""
     if len(images) < 2:
         raise ValueError(f"fusing needs two or more exposures, got {len(images)}")
+    for image in images:
+        if not isinstance(image, np.ndarray):
+            kind = type(image).__name__
+            raise ValueError(f"expected pictures as arrays, got {kind}: cv2.imread gives None for what it cannot read")
     shape, dtype = images[0].shape, images[0].dtype
     if dtype not in (np.uint8, np.uint16) or shape[2:] not in ((), (3,), (4,)) or 0 in shape or len(shape) < 2:
         raise ValueError(f"expected (H, W), (H, W, 3) or (H, W, 4) uint8 or uint16, got {shape} {dtype}")

@@ -1,7 +1,7 @@
 """Take out of a stack what moved between its shots: people, cars, animals, shadows."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -146,7 +146,7 @@ def _curves(source: np.ndarray, shot: np.ndarray, still: np.ndarray) -> tuple[np
         curve, spread = np.linalg.solve(np.diag(weight) + bend, weight[:, None] * values).T
         curves.append(np.maximum.accumulate(curve).clip(0, 255))
         spreads.append(spread.clip(0, 12))  # more would forgive everything
-    return np.float32(curves), np.float32(spreads)
+    return np.array(curves, np.float32), np.array(spreads, np.float32)
 
 
 def _quantile(joint: np.ndarray, total: np.ndarray, share: float) -> np.ndarray:
@@ -159,7 +159,7 @@ def _quantile(joint: np.ndarray, total: np.ndarray, share: float) -> np.ndarray:
 
 def _monotone(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Returns the values (n,) that never fall and are nearest to these by weighted squares."""
-    blocks = []  # mean, weight, length of those pooled so far
+    blocks: list[tuple[float, float, int]] = []  # mean, weight, length of those pooled so far
     for value, weight in zip(values, weights, strict=True):
         length = 1
         while blocks and blocks[-1][0] >= value:
@@ -196,7 +196,7 @@ def _moving(source: np.ndarray, shot: np.ndarray, curves: np.ndarray, spreads: n
     return cv2.morphologyEx(moving[regions], cv2.MORPH_CLOSE, GAP)
 
 
-def _look_up(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
+def _look_up(image: np.ndarray, tables: Iterable[np.ndarray]) -> np.ndarray:
     """Returns the entry of each channel's table (C, levels) for each value of (h, w, C)."""
     return np.dstack([table[image[..., c]] for c, table in enumerate(tables)])
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import DTypeLike
 from PIL import Image, TiffTags
 
 from utils.util_metadata import (
@@ -95,7 +96,10 @@ def read_image(path: str | os.PathLike, max_pixels: int | None = None, shrink: i
 
 
 def read_photo(
-    path: str | os.PathLike, max_pixels: int | None = None, white: Sequence[float] | None = None, shrink: int = 1
+    path: str | os.PathLike,
+    max_pixels: int | None = None,
+    white: tuple[float, ...] | None = None,
+    shrink: int = 1,
 ) -> tuple[np.ndarray, Metadata]:
     """Returns a picture, upright, as its file holds it, and its metadata.
 
@@ -434,7 +438,7 @@ def to_float(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
 
 
-def from_float(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def from_float(image: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     """Returns float of any shape, clamped to [0, 1] and rounded, as uint8 or uint16 (`dtype`)."""
     return np.rint(np.clip(image, 0, 1) * np.float32(np.iinfo(dtype).max)).astype(dtype)
 

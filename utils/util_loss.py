@@ -4,6 +4,8 @@ A window is separable, and all planes that are averaged are channels of one dept
 channels last: this is several times faster than a plane at a time, or than products with banded matrices.
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -91,7 +93,7 @@ def mef_ssim_scales(fused: torch.Tensor, exposures: torch.Tensor, scales: int) -
 
     Fewer scales come back where the picture is smaller than the window.
     """
-    means = []
+    means: list[torch.Tensor] = []
     while len(means) < scales and min(fused.shape[-2:]) >= WINDOW:
         means.append(mef_ssim_map(fused, exposures).mean((1, 2)))
         fused, exposures = (F.avg_pool2d(y, 2, ceil_mode=True) for y in (fused, exposures))
@@ -138,7 +140,7 @@ class MEFLoss(nn.Module):
         self.scale_weights, self.lum_weight = scale_weights, lum_weight
 
     def forward(self, fused: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        return sum(self.parts(fused, stack).values())
+        return functools.reduce(torch.add, self.parts(fused, stack).values())
 
     def parts(self, fused: torch.Tensor, stack: torch.Tensor) -> dict[str, torch.Tensor]:
         """Returns the three parts (N,) by their names; the loss is their sum."""

@@ -16,11 +16,12 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, TiffTags, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
+from PIL.TiffImagePlugin import TiffImageFile
 
 Image.MAX_IMAGE_PIXELS = None  # `util_image.check_pixels` is the limit, before pixels are decoded
 
@@ -64,16 +65,14 @@ class Metadata:
     @property
     def exposure_time(self) -> float | None:
         """Seconds."""
-        value = self.exif.get(EXIF, {}).get(EXPOSURE_TIME)
-        return float(value) if isinstance(value, numbers.Real) and 0 < value < math.inf else None
+        value = _value(self.exif, EXIF, EXPOSURE_TIME)
+        return float(value) if isinstance(value, numbers.Real) and 0 < float(value) < math.inf else None
 
     @property
     def stops(self) -> float | None:
         """The exposure in stops, log2(time * ISO / aperture^2), where the file notes all three."""
-        directory = self.exif.get(EXIF, {})
-        values = [directory.get(tag) for tag in (EXPOSURE_TIME, F_NUMBER, SENSITIVITY)]
         try:
-            time, aperture, iso = (float(value) for value in values)
+            time, aperture, iso = (float(_value(self.exif, EXIF, x)) for x in (EXPOSURE_TIME, F_NUMBER, SENSITIVITY))
         except (TypeError, ValueError, ZeroDivisionError):
             return None
         known = all(0 < value < math.inf for value in (time, aperture, iso))
@@ -82,9 +81,8 @@ class Metadata:
     @property
     def captured(self) -> str | None:
         """Capture time, "YYYY:MM:DD HH:MM:SS.sss"."""
-        directory = self.exif.get(EXIF, {})
-        value = directory.get(CAPTURED)
-        return f"{value}.{str(directory.get(SUBSECOND, '')).strip() or 0}" if isinstance(value, str) else None
+        value, fraction = _value(self.exif, EXIF, CAPTURED), _value(self.exif, EXIF, SUBSECOND)
+        return f"{value}.{str(fraction or '').strip() or 0}" if isinstance(value, str) else None
 
 
 def read_metadata(path: str | os.PathLike) -> Metadata:
@@ -107,18 +105,17 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
             advice = "convert it to RGB or gray, interleaved, of 8 or 16 bits"
             raise ValueError(f"{path}: {header.kind} pictures cannot be fused: {advice}")
         exif, dropped = _read_directories(header.exif) if header.exif else ({}, [])
-        if header.format == "RAW":  # whose maker notes hold previews, and would not fit into a JPEG
-            exif.get(EXIF, {}).pop(MAKER_NOTE, None)
-    icc = header.icc
-    if icc and not (isinstance(icc, bytes) and icc[36:40] == b"acsp"):  # the mark of every profile
-        icc = None
+        if header.format == "RAW" and EXIF in exif:  # its maker notes hold previews, and would not fit into a JPEG
+            exif[EXIF].pop(MAKER_NOTE, None)
+    icc = header.icc if isinstance(header.icc, bytes) and header.icc[36:40] == b"acsp" else None  # every profile's mark
+    if header.icc and not icc:
         dropped.append("the colour profile")
     if dropped:
         warnings.warn(f"{path}: damaged, so not carried over: {', '.join(dict.fromkeys(dropped))}", stacklevel=2)
-    orientation = header.orientation or exif.get(MAIN, {}).get(ORIENTATION)
+    orientation = header.orientation or _value(exif, MAIN, ORIENTATION)
     orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
     radiance = header.kind == FLOAT
-    return Metadata(exif, icc or None, orientation, header.size, header.format, header.bits, radiance, header.white)
+    return Metadata(exif, icc, orientation, header.size, header.format, header.bits, radiance, header.white)
 
 
 def check_package(path: str | os.PathLike, kind: str) -> None:
@@ -143,7 +140,7 @@ def _format(path: Path, head: bytes) -> str:
 
 
 @contextlib.contextmanager
-def named_errors(path: Path) -> Iterator[None]:
+def named_errors(path: str | os.PathLike) -> Iterator[None]:
     """Turns what a decoder raises into a ValueError that names the file; there is no list of what they raise."""
     try:
         yield
@@ -178,7 +175,7 @@ def _read_with_pillow(file: BinaryIO) -> _Header:
             return _Header("TIFF", (main[COLUMNS], main[ROWS]), FLOAT, file, None, max(main[BITS]))
     with Image.open(file, formats=FORMATS) as picture:
         kind, bits, block = picture.mode, 8, picture.info.get("exif")
-        if picture.format == "TIFF":
+        if isinstance(picture, TiffImageFile):
             tags = picture.tag_v2
             bits = max(tags.get(BITS, (1,)))
             odd = {kind: kind == "YCbCr", "planar": tags.get(PLANAR) == 2, "inverted": tags.get(PHOTOMETRIC) == 0}
@@ -189,7 +186,7 @@ def _read_with_pillow(file: BinaryIO) -> _Header:
             others = Image.Image.getexif(picture)  # of older programs, or from XMP
             block = others.tobytes() if others else None
         exif = file if picture.format == "TIFF" else io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
-        return _Header(picture.format, picture.size, kind, exif, picture.info.get("icc_profile"), bits)
+        return _Header(picture.format or "", picture.size, kind, exif, picture.info.get("icc_profile"), bits)
 
 
 def _read_webp(file: BinaryIO) -> _Header:
@@ -205,7 +202,8 @@ def _read_webp(file: BinaryIO) -> _Header:
         sizes.append([(packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1])
     block = found.get(b"EXIF")
     exif = io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
-    return _Header("WEBP", tuple(max(sizes)), "RGB", exif, found.get(b"ICCP"))
+    width, height = max(sizes)
+    return _Header("WEBP", (width, height), "RGB", exif, found.get(b"ICCP"))
 
 
 def _read_raw(file: BinaryIO) -> _Header:
@@ -244,7 +242,8 @@ def _read_exr(file: BinaryIO) -> _Header:
 
     file.seek(0)
     low, high = OpenEXR.File(file, header_only=True).header()["dataWindow"]
-    return _Header("EXR", tuple(int(side) for side in high - low + 1), FLOAT, None, None, 32)
+    width, height = high - low + 1
+    return _Header("EXR", (int(width), int(height)), FLOAT, None, None, 32)
 
 
 def _read_hdr(file: BinaryIO) -> _Header:
@@ -265,8 +264,8 @@ def _chunks(file: BinaryIO, start: int, wanted: dict[bytes, int]) -> dict[bytes,
     Raises:
         ValueError: A chunk is longer than the file. OpenCV would allocate what it claims.
     """
-    png, found, end = start == 8, {}, file.seek(0, os.SEEK_END)
-    name = b""
+    found: dict[bytes, bytes] = {}
+    png, end, name = start == 8, file.seek(0, os.SEEK_END), b""
     while start + 8 <= end and name != b"IEND":
         file.seek(start)
         first, second = struct.unpack(">I4s" if png else "<4sI", file.read(8))
@@ -291,7 +290,7 @@ def add_to_tiff(encoded: memoryview, metadata: Metadata, width: int, height: int
     Orientation is 1; there is no thumbnail.
     """
     main, others = _kept(metadata, width, height)
-    with Image.open(io.BytesIO(encoded)) as picture:
+    with TiffImageFile(io.BytesIO(encoded)) as picture:
         layout = picture.tag_v2
         for tag in layout:
             _put(main, tag, layout[tag], layout.tagtype[tag])
@@ -317,7 +316,9 @@ def _read_directories(file: BinaryIO) -> tuple[dict[int, Directory], list[str]]:
     file.seek(0)
     header = file.read(16)
     header = header if 43 in header[2:4] else header[:8]  # that of BigTIFF is longer
-    found, dropped, starts = {}, [], {}
+    found: dict[int, Directory] = {}
+    dropped: list[str] = []
+    starts: dict[int, int | None] = {}
     for pointer in (MAIN, EXIF, GPS):
         try:
             source = Directory(header, group=pointer or None)
@@ -344,6 +345,11 @@ def _read_directories(file: BinaryIO) -> tuple[dict[int, Directory], list[str]]:
                 del source[tag]
                 dropped.append(TiffTags.lookup(tag, pointer or None).name)
     return found, dropped
+
+
+def _value(exif: dict[int, Directory], directory: int, tag: int) -> Any:
+    """Returns the value of a tag; None where there is no such directory, or no such tag in it."""
+    return exif[directory].get(tag) if directory in exif else None
 
 
 def _kept(metadata: Metadata, width: int, height: int) -> tuple[Directory, dict[int, Directory]]:

@@ -257,7 +257,7 @@ def colour_errors(image: np.ndarray, shots: Sequence[np.ndarray]) -> tuple[float
     _check_alike(image, *shots)
     rows = max(1, STRIP_PIXELS // image.shape[1])
     strips = (slice(top, top + rows) for top in range(0, image.shape[0], rows))
-    sums = sum(_colour_sums(image[strip], [shot[strip] for shot in shots]) for strip in strips)
+    sums = np.sum([_colour_sums(image[strip], [shot[strip] for shot in shots]) for strip in strips], 0)
     pixels, distance, chroma, true_chroma, coloured, angle = map(float, sums)
     return (
         distance / pixels if pixels else float("nan"),

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
 
-Row = dict[str, str | float]  # one scene and method: "scene", "method" and a value for every column
+Row = dict[str, Any]  # one scene and method: "scene" and "method", which are texts, and a number for every column
 RESAMPLES = 10_000  # of the scenes, for an interval: its ends are then steady to about 2 % of its width
 
 
@@ -184,4 +185,4 @@ def _best(lines: Sequence[Sequence[str]], columns: Sequence[Column]) -> set[tupl
 
 def _escaped(text: str) -> str:
     marks = {mark: rf"\{mark}" for mark in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"}
-    return text.translate(str.maketrans(marks))
+    return "".join(marks.get(mark, mark) for mark in text)

@@ -112,7 +112,9 @@ def split_brackets(paths: list[Path]) -> list[list[Path]]:
         if metadata.exposure_time is None or captured is None:
             raise ValueError(f"{path}: no EXIF exposure and capture time to find its bracket by: use a folder a scene")
         shots.append((captured, path, metadata.exposure_time))
-    brackets, seen, end = [], set(), None
+    brackets: list[list[Path]] = []
+    seen: set[float] = set()  # exposure times of the last one
+    end: float | None = None
     for captured, path, exposure_time in sorted(shots):
         if end is None or exposure_time in seen or captured - end > MAX_PAUSE:
             brackets.append([])

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from models import DeepFusePyramid
+from models import DeepFusePyramid, Network
+from models.DeepFuse import DeepFuse
 from utils.util_colour import fuse_chroma
 from utils.util_device import device_on
 from utils.util_image import bgr_to_ycrcb, from_float, luma, to_float, ycrcb_to_bgr
@@ -21,7 +22,7 @@ CPU_TILE, MIN_TILE, MAX_TILE = 256, 64, 4096  # pixels
 GPU_BYTES_PER_PIXEL = 4096  # of a tile: 64 channels of float32 a few times over, and the convolutions' workspace
 
 
-def on_device(model: torch.nn.Module, device: str | torch.device = "cpu", tile: int | None = None):
+def on_device(model: Network, device: str | torch.device = "cpu", tile: int | None = None):
     """Returns the network of `models.fuse_model`, in eval mode on a device, as `Fuser` runs it.
 
     Args:
@@ -34,7 +35,7 @@ def on_device(model: torch.nn.Module, device: str | torch.device = "cpu", tile: 
     """
     if tile is not None and (tile < 2 or tile % 2):
         raise ValueError(f"tile must be an even number of pixels, got {tile}")
-    model = model.eval().to(device_on(device), memory_format=torch.channels_last)  # several times faster
+    model = model.eval().to(device_on(device)).to(memory_format=torch.channels_last)  # several times faster
     return DecidingNetwork(model) if isinstance(model, DeepFusePyramid) else TiledNetwork(model, tile)
 
 
@@ -55,7 +56,7 @@ class DecidingNetwork:
 class TiledNetwork:
     """A network of the paper on its device, which fuses whole pictures in tiles."""
 
-    def __init__(self, model: torch.nn.Module, tile: int | None = None):
+    def __init__(self, model: DeepFuse, tile: int | None = None):
         self.model, self.tile = model, tile
         self.device, self.channels = next(model.parameters()).device, model.arch.image_channels
 
@@ -143,9 +144,9 @@ def split(box: Box, tile: int) -> list[Box]:
 
 def grow(box: Box, halo: int, height: int, width: int) -> tuple[Box, Box]:
     """Returns the box with `halo` more pixels on each side, as far as there are any, and where the box lies in it."""
-    outer = tuple(
+    rows, columns = (
         slice(max(side.start - halo, 0), min(side.stop + halo, size))
         for side, size in zip(box, (height, width), strict=True)
     )
-    inner = tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(box, outer, strict=True))
-    return outer, inner
+    down, across = (slice(i.start - o.start, i.stop - o.start) for i, o in zip(box, (rows, columns), strict=True))
+    return (rows, columns), (down, across)

@@ -2,11 +2,12 @@
 
 import contextlib
 import copy
+import functools
 import io
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import DeepFusePyramid, read_checkpoint
+from models import DeepFusePyramid, Network, read_checkpoint
 from utils import util_parallel as parallel
 from utils.util_dataset import Sample
-from utils.util_loss import WINDOW, ssim
+from utils.util_loss import WINDOW, MEFLoss, ssim
 from utils.utils import replacing
 
 Losses = dict[str, torch.Tensor]  # (N,) each: "loss", which is minimised, and its parts, where there are several
@@ -45,7 +46,7 @@ def run_network(model: nn.Module, exposures: torch.Tensor, factor: int, amp: boo
         return fused.float()
 
 
-def recon_losses(model: nn.Module, sample: Sample, loss: nn.Module, amp: bool = False) -> Losses:
+def recon_losses(model: nn.Module, sample: Sample, loss: MEFLoss | None, amp: bool = False) -> Losses:
     """Returns 1 - SSIM (N,) of photographs (N, 1, C, H, W) in [0, 1], fused with themselves.
 
     As a pair with itself a photograph has the features' amplitude of a pair. Both pictures are mirrored outwards, so
@@ -53,14 +54,17 @@ def recon_losses(model: nn.Module, sample: Sample, loss: nn.Module, amp: bool = 
     """
     y = sample.exposures
     y_hat = run_network(model, y.expand(-1, 2, -1, -1, -1), 1, amp)
-    return {"loss": 1 - ssim(*(F.pad(picture, [WINDOW // 2] * 4, mode="reflect") for picture in (y_hat, y[:, 0])))}
+    y_hat, y = (F.pad(picture, [WINDOW // 2] * 4, mode="reflect") for picture in (y_hat, y[:, 0]))
+    return {"loss": 1 - ssim(y_hat, y)}
 
 
-def fusion_losses(model: nn.Module, sample: Sample, loss: nn.Module, amp: bool = False) -> Losses:
+def fusion_losses(model: nn.Module, sample: Sample, loss: MEFLoss, amp: bool = False) -> Losses:
     """Returns the `MEFLoss` (N,), and its parts, of the pictures fused from a batch's exposures, against its judges."""
     fused = run_network(model, sample.exposures, int(sample.factor[0]), amp)
     parts = loss.parts(fused, sample.judges[:, :, 0])
-    return {"loss": sum(parts.values())} | {f"loss_{name}": part for name, part in parts.items()}
+    return {"loss": functools.reduce(torch.add, parts.values())} | {
+        f"loss_{name}": part for name, part in parts.items()
+    }
 
 
 def learning_rate(base: float, schedule: str, epochs_done: float, num_epochs: int) -> float:
@@ -87,9 +91,9 @@ def learning_rate(base: float, schedule: str, epochs_done: float, num_epochs: in
 class Training:
     """A training run between two steps."""
 
-    model: nn.Module
+    model: Network
     optimizer: torch.optim.Optimizer
-    average: nn.Module | None = None  # exponential moving average of the model's weights, where one is kept
+    average: Network | None = None  # exponential moving average of the model's weights, where one is kept
     ema: float = 0.0  # its decay a step
     epoch: int = 0  # last finished
     batch: int = 0  # last finished of the epoch after it
@@ -100,7 +104,7 @@ class Training:
     best_loss: float = math.inf
 
     @property
-    def best_model(self) -> nn.Module:
+    def best_model(self) -> Network:
         """The network to validate and to ship: the average where one is kept."""
         return self.model if self.average is None else self.average
 
@@ -111,7 +115,7 @@ class Training:
         return improved
 
 
-def new_training(model: nn.Module, lr: float, ema: float = 0.0) -> Training:
+def new_training(model: Network, lr: float, ema: float = 0.0) -> Training:
     """Returns a run at its start, with Adam. `ema` is the decay a step of the average of weights; 0 keeps none.
 
     The model is put into the channels-last layout, in which convolutions of few channels are several times faster.
@@ -191,7 +195,7 @@ def write(path: Path, content: dict) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
-def weights_of(model: nn.Module) -> dict:
+def weights_of(model: Network) -> dict:
     """Returns what rebuilds a network: its name, architecture and weights."""
     return {"name": model.name, "arch": asdict(model.arch), "model": model.state_dict()}
 
@@ -201,7 +205,7 @@ def weights_of(model: nn.Module) -> dict:
 
 def train_one_epoch(
     training: Training,
-    batches: Iterable[Sample],
+    batches: Collection[Sample],
     criterion: Criterion,
     lr_at: Callable[[float], float],
     clip_grad: float = 0.0,

@@ -66,8 +66,9 @@ def validate_pairs(model: nn.Module, pairs: Iterable, loss: nn.Module, shown: in
         ValueError: no pairs, or what the pairs raise when they are read.
     """
     device = next(model.parameters()).device
-    fuser = Fuser(model, device)
-    rows, pictures = [], {}
+    fuser = Fuser(model, str(device))
+    rows: list[tuple[float, ...]] = []
+    pictures: dict[str, np.ndarray] = {}
     for name, pair, judges in pairs:
         gray = fuser.fuse(pair)
         fused, stack = (torch.from_numpy(to_float(y))[None].to(device) for y in (gray[None], np.stack(judges)))
@@ -120,7 +121,7 @@ def fused_sample(model: nn.Module, images: Sequence[np.ndarray]) -> np.ndarray:
         images: two (H, W, 3) BGR uint8; wider ones are shrunk, see `narrow`.
     """
     under, over = map(narrow, images)
-    fused = Fuser(model, next(model.parameters()).device).fuse([under, over])
+    fused = Fuser(model, str(next(model.parameters()).device)).fuse([under, over])
     return side_by_side({"under": under[..., ::-1], "over": over[..., ::-1], "fused": fused[..., ::-1]})
 
 
@@ -129,7 +130,7 @@ def log_settings(writer: SummaryWriter, settings: dict, scores: Sequence[str]) -
     # The tab shows True as 1.0000, if it is not text.
     values = {name: value if type(value) in (int, float) else str(value) for name, value in settings.items()}
     for summary in hparams(values, dict.fromkeys(scores, 0)):
-        writer.file_writer.add_summary(summary)
+        writer.file_writer.add_summary(summary)  # type: ignore[attr-defined] # typed as None
 
 
 def log(

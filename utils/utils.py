@@ -23,7 +23,8 @@ ABANDONED = 3600  # seconds without a change after which such a file is one of a
 def exit_on_error() -> Iterator[None]:
     """Turns what a user can cause into one line on stderr and an exit status; bugs keep their traceback.
 
-    ValueError, OSError, FloatingPointError and MemoryError: `error: ...`, status 1. Ctrl-C, SIGTERM and SIGHUP, all of
+    ValueError, OSError, FloatingPointError and MemoryError: `error: ...`, status 1; a command line that is wrong by
+    itself has argparse's status 2 instead. Ctrl-C, SIGTERM and SIGHUP, all of
     them a KeyboardInterrupt inside: `interrupted`, status 128 and the signal's number. A warning is one line as well.
     """
     format_warning = warnings.formatwarning
@@ -123,6 +124,8 @@ def read_table(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str
         FileNotFoundError: there is no such file.
         ValueError: it is no table, a column is missing, a cell of these columns is empty, or there is no row.
     """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path}: no such table")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:  # Excel begins with a mark
             rows = list(csv.DictReader(file))
