@@ -47,7 +47,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
         jobs = [job for job in jobs if not is_picture(job.out)]
         print(f"{len(scenes) - len(jobs)} of {len(scenes)} scenes are there already")
     finished = tqdm(fuse_scenes(jobs, lambda: load(args), args.align, args.deghost), total=len(jobs), unit="scene")
-    failures = [f"{job.name}: {str(error) or 'out of memory'}" for job, error in finished if error is not None]
+    failures = [f"{job.name}: {error}" for job, error in finished if error is not None]
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     print(f"Fused {len(jobs) - len(failures)} scenes: {target}")

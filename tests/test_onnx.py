@@ -65,6 +65,12 @@ def test_a_pyramid_of_other_sizes_can_be_exported(pyramid, tmp_path):
     assert b"stack_trace" not in content and str(ROOT).encode() not in content  # the exporter would tell where it ran
 
 
+def test_what_onnx_runtime_raises_is_of_the_same_kind_as_what_pytorch_does():
+    for stack in (np.zeros((2, 3), np.float32), np.zeros((2, 4, 4))):  # another rank, another type
+        with pytest.raises(RuntimeError, match="ONNX Runtime: "):
+            OnnxNetwork(SHIPPED).decide(stack)
+
+
 def test_pictures_are_the_same_without_pytorch(tmp_path):
     """The command, in a process that cannot import PyTorch, with its default weights."""
     done = without_pytorch(ROOT / "run_infer.py", *SAMPLE, "-o", "three.png", cwd=tmp_path)

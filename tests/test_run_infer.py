@@ -14,6 +14,7 @@ from run_infer import main
 from utils.util_fusion import Fuser
 from utils.util_image import read_image, write_image
 from utils.util_scenes import Scene, find_scenes, output_paths
+from utils.util_tiles import DecidingNetwork
 from utils.utils import exit_on_error
 
 ROOT = Path(__file__).parents[1]
@@ -133,6 +134,29 @@ def test_a_folder_of_scenes_goes_on_after_a_bad_one(tmp_path, weights, capsys):
     assert len(list(target.iterdir())) == 4 and (target / "first.jpg").stat().st_mtime_ns == old
     run(*folders, "--weights", tmp_path / "none.pth", "--skip_existing")  # nothing is left to do: no network is needed
     assert "lies in --input_dir" in refused(capsys, "--input_dir", source, "--output_dir", source / "new")
+
+
+def test_a_folder_goes_on_where_the_network_fails(tmp_path, weights, capsys, monkeypatch):
+    """As on a GPU whose memory another program takes for a while."""
+    for scene in ("first", "second", "third"):
+        pair = photo(tmp_path / "in" / scene / "0.jpg", 60), photo(tmp_path / "in" / scene / "1.jpg", 190)
+    decide, full = DecidingNetwork.decide, torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+    calls = iter([None, full, None, full])
+
+    def fail(network, exposures):
+        if error := next(calls):
+            raise error
+        return decide(network, exposures)
+
+    monkeypatch.setattr(DecidingNetwork, "decide", fail)
+    folders = "--input_dir", tmp_path / "in", "--output_dir", tmp_path / "out"
+    with pytest.raises(SystemExit) as raised:
+        run(*folders, "--weights", weights, "--device", "cpu")
+    assert raised.value.code == 1
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["first.jpg", "third.jpg"]
+    assert "error: second: CUDA out of memory. Tried to allocate 2 GiB\n" in capsys.readouterr().err
+    alone = refused(capsys, *pair, "-o", tmp_path / "out.jpg", "--weights", weights, "--device", "cpu")
+    assert alone == "error: CUDA out of memory. Tried to allocate 2 GiB"
 
 
 def test_a_flat_folder_is_split_into_brackets(tmp_path, weights, capsys):
