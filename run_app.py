@@ -15,6 +15,7 @@ from utils.utils import exit_on_error
 
 PREVIEW_SIDE = 2400  # pixels of what the slider shows: a browser need not decode a 20 MP TIFF, nor could it
 FORMATS = (".jpg", ".png", ".tif", ".webp")
+ALIGN = {"no": None, "shifts": "mtb", "shifts and turns": "homography"}  # what the page says: what `Fuser` takes
 load = functools.lru_cache(1)(Fuser.from_checkpoint)
 
 
@@ -54,7 +55,7 @@ def build_page(args: argparse.Namespace, folder: Path):
             progress(0.1, "loading the network")
             fuser = load(weights, args.device)
             progress(0.2, "fusing")
-            fuser.fuse_files(files or [], out, align=None if align == "no" else align, deghost=deghost)
+            fuser.fuse_files(files or [], out, align=ALIGN[align], deghost=deghost)
             progress(0.9, "preparing the view")
             shots = {Path(path).name: preview(path, here / f"{k}.jpg") for k, path in enumerate(files)}
             after = preview(out, here / "after.jpg")
@@ -64,26 +65,38 @@ def build_page(args: argparse.Namespace, folder: Path):
         choose = gr.Radio(choices=list(shots), value=first, visible=True)
         return (shots, after), choose, (shots[first], after), gr.DownloadButton(value=out, interactive=True)
 
+    def pictures(paths):
+        return [path for path in paths if Path(path).suffix.lower() in IMAGE_SUFFIXES]
+
     def compare(previews, name):
         shots, after = previews
         return shots[name], after
 
     every, age = 600, 3600  # s: what is older goes while the page is open, too
     with gr.Blocks(title="DeepFuse", analytics_enabled=False, delete_cache=(every, age)) as page:
-        gr.Markdown("# DeepFuse\nDrop two or more exposures of one scene. Nothing leaves this machine.")
+        gr.Markdown(
+            "# DeepFuse\nDrop two or more exposures of one scene, or choose their folder. Nothing leaves this machine."
+        )
         previews = gr.State()
         with gr.Row():
             with gr.Column(scale=1):
-                files = gr.File(label="Exposures", file_count="multiple", file_types=list(IMAGE_SUFFIXES))
-                align = gr.Radio(["no", "mtb", "homography"], value="no", label="Align hand-held shots")
+                files = gr.File(label="Exposures", file_count="multiple", file_types=list(IMAGE_SUFFIXES), height=190)
+                folder_button = gr.UploadButton("Choose a folder", file_count="directory", size="sm")
+                align = gr.Radio(list(ALIGN), value="no", label="Align hand-held shots")
                 deghost = gr.Checkbox(label="Take out what moved between the shots")
                 weights = gr.Dropdown(known_weights(args.weights), value=args.weights, label="Weights")
                 suffix = gr.Radio(FORMATS, value=".jpg", label="Format")
                 button = gr.Button("Fuse", variant="primary")
                 download = gr.DownloadButton("Download", interactive=False)
             with gr.Column(scale=3):
-                slider = gr.ImageSlider(label="An exposure, and the fused picture", type="filepath", height=640)
+                slider = gr.ImageSlider(
+                    label="An exposure, and the fused picture",
+                    type="filepath",
+                    height=640,
+                    buttons=["fullscreen"],  # what could be downloaded there is the small preview
+                )
                 choose = gr.Radio(label="Compare with", visible=False)
+        folder_button.upload(pictures, folder_button, files)
         button.click(fuse, [files, weights, align, deghost, suffix], [previews, choose, slider, download])
         choose.input(compare, [previews, choose], slider)
     return page, gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no fonts from the web

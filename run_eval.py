@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from utils import util_eval, util_metric, util_report
 from utils.util_eval import Method
+from utils.util_fusion import SCENE_ERRORS, clear
 from utils.util_report import COLOUR, FIDELITY, LOOK, LPIPS, MEF_SSIM_FUSED, PROFILE, REFERENCE, Column, Row, Table
 from utils.util_scenes import Scene
 
@@ -103,8 +104,8 @@ def attempt(scene: Scene, **how) -> tuple[list[Row], str | None]:
     """Returns a scene's rows, or none and what is wrong with it: one bad scene does not lose the others' scores."""
     try:
         return util_eval.score_scene(scene, **how), None
-    except (ValueError, OSError) as error:
-        return [], f"{scene.name}: {error}"
+    except SCENE_ERRORS as error:
+        return [], f"{scene.name}: {clear(error)}"
 
 
 def score_all(score: partial, scenes: Sequence[Scene], jobs: int) -> tuple[list[Row], list[str]]:

@@ -60,8 +60,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
     if args.skip_existing:
         jobs = [job for job in jobs if not is_picture(job.out)]
     finished = fuse_scenes(jobs, lambda: load(args), args.align, args.deghost)
-    ends = [(job.name, error) for job, error in tqdm(finished, total=len(jobs), unit="scene", disable=rank > 0)]
-    ends = [(name, error and (str(error) or "out of memory")) for name, error in ends]
+    ends = [(job.name, error and str(error)) for job, error in tqdm(finished, total=len(jobs), unit="scene", disable=rank > 0)]
     if ranks > 1:
         ends = parallel.gathered(ends)
         parallel.leave_processes()

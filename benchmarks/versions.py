@@ -1,6 +1,7 @@
 """Runs the tests with the oldest and with the newest packages that requirements.txt allows, in environments of its own.
 
-python benchmarks/versions.py [oldest] [newest] [-- what pytest is given]
+"small" has the newest of requirements-infer.txt and fuses the sample. Prints the size of each environment.
+python benchmarks/versions.py [oldest] [newest] [small] [-- what pytest is given]
 """
 
 import argparse
@@ -11,11 +12,13 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+WHICH = ["oldest", "newest", "small"]
 
 
 def requirements(which: str) -> list[str]:
-    """Returns the packages of requirements.txt; the "oldest" have the last correction of their lower bound."""
-    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    """Returns the packages to install; the "oldest" have the last correction of their lower bound."""
+    file = ROOT / ("requirements-infer.txt" if which == "small" else "requirements.txt")
+    lines = [line.split("#")[0].strip() for line in file.read_text().splitlines()]
     return [re.sub(r">=(\S+)", r"==\1.*", line) if which == "oldest" else line for line in lines if line]
 
 
@@ -29,7 +32,11 @@ def main(args: argparse.Namespace) -> None:
             installed = subprocess.run([*pip, "install", "--quiet", *requirements(which)]).returncode
             if not installed:
                 subprocess.run([*pip, "freeze", "--exclude", "pip"], check=True)
-            if installed or subprocess.run([python, "-m", "pytest", "-q", *args.pytest], cwd=ROOT).returncode:
+                size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+                print(f"{which}: {size / 1e9:.2f} GB", flush=True)
+            tests = ["-m", "pytest", "-q", *args.pytest]
+            fuse = ["run_infer.py", "-o", f"{folder}/fused.png"]
+            if installed or subprocess.run([python, *(fuse if which == "small" else tests)], cwd=ROOT).returncode:
                 failed.append(which)
     print(f"failed: {', '.join(failed)}" if failed else f"all right: {', '.join(args.which)}")
     sys.exit(bool(failed))
@@ -37,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", nargs="*", choices=["oldest", "newest", []], default=["oldest", "newest"])
+    parser.add_argument("which", nargs="*", choices=[*WHICH, []], default=WHICH)
     own, others = sys.argv[1:], []
     if "--" in own:
         own, others = own[: own.index("--")], own[own.index("--") + 1 :]

@@ -86,6 +86,20 @@ def test_two_files_are_fused_and_downloaded(address, tab, tmp_path):
     assert {url.hostname for url in asked if url.scheme.startswith("http")} == {"127.0.0.1"}  # nothing from the web
 
 
+def test_a_folder_is_chosen_and_its_pictures_are_fused(address, tab, tmp_path):
+    for path in SAMPLE:
+        shutil.copy(path, tmp_path)
+    (tmp_path / "notes.txt").write_text("no picture")
+    tab.goto(address)
+    with tab.expect_file_chooser() as chooser:
+        tab.get_by_role("button", name="Choose a folder").click()
+    chooser.value.set_files(tmp_path)
+    tab.get_by_label("Remove this file").nth(1).wait_for()
+    tab.get_by_role("button", name="Fuse").click()
+    tab.get_by_role("radio", name=SAMPLE[1].name).wait_for()
+    assert not tab.get_by_text("notes").count()
+
+
 def test_an_error_is_shown_in_one_line(address, tab):
     tab.goto(address)
     tab.get_by_role("button", name="Fuse").click()

@@ -201,24 +201,29 @@ def test_every_scene_is_aligned_and_has_its_own_metadata(tmp_path, rng, align):
 
 
 def test_one_bad_scene_does_not_stop_the_others(tmp_path, stack, monkeypatch):
-    small, jobs = stack(2, (8, 9, 3)), jobs_of(tmp_path, {name: stack(2, (20, 30, 3)) for name in "abcdefg"})
+    small, jobs = stack(2, (8, 9, 3)), jobs_of(tmp_path, {name: stack(2, (20, 30, 3)) for name in "abcdefgh"})
     jobs[0].paths[1].write_text("words")
     write_image(jobs[1].paths[0], small[0])
     jobs[2].paths[0].unlink()
     (tmp_path / "file").write_text("in the way")
     jobs[3] = Job("d", jobs[3].paths, tmp_path / "file" / "d.png")  # cannot be written
 
-    def memory():  # the fifth has none
-        if next(calls) == 1:
-            raise MemoryError
+    def fuse():  # "d", then those that run out of memory, each in its library's way, then "h"
+        if error := next(libraries):
+            raise error
 
-    calls = iter(range(9))
-    results = list(fuse_scenes(jobs, lambda: Mean(memory)))
-    assert sorted(job.name for job, _ in results) == list("abcdefg")
+    gpu = torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+    libraries = iter([None, MemoryError(), gpu, cv2.error("resize"), None])
+    results = list(fuse_scenes(jobs, lambda: Mean(fuse)))
+    assert sorted(job.name for job, _ in results) == list("abcdefgh")
     errors = {job.name: error for job, error in results}
     assert "1.png: damaged" in str(errors["a"]) and "size" in str(errors["b"]) and "no such file" in str(errors["c"])
-    assert isinstance(errors["d"], OSError) and isinstance(errors["e"], MemoryError)
-    assert errors["f"] is None and errors["g"] is None and all((tmp_path / f"{name}.png").is_file() for name in "fg")
+    assert isinstance(errors["d"], OSError)
+    said = {"e": "out of memory", "f": "CUDA out of memory. Tried to allocate", "g": "resize"}
+    for name, line in said.items():
+        assert isinstance(errors[name], ValueError) and str(errors[name]) == line
+        assert errors[name].__traceback__ is errors[name].__context__ is None  # they would hold the scene's memory
+    assert errors["h"] is None and (tmp_path / "h.png").is_file()
 
 
 def test_reading_and_writing_go_on_beside_fusing(tmp_path, stack, monkeypatch):

@@ -65,6 +65,30 @@ def test_a_pyramid_of_other_sizes_can_be_exported(pyramid, tmp_path):
     assert b"stack_trace" not in content and str(ROOT).encode() not in content  # the exporter would tell where it ran
 
 
+def test_what_onnx_runtime_raises_is_of_the_same_kind_as_what_pytorch_does():
+    for stack in (np.zeros((2, 3), np.float32), np.zeros((2, 4, 4))):  # another rank, another type
+        with pytest.raises(RuntimeError, match="ONNX Runtime: "):
+            OnnxNetwork(SHIPPED).decide(stack)
+
+
+@pytest.mark.parametrize(
+    "count, shape, dtype, darkest",
+    [
+        (2, (1, 1, 3), np.uint8, 0.3),
+        (2, (7, 300), np.uint8, 0.02),  # a wide gap: the network sees virtual exposures, too
+        (3, (65, 129, 3), np.uint16, 0.3),
+        (9, (40, 64, 4), np.uint8, 0.02),
+        (2, (420, 700, 3), np.uint8, 0.3),  # decided at a smaller size
+    ],
+)
+def test_pictures_are_the_same_at_any_size_and_number(stack, count, shape, dtype, darkest):
+    images = stack(count, shape, dtype, darkest)
+    ours, theirs = (Fuser.from_checkpoint(SHIPPED.with_suffix(suffix)).fuse(images) for suffix in (".onnx", ".pth"))
+    gray_level = np.iinfo(dtype).max // 255
+    assert np.abs(ours.astype(int) - theirs).max() <= gray_level
+    assert shape[0] == 1 or ours.std() > 20 * gray_level  # a picture
+
+
 def test_pictures_are_the_same_without_pytorch(tmp_path):
     """The command, in a process that cannot import PyTorch, with its default weights."""
     done = without_pytorch(ROOT / "run_infer.py", *SAMPLE, "-o", "three.png", cwd=tmp_path)

@@ -16,6 +16,7 @@ from run_infer import main
 from utils.util_fusion import Fuser
 from utils.util_image import read_image, read_photo, write_image
 from utils.util_scenes import Scene, find_scenes, output_paths
+from utils.util_tiles import DecidingNetwork
 from utils.utils import exit_on_error
 
 ROOT = Path(__file__).parents[1]
@@ -177,6 +178,29 @@ def test_the_scenes_of_a_folder_are_aligned_and_keep_their_metadata(tmp_path, we
         fused, metadata = read_photo(tmp_path / "out" / f"{maker}.png")
         np.testing.assert_array_equal(fused, read_image(alone))
         assert metadata.exif[0][271] == maker and fused.shape == (114, 134, 3)
+
+
+def test_a_folder_goes_on_where_the_network_fails(tmp_path, weights, capsys, monkeypatch):
+    """As on a GPU whose memory another program takes for a while."""
+    for scene in ("first", "second", "third"):
+        pair = photo(tmp_path / "in" / scene / "0.jpg", 60), photo(tmp_path / "in" / scene / "1.jpg", 190)
+    decide, full = DecidingNetwork.decide, torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+    calls = iter([None, full, None, full])
+
+    def fail(network, exposures):
+        if error := next(calls):
+            raise error
+        return decide(network, exposures)
+
+    monkeypatch.setattr(DecidingNetwork, "decide", fail)
+    folders = "--input_dir", tmp_path / "in", "--output_dir", tmp_path / "out"
+    with pytest.raises(SystemExit) as raised:
+        run(*folders, "--weights", weights, "--device", "cpu")
+    assert raised.value.code == 1
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["first.jpg", "third.jpg"]
+    assert "error: second: CUDA out of memory. Tried to allocate 2 GiB\n" in capsys.readouterr().err
+    alone = refused(capsys, *pair, "-o", tmp_path / "out.jpg", "--weights", weights, "--device", "cpu")
+    assert alone == "error: CUDA out of memory. Tried to allocate 2 GiB"
 
 
 def test_a_flat_folder_is_split_into_brackets(tmp_path, weights, capsys):

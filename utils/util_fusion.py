@@ -22,7 +22,8 @@ from utils.util_metadata import Metadata, read_metadata
 from utils.util_onnx import OnnxNetwork
 from utils.util_radiance import expose
 
-SCENE_ERRORS = (ValueError, OSError, MemoryError, cv2.error)  # end a scene, not a folder of them
+# What ends a scene, not a folder of them; libraries raise the last two, most of all where memory is short.
+SCENE_ERRORS = (ValueError, OSError, MemoryError, RuntimeError, cv2.error)
 
 
 class Fuser:
@@ -136,7 +137,7 @@ class Job:
 def fuse_scenes(
     jobs: Sequence[Job], load: Callable[[], Fuser], align: str | None = None, deghost: bool = False
 ) -> Iterator[tuple[Job, Exception | None]]:
-    """Yields each scene when its picture is written, or with the error that it ended with: the others go on.
+    """Yields each scene when its picture is written, or with the `clear` error that it ended with: the others go on.
 
     While a scene is fused, the next is read and the last is written: memory holds up to two scenes and a result.
 
@@ -167,10 +168,7 @@ def fuse_scenes(
                 fused = fuser.fuse(images, stops)
                 images = None
             except SCENE_ERRORS as error:
-                yield job, error
-                continue
-            except cv2.error as error:  # most of all, where memory is short
-                yield job, ValueError(" ".join(str(error).split()))
+                yield job, clear(error)
                 continue
             yield from (done(*one) for one in written)  # no more than one picture waits for the disk
             written = [(job, writer.submit(write_image, job.out, fused, metadata))]
@@ -182,8 +180,19 @@ def done(job: Job, writing: Future) -> tuple[Job, Exception | None]:
     try:
         writing.result()
     except SCENE_ERRORS as error:
-        return job, error
+        return job, clear(error)
     return job, None
+
+
+def clear(error: Exception) -> ValueError | OSError:
+    """Returns one of SCENE_ERRORS as it is if it says what is wrong, another as a ValueError of one line.
+
+    The new one has no traceback, whose frames hold what filled the memory, perhaps a GPU's, that the next scene needs.
+    """
+    if isinstance(error, (ValueError, OSError)):
+        return error
+    unsaid = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
+    return ValueError(" ".join(str(error).split()) or unsaid)
 
 
 def improve(

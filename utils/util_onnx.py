@@ -51,6 +51,13 @@ class OnnxNetwork:
             raise ValueError(f"{path} holds a {self.name}, expected a {name}: ask for model {self.name}")
 
     def decide(self, exposures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns fused luminance (h, w) and weights (K, h, w) of sum 1, for luminance (K, h, w) float32 in [0, 1]."""
-        fused, weights = self.session.run(OUTPUTS, {INPUT: exposures}, self.run_options)
+        """Returns fused luminance (h, w) and weights (K, h, w) of sum 1, for luminance (K, h, w) float32 in [0, 1].
+
+        Raises:
+            RuntimeError: as PyTorch does, where memory is short or the graph is damaged.
+        """
+        try:
+            fused, weights = self.session.run(OUTPUTS, {INPUT: exposures}, self.run_options)
+        except Exception as error:  # of a dozen kinds, which have no parent but this
+            raise RuntimeError(f"ONNX Runtime: {error}") from error
         return fused, weights
