@@ -60,7 +60,8 @@ def fuse_folder(args: argparse.Namespace) -> None:
     if args.skip_existing:
         jobs = [job for job in jobs if not is_picture(job.out)]
     finished = fuse_scenes(jobs, lambda: load(args), args.align, args.deghost)
-    ends = [(job.name, error and str(error)) for job, error in tqdm(finished, total=len(jobs), unit="scene", disable=rank > 0)]
+    shown = tqdm(finished, total=len(jobs), unit="scene", disable=rank > 0)
+    ends = [(job.name, error and str(error)) for job, error in shown]
     if ranks > 1:
         ends = parallel.gathered(ends)
         parallel.leave_processes()

@@ -259,6 +259,11 @@ def network(args: argparse.Namespace, objective: "Objective") -> nn.Module:
     return model
 
 
+def max_gap_of(model: nn.Module) -> float | None:
+    """Returns the `PyramidArchitecture.max_gap` of a network that decides at a smaller size, None of another."""
+    return model.arch.max_gap if isinstance(model, DeepFusePyramid) else None
+
+
 # Data: samples to train on, what is held out for validation (or None), and both in words
 
 Data = tuple[Dataset, object, str]
@@ -280,7 +285,7 @@ def photographs(args: argparse.Namespace, model: nn.Module, say: Callable) -> Da
 def simulated_shots(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
     """Returns stacks that are simulated from photographs, to be fused."""
     paths, held_out = split_photographs(args, say)
-    samples = data.Photographs(paths, args.crop_size, 1, True, args.hidden, isinstance(model, DeepFusePyramid))
+    samples = data.Photographs(paths, args.crop_size, 1, True, args.hidden, max_gap_of(model))
     pairs = data.SimulatedPairs(held_out, args.seed, parallel.rank(), parallel.ranks()) if held_out else None
     return samples, pairs, f"shots simulated from {len(paths)} photographs, validated on {len(held_out)} others"
 
@@ -295,13 +300,13 @@ def brackets(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
         pairs = read_pairs(args.val_path, args.val_pairs)
     else:
         pairs = data.pairs_of(data.read_brackets([args.val_path], 0, scanning(say)))
-    described, pyramid, simulated = f"{len(scenes)} scenes", isinstance(model, DeepFusePyramid), None
+    described, max_gap, simulated = f"{len(scenes)} scenes", max_gap_of(model), None
     if args.photo_path:
         paths = data.find_photographs(args.photo_path, scanning(say))
-        simulated = data.Photographs(paths, args.crop_size, 1, True, args.hidden, pyramid)
-        simulated[(0, args.seed, args.seed)]  # unusable ones come to light here: the first sample may be a bracket
+        simulated = data.Photographs(paths, args.crop_size, 1, True, args.hidden, max_gap)
+        simulated[(0, args.seed)]  # unusable ones come to light here: the first sample may be a bracket
         described += f" and shots simulated from {len(paths)} photographs"
-    samples = data.BracketStacks(scenes, args.crop_size, simulated, args.hidden, pyramid)
+    samples = data.BracketStacks(scenes, args.crop_size, simulated, args.hidden, max_gap)
     whole = data.WholePairs(parallel.share(pairs), args.hidden) if pairs else None
     return samples, whole, f"{described}, validated on {len(pairs)} pairs"
 
@@ -336,6 +341,7 @@ def loader(args: argparse.Namespace, samples: Dataset, device: torch.device) -> 
         samples,
         args.batch_size // ranks,
         sampler=data.Draws(len(samples), args.train_num, args.seed, args.batch_size, rank, ranks),
+        collate_fn=data.stack_alike,
         num_workers=args.num_workers,
         persistent_workers=args.num_workers > 0,
         pin_memory=device.type == "cuda",

@@ -1,82 +1,87 @@
-"""What makes samples of pictures: squares at random places and scales, simulated shots, stacks that are completed.
+"""What makes samples of pictures: windows at random places and scales, and simulated shots.
 
 Pure functions of arrays: whatever is random comes from a generator or a seed that is handed in.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from utils.util_exposure import GAMMA, fill, gap_between, smoothstep
-from utils.util_image import from_float, to_float
+from utils.util_exposure import GAMMA, smoothstep
+from utils.util_image import from_float
 
 STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
-FILLED = (0, 1, 1, 2, 2)  # of batches of up to three shots, each as likely as the others
 FACTORS = (1, 2, 2, 4)  # each as likely as the others; small pictures are fused at 1 to 2, large ones at up to 20
+WHOLE = 0.5  # share of the samples to fuse that show the whole scene: the network's coarse levels need to know it
+MAX_RATIO = 2.0  # of the sides of a sample; of longer panoramas it shows a part
 VALIDATION_WIDTH = 512  # pixels of a picture to validate on, at most: a validation takes seconds per scene
 
 
 class Shape(NamedTuple):
-    """What the samples of a batch to fuse have in common, so that they can be stacked."""
+    """What is drawn for a sample to fuse before its scene is looked at."""
 
     shots: int
-    filled: int  # positions in the widest gap between the shots at which virtual exposures stand
-    side: int  # of the squares, in pixels
+    side: float  # of the square that has as many pixels
     factor: int
 
 
-def batch_shape(crop_size: int, batch_seed: int, pyramid: bool = True) -> Shape:
-    """Returns what the samples of a batch to fuse have in common.
+def random_shape(crop_size: int, rng: np.random.Generator, decides: bool = True) -> Shape:
+    """Returns the shape of a sample to fuse, of at most crop_size x crop_size pixels and at least a quarter of them.
 
-    The side is between half of crop_size and crop_size, log-uniformly, and divisible by every factor. For a pyramid it
-    is half of that at factor 1: the network's work goes by the decision's size.
+    At factor 1 it has half as many: the network's work goes by the decision's size.
 
     Args:
-        pyramid: The paper's networks have factor 1, and no gap is filled for them, as when they fuse.
+        decides: whether the network decides at a smaller size; the factor is 1 otherwise.
     """
-    rng = np.random.default_rng(batch_seed)
     shots, factor = int(rng.choice(STACKS)), int(rng.choice(FACTORS))
-    largest = crop_size / 2 if pyramid and factor == 1 else crop_size
-    side = max(FACTORS) * round(largest / 2 ** rng.random() / max(FACTORS))
-    filled = int(rng.choice(FILLED)) if shots < 4 else 0
-    return Shape(shots, filled, side, factor) if pyramid else Shape(shots, 0, side, 1)
+    largest = crop_size / 2**0.5 if decides and factor == 1 else crop_size
+    return Shape(shots, largest / 2 ** rng.random(), factor if decides else 1)
 
 
-def random_window(height: int, width: int, size: int, rng: np.random.Generator, zoom: bool) -> tuple[slice, slice]:
-    """Returns a random square of a picture as (rows, columns), which lie on multiples of its `reduction` to `size`.
+def size_like(height: int, width: int, side: float, multiple: int) -> tuple[int, int]:
+    """Returns (height, width) of about side x side pixels and a picture's proportions; multiples of a number."""
+    stretch = min(max(height / width, 1 / MAX_RATIO), MAX_RATIO) ** 0.5
+    tall, wide = (max(1, round(pixels / multiple)) * multiple for pixels in (side * stretch, side / stretch))
+    return tall, wide
+
+
+def random_window(
+    height: int, width: int, size: tuple[int, int], rng: np.random.Generator, zoom: bool
+) -> tuple[slice, slice]:
+    """Returns a random window of a picture as (rows, columns), which lie on multiples of its `reduction` to `size`.
 
     Args:
-        size: side of the square, or the picture's short side where that is smaller.
-        zoom: let the side lie anywhere between that and the short side, log-uniformly.
+        size: of the window (height, width), or the largest of these proportions where the picture is smaller.
+        zoom: let the window be larger: a share WHOLE of them as large as possible, the others log-uniformly between.
     """
-    short = min(height, width)
-    side = min(size, short)
+    most = min(height / size[0], width / size[1])
+    scale = min(1, most)
     if zoom:
-        side = min(short, round(side * (short / side) ** rng.random()))
-    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    step = reduction(side, size)
-    top, left, side = (int(pixels) // step * step for pixels in (top, left, side))
-    return slice(top, top + side), slice(left, left + side)
+        scale = most if rng.random() < WHOLE else scale * (most / scale) ** rng.random()
+    tall, wide = min(height, round(size[0] * scale)), min(width, round(size[1] * scale))
+    top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
+    step = reduction(tall, size[0])
+    top, left, tall, wide = (int(pixels) // step * step for pixels in (top, left, tall, wide))
+    return slice(top, top + tall), slice(left, left + wide)
 
 
-def reduction(side: int, size: int) -> int:
-    """Returns 8, 4, 2 or 1: by so much a decoder may shrink a square that is to be shrunk from `side` to `size`."""
-    return max(n for n in (1, 2, 4, 8) if n == 1 or n * size <= side)
+def reduction(pixels: int, target: int) -> int:
+    """Returns 8, 4, 2 or 1: by so much a decoder may shrink what is to be shrunk from so many pixels to the target."""
+    return max(n for n in (1, 2, 4, 8) if n == 1 or n * target <= pixels)
 
 
-def resize_square(image: np.ndarray, size: int) -> np.ndarray:
-    """Returns a square picture (S, S[, C]), any dtype, at (size, size[, C]): by area when shrunk, cubic when grown."""
-    side = image.shape[0]
-    if side == size:
+def resize_to(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns a picture (H, W[, C]), any dtype, at (height, width): by area when shrunk, cubic when grown."""
+    if image.shape[:2] == size:
         return image
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+    shrunk = image.shape[0] > size[0]
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrunk else cv2.INTER_CUBIC)
 
 
 def random_symmetry(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns one of the eight turns and flips of squares (..., S, S)."""
+    """Returns one of the eight turns and flips of pictures (..., H, W)."""
     if rng.random() < 0.5:
         image = image.swapaxes(-1, -2)
     if rng.random() < 0.5:
@@ -109,18 +114,6 @@ def simulated_stops(count: int, rng: np.random.Generator) -> list[float]:
     """Returns the exposures of simulated shots: 0.5 to 4 stops less, 0.5 to 3 more, and others between these two."""
     extremes = (-rng.uniform(0.5, 4), rng.uniform(0.5, 3))
     return [*extremes, *rng.uniform(*extremes, count - 2)]
-
-
-def fill_widest_gap(shots: Sequence[np.ndarray] | np.ndarray, positions: int) -> list[np.ndarray]:
-    """Returns shots (H, W) uint8 and the virtual exposures at so many positions in their widest gap.
-
-    A gap that cannot be measured counts as none: they are then copies of its shots.
-    """
-    order = sorted(shots, key=np.mean)
-    gaps = [gap_between(to_float(under), to_float(over)) or 0 for under, over in itertools.pairwise(order)]
-    widest = int(np.argmax(gaps))
-    virtual = fill(widest, widest + 1, max(gaps[widest], 0), positions)
-    return [*shots, *(exposure.apply(order[exposure.shot]) for exposure in virtual)]
 
 
 def narrow(image: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,43 +23,59 @@ from torch.utils.data import Dataset, Sampler
 
 from utils.util_augment import (
     Shape,
-    batch_shape,
-    fill_widest_gap,
     narrow,
+    random_shape,
     random_symmetry,
     random_window,
     reduction,
-    resize_square,
+    resize_to,
     simulate_shots,
     simulated_stops,
+    size_like,
 )
-from utils.util_exposure import gap_between, push
+from utils.util_exposure import complete, push
 from utils.util_image import IMAGE_SUFFIXES, list_images, luma, read_image, to_float
 from utils.util_metadata import read_metadata
 from utils.util_scenes import Scene
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
-Squares = Sequence[np.ndarray] | np.ndarray  # (S, S) each
-Draw = tuple[int, int, int]  # of which item, the sample's seed, its batch's seed
+Pictures = Sequence[np.ndarray] | np.ndarray  # (H, W) each
+Draw = tuple[int, int]  # of which item, and the sample's seed
 
 
 class Sample(NamedTuple):
-    """Squares of one scene, cut from the same place, float32 in [0, 1]; a batch of them has one more axis in front."""
+    """Windows of one scene, cut from the same place, float32 in [0, 1]; several of one shape have one more axis."""
 
-    exposures: torch.Tensor  # (K, C, S, S), luminance (C = 1) or RGB (C = 3)
-    judges: torch.Tensor  # (J, C, S, S)
-    factor: Any = 1  # of `DeepFusePyramid.fuse`: a number, of a batch a tensor of them
-    name: str = ""  # the photograph or scene that it is of
+    exposures: torch.Tensor  # (K, C, H, W), luminance (C = 1) or RGB (C = 3)
+    judges: torch.Tensor  # (J, C, H, W)
+    factor: int = 1  # of `DeepFusePyramid.fuse`
+    name: str = ""  # of the photograph or scene that it shows; of several, one on each line
+
+
+def stack_alike(samples: Sequence[Sample]) -> list[Sample]:
+    """Returns a batch: its samples, those of one shape and factor stacked (a whole batch where all are squares)."""
+    alike: dict[tuple, list[Sample]] = {}
+    for sample in samples:
+        alike.setdefault((sample.exposures.shape, sample.judges.shape, sample.factor), []).append(sample)
+    return [
+        Sample(
+            torch.stack([sample.exposures for sample in group]),
+            torch.stack([sample.judges for sample in group]),
+            group[0].factor,
+            "\n".join(sample.name for sample in group),
+        )
+        for group in alike.values()
+    ]
 
 
 TRIES = 20  # photographs tried before a sample is given up
 MIN_SHARE = 0.25  # of crop_size that a photograph's short side must have: more than 4 times enlarged is no photograph
 MIN_SIDE = 44  # pixels of a scene's short side: MEF-SSIM is not defined for smaller ones
 MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
-JUDGES = 5  # shots to judge by, spread over all of the scene, or as many as there are to fuse
-HARDER = 0.5  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
+JUDGES = 6  # shots to judge by, at most, spread over all of the scene
+HARDER = 0.25  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
 MAX_PUSH = 1.5
-SIMULATED = 0.4  # share of the samples that are made of photographs, where there are such beside the brackets
+SIMULATED = 0.25  # share of the samples that are made of photographs, where there are such beside the brackets
 PAIR_MEANS = (45 / 255, 180 / 255)  # mean luminance of the shots that make a validation pair, if near ones exist
 
 
@@ -76,8 +92,8 @@ class Draws(Sampler):
             items: things to draw from.
             samples: an epoch, rounded up to whole batches; 0 draws each item once.
             seed: of the run.
-            batch_size: so many draws in a row share their batch's seed.
-            rank, ranks: of as many processes this one gets its share of every batch, of one shape then.
+            batch_size: so many draws in a row make a batch.
+            rank, ranks: of as many processes this one gets its share of every batch.
         """
         self.items, self.seed, self.epoch, self.done = items, seed, 0, 0
         self.batch_size, self.rank, self.ranks = batch_size, rank, ranks
@@ -88,9 +104,7 @@ class Draws(Sampler):
         samples = self.batches * self.batch_size
         rounds = -(-samples // self.items)
         order = np.concatenate([rng.permutation(self.items) for _ in range(rounds)])[:samples]
-        seeds = rng.integers(2**62, size=samples)
-        batches = rng.integers(2**62, size=samples).repeat(self.batch_size)[:samples]
-        draws = list(zip(order.tolist(), seeds.tolist(), batches.tolist(), strict=True))
+        draws = list(zip(order.tolist(), rng.integers(2**62, size=samples).tolist(), strict=True))
         mine = range(self.rank, self.batch_size, self.ranks)
         return (draws[batch * self.batch_size + i] for batch in range(self.done, self.batches) for i in mine)
 
@@ -124,17 +138,21 @@ def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
     )
 
 
-def fusion_sample(shots: Squares, judges: Squares, shape: Shape, hidden: bool, name: str = "") -> Sample:
-    """Returns a sample of shots and judges, (S, S) uint8 each; where the batch wants it, the widest gap is filled.
+def fusion_sample(
+    shots: Pictures, judges: Pictures, factor: int, hidden: bool, max_gap: float | None, name: str = ""
+) -> Sample:
+    """Returns a sample of shots and judges, (H, W) uint8 each; the shots are completed as they are when one fuses.
 
-    Without `hidden` the shots are their own judges, and nothing is filled.
+    Args:
+        hidden: otherwise the shots are their own judges.
+        max_gap: as for `complete`; None completes nothing.
     """
     if not hidden:
         judges = shots
-    elif shape.filled:
-        shots = fill_widest_gap(shots, shape.filled)
-    shown, judging = (torch.from_numpy(to_float(np.asarray(squares)))[:, None] for squares in (shots, judges))
-    return Sample(shown, judging, shape.factor, name)
+    if max_gap is not None:
+        shots = [exposure.apply(shots[exposure.shot]) for exposure in complete([*map(to_float, shots)], max_gap)]
+    exposures, judging = (torch.from_numpy(to_float(np.stack([*pictures])))[:, None] for pictures in (shots, judges))
+    return Sample(exposures, judging, factor, name)
 
 
 # Photographs
@@ -154,7 +172,7 @@ def find_photographs(folders: Sequence[str | os.PathLike], progress: Hook = iter
 
 
 class Photographs(Dataset):
-    """Random squares of photographs, decoded when they are asked for."""
+    """Random windows of photographs, decoded when they are asked for."""
 
     def __init__(
         self,
@@ -163,20 +181,20 @@ class Photographs(Dataset):
         image_channels: int = 1,
         simulate: bool = False,
         hidden: bool = True,
-        pyramid: bool = True,
+        max_gap: float | None = None,
     ):
         """Takes the photographs' paths; none is opened yet.
 
         Args:
             paths: from `find_photographs`.
             crop_size: side of the squares; smaller photographs are enlarged, but not more than 4 times. With
-                `simulate` the largest, see `batch_shape`.
+                `simulate` the largest, see `random_shape`.
             image_channels: 1 for luminance, 3 for RGB.
-            simulate: make exposures of each to fuse (luminance only), from squares at any scale.
+            simulate: make exposures of each to fuse (luminance only), from windows at any scale.
             hidden: judge by shots that are not shown, see `fusion_sample`.
-            pyramid: see `batch_shape`.
+            max_gap: of a network that decides at a smaller size; None of one that fuses at full size.
         """
-        self.hidden, self.pyramid = hidden, pyramid
+        self.hidden, self.max_gap = hidden, max_gap
         self.paths = np.array(paths)  # one block of memory: forked workers do not copy it
         self.crop_size, self.image_channels, self.simulate = crop_size, image_channels, simulate
 
@@ -189,15 +207,13 @@ class Photographs(Dataset):
         Raises:
             ValueError: none of TRIES photographs could be used.
         """
-        item, seed, batch_seed = draw
-        shape = Shape(1, 0, self.crop_size, 1)
-        if self.simulate:
-            shape = batch_shape(self.crop_size, batch_seed, self.pyramid)
+        item, seed = draw
         rng = np.random.default_rng(seed)
+        shape = random_shape(self.crop_size, rng, self.max_gap is not None) if self.simulate else None
         problems = []
         for _ in range(TRIES):
             try:
-                square = self._square(self.paths[item], shape.side, rng)
+                window = self._window(self.paths[item], shape, rng)
                 break
             except (ValueError, OSError) as error:
                 problems.append(error)
@@ -206,25 +222,26 @@ class Photographs(Dataset):
             raise ValueError(f"none of {TRIES} photographs could be used; the last one: {problems[-1]}")
         for problem in problems:
             warnings.warn(f"skipped: {problem}", stacklevel=2)
-        y = random_symmetry(np.moveaxis(square, -1, 0), rng)  # (C, S, S)
-        if not self.simulate:
-            y = torch.from_numpy(np.ascontiguousarray(y, np.float32))[None]
-            return Sample(y, y[:0], name=str(self.paths[item]))
-        stops = simulated_stops(shape.shots + JUDGES - 3, rng)
-        shots = simulate_shots(np.ascontiguousarray(y[0]), [*stops, 0.0], rng)
+        y = np.ascontiguousarray(random_symmetry(np.moveaxis(window, -1, 0), rng), np.float32)  # (C, H, W)
+        if shape is None:
+            photograph = torch.from_numpy(y)[None]
+            return Sample(photograph, photograph[:0], name=str(self.paths[item]))
+        stops = simulated_stops(max(2 + JUDGES - 3, shape.shots), rng)  # the pair and the photograph judge, too
+        shots = simulate_shots(y[0], [*stops, 0.0], rng)
         numbers = [0, 1, len(stops), *range(len(stops) - 1, 1, -1)]  # the photograph judges, then what was not shown
-        judges = shots[numbers[: max(JUDGES, shape.shots)]]
-        return fusion_sample(shots[: shape.shots], judges, shape, self.hidden, str(self.paths[item]))
+        shown, judges = shots[: shape.shots], shots[numbers[:JUDGES]]
+        return fusion_sample(shown, judges, shape.factor, self.hidden, self.max_gap, str(self.paths[item]))
 
-    def _square(self, path: str, side: int, rng: np.random.Generator) -> np.ndarray:
-        """Returns (side, side, C) float32 in [0, 1]."""
+    def _window(self, path: str, shape: Shape | None, rng: np.random.Generator) -> np.ndarray:
+        """Returns (H, W, C) float32 in [0, 1]: a square of crop_size, or what the shape asks for."""
         metadata = read_metadata(path)
         width, height = metadata.size if metadata.orientation < 5 else metadata.size[::-1]
         if min(height, width) < self.crop_size * MIN_SHARE:
             raise ValueError(f"{path} is {width}x{height}, too small for crops of {self.crop_size}: reduce --crop_size")
-        window = random_window(height, width, side, rng, zoom=self.simulate)
-        square = resize_square(read_window(path, (height, width), window, side), side)
-        return luma(square)[..., None] if self.image_channels == 1 else to_float(square[..., ::-1])
+        size = size_like(height, width, shape.side, shape.factor) if shape else (self.crop_size, self.crop_size)
+        window = random_window(height, width, size, rng, zoom=shape is not None)
+        picture = resize_to(read_window(path, (height, width), window, size), size)
+        return luma(picture)[..., None] if self.image_channels == 1 else to_float(picture[..., ::-1])
 
 
 class SimulatedPairs:
@@ -265,24 +282,27 @@ class Bracket:
     means: tuple[float, ...]
     cached: tuple[np.ndarray | None, ...]  # (H, W) uint8 luminance, None where there was no room for it
 
-    def square(self, number: int, window: tuple[slice, slice], side: int) -> np.ndarray:
-        """Returns the luminance of a shot in a square window, (side, side) uint8, from memory or from its file."""
+    def cut(self, number: int, window: tuple[slice, slice], size: tuple[int, int]) -> np.ndarray:
+        """Returns the luminance of a shot in a window, at (height, width), uint8, from memory or from its file."""
         y = self.cached[number]
-        square = luma8(read_window(self.paths[number], self.size, window, side)) if y is None else y[window]
-        return resize_square(square, side)
+        part = luma8(read_window(self.paths[number], self.size, window, size)) if y is None else y[window]
+        return resize_to(part, size)
 
 
-def read_window(path: str | os.PathLike, size: tuple[int, int], window: tuple[slice, slice], side: int) -> np.ndarray:
-    """Returns the square of a picture, (S, S, 3) BGR, to be resized to `side`; large JPEGs come at their `reduction`.
+def read_window(
+    path: str | os.PathLike, size: tuple[int, int], window: tuple[slice, slice], target: tuple[int, int]
+) -> np.ndarray:
+    """Returns the window of a picture, (H, W, 3) BGR, to be resized; large JPEGs come at their `reduction`.
 
     Args:
         size: the picture's height and width, upright.
         window: of that picture, from `random_window`.
+        target: the height and width that the window is to be resized to.
 
     Raises:
         OSError, ValueError: as `read_image`.
     """
-    n = reduction(window[0].stop - window[0].start, side)
+    n = reduction(window[0].stop - window[0].start, target[0])
     image = read_image(path, shrink=n)
     if image.shape[:2] != tuple(-(-pixels // n) for pixels in size):
         n = 1  # no JPEG
@@ -353,7 +373,7 @@ def _unusable(shots: list[np.ndarray]) -> str:
 
 
 class BracketStacks(Dataset):
-    """Squares of an under-, an over-exposed and further shots of a scene, cut from the same place, at any scale."""
+    """Windows of an under-, an over-exposed and further shots of a scene, cut from the same place, at any scale."""
 
     def __init__(
         self,
@@ -361,23 +381,23 @@ class BracketStacks(Dataset):
         crop_size: int,
         simulated: Photographs | None = None,
         hidden: bool = True,
-        pyramid: bool = True,
+        max_gap: float | None = None,
     ):
-        """Takes scenes that can give such squares.
+        """Takes scenes that can give such windows.
 
         Args:
             brackets: from `read_brackets`.
-            crop_size: the largest side of the squares, see `batch_shape`. They show anything from so many pixels of the
-                scene to its whole short side.
+            crop_size: the largest windows have as many pixels as this square, see `random_shape`. They show anything
+                from so many pixels of the scene to all of it.
             simulated: photographs with `simulate` and the same crop_size, to take a share SIMULATED of the samples
                 from: more kinds of scene than there are brackets of.
-            hidden, pyramid: as for `Photographs`.
+            hidden, max_gap: as for `Photographs`.
 
         Raises:
             ValueError: a scene is too small, even enlarged 4 times.
         """
         self.brackets, self.crop_size, self.simulated = list(brackets), crop_size, simulated
-        self.hidden, self.pyramid = hidden, pyramid
+        self.hidden, self.max_gap = hidden, max_gap
         for bracket in brackets:
             height, width = bracket.size
             if min(height, width) < crop_size * MIN_SHARE:
@@ -389,27 +409,25 @@ class BracketStacks(Dataset):
         return len(self.brackets)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        """Returns the sample of a draw; where the scene has too few shots, some between the pair are simulated."""
-        item, seed, batch_seed = draw
-        shape = batch_shape(self.crop_size, batch_seed, self.pyramid)
+        """Returns the sample of a draw; of a scene with fewer shots than are to be fused, all are."""
+        item, seed = draw
         rng = np.random.default_rng(seed)
         if self.simulated and rng.random() < SIMULATED:
-            return self.simulated[(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)), batch_seed)]
+            return self.simulated[(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)))]
         bracket = self.brackets[item]
+        shape = random_shape(self.crop_size, rng, self.max_gap is not None)
         numbers = draw_shots(bracket.means, shape.shots, rng)
-        spread = np.linspace(0, len(bracket.means) - 1, max(JUDGES, shape.shots)).round().astype(int).tolist()
-        window = random_window(*bracket.size, shape.side, rng, zoom=True)
-        cut = {k: bracket.square(k, window, shape.side) for k in {*numbers, *spread}}
+        spread = sorted(set(np.linspace(0, len(bracket.means) - 1, JUDGES).round().astype(int).tolist()))
+        size = size_like(*bracket.size, shape.side, shape.factor)
+        window = random_window(*bracket.size, size, rng, zoom=True)
+        cut = {k: bracket.cut(k, window, size) for k in {*numbers, *spread}}
         shots, judges = [cut[k] for k in numbers], [cut[k] for k in spread]
-        while len(shots) < shape.shots:  # a scene of few shots: those between are made from its darkest
-            gap = gap_between(to_float(shots[0]), to_float(shots[1])) or 0
-            shots.append(push(shots[0], rng.uniform(0.2, 0.8) * max(gap, 0)))
         if rng.random() < HARDER:
             for i, sign in enumerate((-1, 1)):
                 shots[i] = push(shots[i], sign * rng.uniform(0, MAX_PUSH))
-        squares = random_symmetry(np.stack(shots + judges), rng)
-        shots, judges = np.split(np.ascontiguousarray(squares), [shape.shots])
-        return fusion_sample(shots, judges, shape, self.hidden, str(bracket.folder))
+        pictures = np.ascontiguousarray(random_symmetry(np.stack(shots + judges), rng))
+        shown, judging = np.split(pictures, [len(shots)])
+        return fusion_sample(shown, judging, shape.factor, self.hidden, self.max_gap, str(bracket.folder))
 
 
 def draw_shots(means: Sequence[float], count: int, rng: np.random.Generator) -> list[int]:

@@ -7,7 +7,7 @@ import io
 import math
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def recon_losses(model: nn.Module, sample: Sample, loss: MEFLoss | None, amp: bo
 
 def fusion_losses(model: nn.Module, sample: Sample, loss: MEFLoss, amp: bool = False) -> Losses:
     """Returns the `MEFLoss` (N,), and its parts, of the pictures fused from a batch's exposures, against its judges."""
-    fused = run_network(model, sample.exposures, int(sample.factor[0]), amp)
+    fused = run_network(model, sample.exposures, sample.factor, amp)
     parts = loss.parts(fused, sample.judges[:, :, 0])
     return {"loss": functools.reduce(torch.add, parts.values())} | {
         f"loss_{name}": part for name, part in parts.items()
@@ -205,7 +205,7 @@ def weights_of(model: Network) -> dict:
 
 def train_one_epoch(
     training: Training,
-    batches: Collection[Sample],
+    batches: Collection[Sequence[Sample]],
     criterion: Criterion,
     lr_at: Callable[[float], float],
     clip_grad: float = 0.0,
@@ -216,7 +216,7 @@ def train_one_epoch(
     In several processes each has its share of every batch; gradients and losses are the means over all of them.
 
     Args:
-        batches: sized; samples with one more axis in front.
+        batches: sized; from `stack_alike`.
         lr_at: the learning rate after so many epochs, fractions included.
         clip_grad: largest norm of the gradient; 0 leaves it alone.
         after_step: is called with the step's mean losses and "learning_rate". What it raises ends the epoch:
@@ -229,23 +229,20 @@ def train_one_epoch(
         FloatingPointError: a loss or a gradient is not finite; the weights are as they were before that step.
     """
     model, optimizer = training.model.train(), training.optimizer
-    device = next(model.parameters()).device
     count, start, total = 0, time.perf_counter(), training.batch + len(batches)
     for batch in batches:
         lr = lr_at(training.epoch + (training.batch + 0.5) / total)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        exposures, judges = (x.to(device, non_blocking=True) for x in batch[:2])
-        losses = criterion(model, Sample(exposures, judges, *batch[2:]))
         optimizer.zero_grad()
-        losses["loss"].mean().backward()
+        losses = backward(model, batch, criterion)
         parallel.average_gradients(model)
-        means = parallel.mean(torch.stack([part.detach().mean() for part in losses.values()])).tolist()
+        means = parallel.mean(torch.stack(list(losses.values()))).tolist()
         values = dict(zip(losses, means, strict=True))
         value = values["loss"]
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip_grad or math.inf).item()
         if not (math.isfinite(value) and math.isfinite(norm)):
-            names = ", ".join(dict.fromkeys(batch.name)) or "unknown"
+            names = ", ".join(dict.fromkeys("\n".join(group.name for group in batch).splitlines())) or "unknown"
             raise FloatingPointError(
                 f"the loss is {value}, its gradient {norm}, in epoch {training.epoch + 1}, step {training.batch + 1}, "
                 f"at learning rate {lr:.2g}, with samples of {names}: lower --lr, or set --clip_grad"
@@ -254,11 +251,30 @@ def train_one_epoch(
         training.batch, training.step = training.batch + 1, training.step + 1
         if training.average is not None:
             update_average(training.average, model, min(training.ema, (1 + training.step) / (10 + training.step)))
-        training.loss_sum, count = training.loss_sum + value, count + len(exposures) * parallel.ranks()
+        training.loss_sum, count = training.loss_sum + value, count + size_of(batch) * parallel.ranks()
         after_step(values | {"learning_rate": lr})
     training.loss = training.loss_sum / training.batch
     training.epoch, training.batch, training.loss_sum = training.epoch + 1, 0, 0.0
     return {"loss": training.loss, "images_per_second": count / (time.perf_counter() - start)}
+
+
+def backward(model: nn.Module, batch: Sequence[Sample], criterion: Criterion) -> Losses:
+    """Sets the gradients of a batch's mean loss, group after group of its samples; returns the means of its losses."""
+    device = next(model.parameters()).device
+    means: Losses = {}
+    for group in batch:
+        exposures, judges = (x.to(device, non_blocking=True) for x in (group.exposures, group.judges))
+        losses = criterion(model, group._replace(exposures=exposures, judges=judges))
+        share = len(exposures) / size_of(batch)
+        (share * losses["loss"].mean()).backward()
+        for name, part in losses.items():
+            means[name] = share * part.detach().mean() + means.get(name, 0)
+    return means
+
+
+def size_of(batch: Sequence[Sample]) -> int:
+    """Returns the number of a batch's samples."""
+    return sum(len(group.exposures) for group in batch)
 
 
 @contextlib.contextmanager
