@@ -125,3 +125,11 @@ def test_in_a_folder_each_is_a_scene_and_beside_shots_none(tmp_path, rng):
     assert [path.name for path in list_images(tmp_path)] == ["a.tif"]  # photographs, by their suffix
     with pytest.raises(ValueError, match="fuse it alone"):
         read_photo(tmp_path / "b.hdr")
+
+
+def test_infinity_is_the_largest_value_also_of_dim_maps(rng):
+    bounded = 0.3 * rng.random((20, 30, 3), np.float32)
+    bounded[3, 4] = bounded[9, 9] = 0.4
+    endless = bounded.copy()
+    endless[3, 4] = np.inf
+    assert all(map(np.array_equal, expose(endless)[0], expose(bounded)[0]))
