@@ -13,8 +13,8 @@ from utils.util_exposure import GAMMA, smoothstep
 from utils.util_image import from_float
 
 STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
-FACTORS = (1, 2, 2, 4)  # each as likely as the others; small pictures are fused at 1 to 2, large ones at up to 20
-WHOLE = 0.5  # share of the samples to fuse that show the whole scene: the network's coarse levels need to know it
+FACTORS = (1, 1, 2, 4)  # each as likely as the others; small pictures are fused at 1 to 2, large ones at up to 20
+WHOLE = 0.8  # share of the samples to fuse that show the whole scene: the network's coarse levels need to know it
 MAX_RATIO = 2.0  # of the sides of a sample; of longer panoramas it shows a part
 VALIDATION_WIDTH = 512  # pixels of a picture to validate on, at most: a validation takes seconds per scene
 

@@ -72,10 +72,11 @@ TRIES = 20  # photographs tried before a sample is given up
 MIN_SHARE = 0.25  # of crop_size that a photograph's short side must have: more than 4 times enlarged is no photograph
 MIN_SIDE = 44  # pixels of a scene's short side: MEF-SSIM is not defined for smaller ones
 MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
+UNDER, OVER = (18 / 255, 60 / 255), (160 / 255, 230 / 255)  # mean luminances of a pair to fuse
 JUDGES = 6  # shots to judge by, at most, spread over all of the scene
-HARDER = 0.25  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
+HARDER = 0.1  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
 MAX_PUSH = 1.5
-SIMULATED = 0.25  # share of the samples that are made of photographs, where there are such beside the brackets
+SIMULATED = 0.15  # share of the samples that are made of photographs, where there are such beside the brackets
 PAIR_MEANS = (45 / 255, 180 / 255)  # mean luminance of the shots that make a validation pair, if near ones exist
 
 
@@ -433,15 +434,15 @@ class BracketStacks(Dataset):
 def draw_shots(means: Sequence[float], count: int, rng: np.random.Generator) -> list[int]:
     """Returns the numbers of an under- and an over-exposed shot and of others, of mean luminances `means` (ascending).
 
-    Pairs closer than MIN_GAP are never drawn; the others in proportion to their gap, and four times as often where
-    they lie on both sides of middle gray, as the pairs that people fuse do. Fewer than `count` come back where the
-    scene has fewer.
+    The pair has the mean luminances of UNDER and OVER, as the pairs that people fuse do, or the nearest ones; where
+    these are closer than MIN_GAP it is the darkest and the brightest. Fewer than `count` come back where the scene has
+    fewer.
     """
-    pairs = [(i, j) for j in range(len(means)) for i in range(j) if means[j] - means[i] >= MIN_GAP]
-    weights = np.array([(means[j] - means[i]) * (4 if means[i] < 0.5 < means[j] else 1) for i, j in pairs])
-    pair = pairs[rng.choice(len(pairs), p=weights / weights.sum())]
-    others = rng.permutation([i for i in range(len(means)) if i not in pair])
-    return [*pair, *others[: count - 2].tolist()]
+    under, over = (int(np.argmin(np.abs(np.subtract(means, rng.uniform(*bounds))))) for bounds in (UNDER, OVER))
+    if means[over] - means[under] < MIN_GAP:
+        under, over = 0, len(means) - 1
+    others = rng.permutation([i for i in range(len(means)) if i not in (under, over)])
+    return [under, over, *others[: count - 2].tolist()]
 
 
 class WholePairs:
