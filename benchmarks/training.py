@@ -1,9 +1,10 @@
-"""Speed of training: python benchmarks/training.py [--compare] TRAINING'S OPTIONS; or with --large alone.
+"""Speed of training: python benchmarks/training.py [--compare [--compile]] TRAINING'S OPTIONS; or with --large alone.
 
 Prints images a second of training, of the same steps on samples in memory, of the loader alone, and of what the
-predecessor does at its start; where the time of training goes; with --compare, other ways to compute the same steps (--compile: torch.compile too).
-Everything is measured in turn, several times; medians are printed. --large makes folders of 118,000 photographs and
-5,000 brackets (links to a few files), and prints how long a training needs to start on them, and its memory.
+predecessor does at its start; where the time of training goes; with --compare, how fast other ways to compute the same
+steps are, with --compile that of torch.compile too. Everything is measured in turn, several times; medians are printed.
+--large makes folders of 118,000 photographs and 5,000 brackets (links to a few files), and prints how long a training
+needs to start on them, and its memory. --cpu_time counts CPU seconds: for a busy machine, one thread and no workers.
 """
 
 import argparse
@@ -218,9 +219,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cpu_time", action="store_true")  # for a busy machine: one thread, no workers
+    parser.add_argument("--cpu_time", action="store_true")
     parser.add_argument("--compare", action="store_true")
-    parser.add_argument("--compile", action="store_true")  # compares torch.compile too, which needs a C++ compiler
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--large", action="store_true")
     own, rest = parser.parse_known_args()
     with exit_on_error():
