@@ -83,7 +83,7 @@ def main(kills: int) -> None:
         child.start()
         child.join()
         expected = state(unbroken)
-        while inside < kills or not runs:
+        while True:
             before, _ = progress(folder)
             child = fork.Process(target=train, args=(folder,))
             child.start()
@@ -102,6 +102,8 @@ def main(kills: int) -> None:
             print(
                 f"{killed} kills, {inside} of them inside an epoch; {runs} runs to the end, equal to the unbroken one"
             )
+            if inside >= kills:
+                return
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Speed of training: python benchmarks/training.py [--compare] TRAINING'S OPTIONS; or with --large alone.
+"""Speed of training: python benchmarks/training.py [--compare [--compile]] TRAINING'S OPTIONS; or with --large alone.
 
 Prints images a second of training, of the same steps on samples in memory, of the loader alone, and of what the
-predecessor does at its start; where the time of training goes; with --compare, other ways to compute the same steps.
-Everything is measured in turn, several times; medians are printed. --large makes folders of 118,000 photographs and
-5,000 brackets (links to a few files), and prints how long a training needs to start on them, and its memory.
+predecessor does at its start; where the time of training goes; with --compare, how fast other ways to compute the same
+steps are, with --compile that of torch.compile too. Everything is measured in turn, several times; medians are printed.
+--large makes folders of 118,000 photographs and 5,000 brackets (links to a few files), and prints how long a training
+needs to start on them, and its memory. --cpu_time counts CPU seconds: for a busy machine, one thread and no workers.
 """
 
 import argparse
@@ -147,10 +148,10 @@ def main(own: argparse.Namespace, argv: list[str]) -> None:
     print(f"\nTraining reaches {reached:.0%} of the steps in memory. Its time: ", end="")
     print(", ".join(f"{name} {share:.1%}" for name, share in spent.items()))
     if own.compare:
-        compare(training, functools.partial(speed, batches=memory), own.rounds, clock)
+        compare(training, functools.partial(speed, batches=memory), own, clock)
 
 
-def compare(training: train.Training, speed: Callable, rounds: int, clock: Callable[[], float]) -> None:
+def compare(training: train.Training, speed: Callable, own: argparse.Namespace, clock: Callable[[], float]) -> None:
     """Prints how much faster other ways to compute the same steps are than float32 in channels-last layout."""
     other = copy.deepcopy(training)
     for average_or_model in (other.model, other.average):
@@ -168,10 +169,11 @@ def compare(training: train.Training, speed: Callable, rounds: int, clock: Calla
         "float32, channels last": lambda: speed(training, amp=False),
         "float32, channels first": lambda: speed(other, amp=False),
         "bfloat16 (--amp), channels last": lambda: speed(training, amp=True),
-        "float32, channels last, torch.compile": with_compiler,
     }
+    if own.compile:
+        ways["float32, channels last, torch.compile"] = with_compiler
     first = medians(ways, 1, time.perf_counter)
-    seconds = medians(ways, rounds, clock)
+    seconds = medians(ways, own.rounds, clock)
     usual = seconds["float32, channels last"]
     print("\n| the same steps in memory | times as fast | seconds of the first time |\n|---|---:|---:|")
     for name, taken in seconds.items():
@@ -217,8 +219,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cpu_time", action="store_true")  # for a busy machine: one thread, no workers
+    parser.add_argument("--cpu_time", action="store_true")
     parser.add_argument("--compare", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--large", action="store_true")
     own, rest = parser.parse_known_args()
     with exit_on_error():

@@ -188,10 +188,10 @@ def test_a_window_of_a_large_jpeg_is_what_shrinking_shows(tmp_path, orientation)
     size = whole.shape[:2]
     for length, decoded in ((704, 176), (500, 125), (398, 199), (180, 180)):  # to be shrunk to 100
         window = slice(20, 20 + length), slice(8, 8 + length)
-        found = data.read_window(path, size, window, 100)
+        found = data.read_window(path, size, window, (100, 100))
         assert found.shape == (decoded, decoded, 3)
-        expected = augment.resize_square(whole[window], 100).astype(int)
-        assert np.abs(augment.resize_square(found, 100) - expected).mean() < 1.5
+        expected = augment.resize_to(whole[window], (100, 100)).astype(int)
+        assert np.abs(augment.resize_to(found, (100, 100)) - expected).mean() < 1.5
     assert np.array_equal(read_image(path, shrink=4).shape, [-(-pixels // 4) for pixels in size] + [3])
 
 
