@@ -231,11 +231,11 @@ def kills(folder: Path, count: int) -> list[str]:
 
 
 def disk(folder: Path, count: int) -> list[str]:
-    """Returns the faults of a disk that takes no more than 20,000 bytes per file."""
+    """Returns the faults of a disk that takes no more than 2,000 bytes per file."""
 
     def full() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
     faults, out = [], folder / "full"
     out.mkdir()
