@@ -154,20 +154,21 @@ def loader() -> Callable[[str], str]:
 
 def checkpoints(folder: Path, count: int) -> list[str]:
     """Returns the faults of loading hostile checkpoints."""
-    watched, faults, answers, slowest, largest = Watched(loader), [], [], 0, 0
+    watched, faults, refused, loaded, slowest, largest = Watched(loader), [], 0, [], 0, 0
     path = folder / "weights.pth"
     for name, content in bombs(random.Random(0)):
         content(path) if callable(content) else path.write_bytes(content)
         answer, seconds, memory = watched.ask(str(path))
         path.rmdir() if path.is_dir() else path.unlink()
-        answers.append(answer)
+        refused += answer == "refused"
+        loaded += [name] if answer == "loaded" else []
         slowest, largest = max(slowest, seconds), max(largest, memory)
         if answer not in ("loaded", "refused") or memory > LARGE:
             faults.append(f"{name}: {answer}, {seconds:.1f} s, {memory / 1e6:.0f} MB")
     watched.close()
     if (ROOT / "ran").exists():
         faults.append("code ran")
-    counts = f"{len(answers)} files, {answers.count('refused')} refused, {answers.count('loaded')} loaded"
+    counts = f"{refused} refused, {len(faults)} faults, {len(loaded)} loaded ({', '.join(loaded)})"
     print(f"Hostile checkpoints: {counts}, {slowest:.1f} s, {largest / 1e6:.0f} MB at most")
     return faults
 
@@ -230,11 +231,11 @@ def kills(folder: Path, count: int) -> list[str]:
 
 
 def disk(folder: Path, count: int) -> list[str]:
-    """Returns the faults of a disk that takes no more than 20,000 bytes per file."""
+    """Returns the faults of a disk that takes no more than 2,000 bytes per file."""
 
     def full() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
     faults, out = [], folder / "full"
     out.mkdir()
