@@ -166,7 +166,8 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--crop_size",
         type=int,
         default=256,
-        help="side of the training squares in pixels; objectives mef and exposure take them from half of it up",
+        help="side of the training squares in pixels; for objectives mef and exposure of the square that has as many "
+        "pixels as the largest windows, which have the proportions of the pictures",
     )
     group.add_argument(
         "--val_fraction",

@@ -1,38 +1,82 @@
-"""Random squares, symmetries, shapes of batches, simulated shots, gaps that are filled."""
+"""Shapes of samples, random windows, symmetries, simulated shots."""
+
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from utils import util_augment as augment
-from utils.util_exposure import complete
-from utils.util_image import to_float
 
 
-def test_batches_of_exposures_have_every_number_and_size():
-    shapes = [augment.batch_shape(256, seed) for seed in range(600)]
-    assert {shape.shots for shape in shapes} == set(augment.STACKS)
-    assert sum(shape.shots == 2 for shape in shapes) > 300
-    assert all(shape.side % shape.factor == 0 for shape in shapes)
-    assert not any(shape.filled for shape in shapes if shape.shots >= 4)
-    assert {shape.filled for shape in shapes if shape.shots < 4} == {0, 1, 2}
-    for factor in augment.FACTORS:
-        sides = [shape.side for shape in shapes if shape.factor == factor]
-        largest = 256 if factor > 1 else 128
-        assert min(sides) in range(largest // 2, largest // 2 + 8) and max(sides) in range(largest - 8, largest + 1)
-    for seed, shape in enumerate(shapes[:200]):  # the paper's networks: neither smaller decisions nor virtual exposures
-        paper = augment.batch_shape(256, seed, pyramid=False)
-        assert (paper.shots, paper.filled, paper.factor) == (shape.shots, 0, 1) and 128 <= paper.side <= 256
+def test_shapes_have_every_number_factor_and_size():
+    rng = np.random.default_rng(0)
+    shapes = [augment.random_shape(256, rng) for _ in range(2000)]
+    for name, choices in (("shots", augment.STACKS), ("factor", augment.FACTORS)):
+        counts = Counter(getattr(shape, name) for shape in shapes)
+        assert {value: pytest.approx(count / 2000, abs=0.05) for value, count in counts.items()} == {
+            value: choices.count(value) / len(choices) for value in choices
+        }
+    shares = {factor: [(one.side / 256) ** 2 for one in shapes if one.factor == factor] for factor in augment.FACTORS}
+    shares["paper"] = [(augment.random_shape(256, rng, decides=False).side / 256) ** 2 for _ in range(500)]
+    for factor, found in shares.items():
+        largest = 0.5 if factor == 1 else 1
+        assert largest / 4 <= min(found) < largest / 3.8 and 0.95 * largest < max(found) <= largest
+    assert {augment.random_shape(256, rng, decides=False).factor for _ in range(50)} == {1}
+
+
+@pytest.mark.parametrize("multiple", [1, 4])
+def test_sizes_keep_pixels_and_proportions_within_rounding(multiple):
+    for height, width in ((400, 600), (600, 400), (500, 500), (300, 600)):
+        for side in (60, 100.5, 187):
+            tall, wide = augment.size_like(height, width, side, multiple)
+            assert tall % multiple == wide % multiple == 0
+            assert abs(tall * width - wide * height) <= multiple / 2 * (width + height)
+            assert abs(tall * wide - side**2) <= multiple / 2 * (tall + wide + multiple)
+    for height, width in ((100, 900), (900, 100)):  # panoramas: 2 to 1
+        short, long = sorted(augment.size_like(height, width, 128, multiple))
+        assert abs(long - 2 * short) <= 1.5 * multiple and (
+            short == augment.size_like(height, width, 128, multiple)[height > width]
+        )
+    assert min(augment.size_like(100, 900, 2, multiple)) == multiple  # never nothing
 
 
 @pytest.mark.parametrize("zoom", [True, False])
 def test_window_lies_inside_and_reaches_everywhere(zoom):
     rng = np.random.default_rng(0)
-    windows = [augment.random_window(40, 60, 16, rng, zoom) for _ in range(3000)]
-    sides = {rows.stop - rows.start for rows, _ in windows}
-    assert all(w[0].stop - w[0].start == w[1].stop - w[1].start for w in windows)
-    assert (min(sides), max(sides)) == (16, 40 if zoom else 16)
-    assert min(w[0].start for w in windows) == min(w[1].start for w in windows) == 0
-    assert max(w[0].stop for w in windows) == 40 and max(w[1].stop for w in windows) == 60
+    windows = [augment.random_window(400, 600, (80, 120), rng, zoom) for _ in range(3000)]
+    sizes = np.array([[part.stop - part.start for part in window] for window in windows])
+    parts = [window for window, (tall, _) in zip(windows, sizes, strict=True) if tall < 200]
+    for axis, side in enumerate((400, 600)):
+        assert min(window[axis].start for window in parts) == 0
+        assert side - 4 <= max(window[axis].stop for window in windows) <= side
+        assert {window[axis].start // 50 for window in parts} >= set(range((side - 200) // 50))
+    assert np.abs(sizes[:, 0] / sizes[:, 1] * 1.5 - 1).max() < 1 / 40
+    whole = (sizes == (400, 600)).all(1)
+    assert whole.mean() == pytest.approx(augment.WHOLE if zoom else 0, abs=0.03)
+    others = sizes[~whole, 0]
+    assert others.min() == 80 and np.median(others) == pytest.approx(80 * 5**0.5 if zoom else 80, rel=0.08)
+    for window, (tall, _) in zip(windows, sizes, strict=True):  # a decoder may shrink it as a whole
+        step = augment.reduction(tall, 80)
+        assert step == (1 if tall < 160 else 2 if tall < 320 else 4)
+        assert not any(edge % step for part in window for edge in (part.start, part.stop))
+
+
+@pytest.mark.parametrize("zoom", [True, False])
+def test_windows_of_smaller_pictures_are_as_large_as_these_allow(zoom):
+    rng = np.random.default_rng(0)
+    for height, width, expected in ((40, 60, (40, 60)), (40, 90, (40, 60)), (70, 60, (40, 60))):
+        rows, columns = augment.random_window(height, width, (80, 120), rng, zoom)
+        assert (rows.stop - rows.start, columns.stop - columns.start) == expected
+
+
+def test_pictures_are_shrunk_by_area_and_grown_smoothly():
+    y = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
+    means = y.reshape(20, 2, 20, 3).mean((1, 3))
+    assert np.abs(augment.resize_to(y, (20, 20)) - means).max() <= 0.5
+    assert augment.resize_to(y, (40, 60)) is y
+    ramp = np.tile(np.arange(0, 100, 10, dtype=np.uint8), (8, 1))
+    assert augment.resize_to(ramp, (16, 20)).shape == (16, 20)
+    assert np.abs(np.diff(augment.resize_to(ramp, (16, 20))[:, 3:-3].astype(int)) - 5).max() <= 1  # steps half as high
 
 
 def test_symmetries_are_the_eight_of_the_square():
@@ -52,16 +96,6 @@ def test_simulated_shots_are_so_much_brighter_in_8_bits():
         shots = augment.simulate_shots(y, [*stops, 0.0], np.random.default_rng(seed))
         assert shots.shape == (len(stops) + 1, 40, 50) and shots.dtype == np.uint8
         assert np.argsort(shots.mean((1, 2))).tolist() == np.argsort([*stops, 0.0]).tolist()
-
-
-@pytest.mark.parametrize("positions, max_gap", [(1, 4), (2, 1.2)])
-def test_the_widest_gap_is_filled_as_for_fusing(positions, max_gap):
-    y = np.random.default_rng(0).integers(60, 200, (48, 48), dtype=np.uint8)
-    shots = [y // 2 + 100, y // 8 + 10, y // 6 + 12]  # the darker two are near each other
-    filled = augment.fill_widest_gap(shots, positions)
-    expected = [one.apply(shots[one.shot]) for one in complete([to_float(shot) for shot in shots], max_gap)]
-    assert len(filled) == len(expected) == 3 + 2 * positions
-    assert all(map(np.array_equal, filled, expected))
 
 
 def test_wide_pictures_are_shrunk_by_area():

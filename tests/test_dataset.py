@@ -1,6 +1,8 @@
 """Photographs and brackets as samples: what is drawn, that it repeats, and what happens to bad files."""
 
 import csv
+import dataclasses
+import math
 from collections import Counter
 
 import cv2
@@ -14,6 +16,7 @@ from utils import util_augment as augment
 from utils import util_dataset as data
 from utils.util_dataset import BracketStacks, Draws, Photographs, SimulatedPairs, WholePairs
 from utils.util_exposure import complete
+from utils.util_fusion import Fuser
 from utils.util_image import read_image, to_float
 from utils.util_scenes import Scene, read_pairs
 
@@ -35,7 +38,7 @@ def photographs(tmp_path):
 
 @pytest.fixture
 def scenes(tmp_path):
-    """Three scenes of four shots, of mean luminances of about .1, .3, .5 and .7, the second shot a twin."""
+    """Three scenes of five shots, of mean luminances of about .1, .3, .3 (twins), .5 and .7."""
     rng = np.random.default_rng(1)
     for name in ("a", "b", "c"):
         folder = tmp_path / "scenes" / name
@@ -50,15 +53,13 @@ def test_draws_use_every_item_alike_and_repeat():
     draws = Draws(items=7, samples=24, seed=3, batch_size=4)
     draws.epoch = 5
     first = list(draws)
-    counts = Counter(item for item, *_ in first)
+    counts = Counter(item for item, _ in first)
     assert len(first) == len(draws) == 24 and set(counts.values()) == {3, 4}
     assert first == list(draws)
     draws.epoch = 6
     assert first != list(draws)
-    assert sorted(item for item, *_ in Draws(7, 0, 3)) == list(range(7))
-    assert [len(set(seeds)) for seeds in zip(*first, strict=True)] == [7, 24, 6]
-    batches = [batch for *_, batch in first]
-    assert all(len(set(batches[i : i + 4])) == 1 for i in range(0, 24, 4))
+    assert sorted(item for item, _ in Draws(7, 0, 3)) == list(range(7))
+    assert [len(set(seeds)) for seeds in zip(*first, strict=True)] == [7, 24]
     assert len(list(Draws(7, 22, 3, 4))) == len(Draws(7, 22, 3, 4)) == 24  # whole batches
 
 
@@ -87,7 +88,7 @@ def test_hold_out_splits_by_seed():
 def test_photographs_are_found_everywhere_and_cut_from_the_picture(photographs):
     paths = data.find_photographs([photographs])
     assert len(paths) == 6
-    sample, judges, factor, _ = Photographs(paths, crop_size=32)[(2, 0, 0)]
+    sample, judges, factor, _ = Photographs(paths, crop_size=32)[(2, 0)]
     assert sample.shape == (1, 1, 32, 32) and sample.dtype == torch.float32 and len(judges) == 0 and factor == 1
     gray = cv2.cvtColor(cv2.imread(paths[2]), cv2.COLOR_BGR2GRAY)
     matches = []  # the crop is found again, to 8-bit rounding, in one of the symmetries
@@ -100,31 +101,45 @@ def test_photographs_are_found_everywhere_and_cut_from_the_picture(photographs):
 
 def test_rgb_photographs_are_in_the_order_of_rgb_networks(tmp_path):
     cv2.imwrite(str(tmp_path / "red.png"), np.full((50, 50, 3), (0, 0, 255), np.uint8))  # BGR
-    sample = Photographs([str(tmp_path / "red.png")], crop_size=32, image_channels=3)[(0, 0, 0)].exposures
+    sample = Photographs([str(tmp_path / "red.png")], crop_size=32, image_channels=3)[(0, 0)].exposures
     assert sample.shape == (1, 3, 32, 32) and sample.mean((0, 2, 3)).tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize("simulate", [True, False])
 def test_samples_do_not_depend_on_the_workers(photographs, simulate):
     samples = Photographs(data.find_photographs([photographs]), 32, simulate=simulate)
-    one, two = (list(DataLoader(samples, 3, sampler=Draws(6, 9, 1, 3), num_workers=workers)) for workers in (0, 2))
-    assert len(one) == len(two) == 3
-    for a, b in zip(one, two, strict=True):
-        assert torch.equal(a.exposures, b.exposures) and torch.equal(a.judges, b.judges)
-        assert (
-            torch.equal(a.factor, b.factor)
-            and a.name == b.name
-            and len(a.name) == 3
-            and a.exposures.shape[:1] == a.judges.shape[:1] == (3,)
-        )
+    one, two = (
+        list(DataLoader(samples, 3, sampler=Draws(6, 9, 1, 3), collate_fn=data.stack_alike, num_workers=workers))
+        for workers in (0, 2)
+    )
+    for batch, again in zip(one, two, strict=True):
+        assert sum(len(group.exposures) for group in batch) == sum(len(group.name.split("\n")) for group in batch) == 3
+        for a, b in zip(batch, again, strict=True):
+            assert torch.equal(a.exposures, b.exposures) and torch.equal(a.judges, b.judges) and a[2:] == b[2:]
+    assert len(one) == 3
+
+
+def test_batches_stack_what_is_alike_and_lose_nothing(photographs):
+    samples = Photographs(data.find_photographs([photographs]), 32, simulate=True, max_gap=3.0)
+    drawn = [samples[(seed % 6, seed)]._replace(name=str(seed)) for seed in range(60)]
+    groups = data.stack_alike(drawn + drawn[:20])  # some of one shape are sure to be among them
+    kinds = [(*group.exposures.shape[1:], *group.judges.shape[1:], group.factor) for group in groups]
+    assert len(set(kinds)) == len(kinds) > 10
+    names = [group.name.split("\n") for group in groups]
+    assert sorted(map(int, sum(names, []))) == sorted([*range(60), *range(20)])
+    for group, numbers in zip(groups, names, strict=True):
+        for name, exposures, judges in zip(numbers, group.exposures, group.judges, strict=True):
+            sample = drawn[int(name)]
+            assert torch.equal(exposures, sample.exposures) and torch.equal(judges, sample.judges)
+            assert group.factor == sample.factor
 
 
 def test_small_photographs_are_enlarged_and_tiny_ones_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "small.png"), picture(np.random.default_rng(0), 20, 30))
     paths = data.find_photographs([tmp_path])
-    assert Photographs(paths, crop_size=64)[(0, 0, 0)].exposures.shape == (1, 1, 64, 64)
+    assert Photographs(paths, crop_size=64)[(0, 0)].exposures.shape == (1, 1, 64, 64)
     with pytest.raises(ValueError, match="small.png is 30x20.*--crop_size"):
-        Photographs(paths, crop_size=256)[(0, 0, 0)]
+        Photographs(paths, crop_size=256)[(0, 0)]
 
 
 def test_unreadable_photograph_is_named_and_replaced(photographs):
@@ -135,7 +150,7 @@ def test_unreadable_photograph_is_named_and_replaced(photographs):
     assert len(paths) == 8  # the empty file is no candidate
     broken = next(i for i, path in enumerate(paths) if "broken" in path)
     with pytest.warns(UserWarning, match="broken.jpg"):
-        assert Photographs(paths, 32)[(broken, 0, 0)].exposures.shape == (1, 1, 32, 32)
+        assert Photographs(paths, 32)[(broken, 0)].exposures.shape == (1, 1, 32, 32)
 
 
 def test_folders_without_pictures_say_what_was_searched_for(tmp_path):
@@ -148,34 +163,46 @@ def test_folders_without_pictures_say_what_was_searched_for(tmp_path):
 
 def test_simulated_stacks_are_judged_by_what_is_hidden(photographs):
     paths = data.find_photographs([photographs])
-    samples = Photographs(paths, 32, simulate=True)
-    two = [seed for seed in range(99) if augment.batch_shape(32, seed)[:2] == (2, 0)]
-    for seed in two[:8]:
-        shown, judges, factor, _ = samples[(seed % 6, seed, seed)]
-        assert len(shown) == 2 and len(judges) == data.JUDGES and factor == augment.batch_shape(32, seed).factor
-        given = [any(torch.equal(judge, shot) for shot in shown) for judge in judges]
-        assert sum(given) == 2  # the pair itself; the photograph and two shots between are hidden
-    six = next(seed for seed in range(99) if augment.batch_shape(32, seed).shots == 6)
-    shown, judges, *_ = samples[(0, 0, six)]
-    assert len(shown) == len(judges) == 6 and not all(any(map(torch.equal, [j] * 6, shown)) for j in judges)
-    for seed in two[:3]:
-        shown, judges, *_ = Photographs(paths, 32, simulate=True, hidden=False)[(0, seed, seed)]
+    counts = Counter()
+    for seed in range(40):
+        shown, judges, *_ = Photographs(paths, 32, simulate=True)[(seed % 6, seed)]
+        counts[len(shown)] += 1
+        assert len(judges) == data.JUDGES
+        given = sum(any(torch.equal(judge, shot) for shot in shown) for judge in judges)
+        assert given == (
+            5 if len(shown) == 6 else len(shown)
+        )  # all that is shown but for one of six; the rest is hidden
+        shown, judges, *_ = Photographs(paths, 32, simulate=True, hidden=False)[(seed % 6, seed)]
         assert torch.equal(shown, judges)
+    assert counts.keys() == set(augment.STACKS)
 
 
-def test_wide_gaps_are_filled_as_for_fusing(photographs):
-    filled = next(seed for seed in range(99) if augment.batch_shape(64, seed)[:2] == (2, 1))
-    shape = augment.batch_shape(64, filled)
-    y = cv2.imread(str(photographs / "0.png"), cv2.IMREAD_GRAYSCALE)[: shape.side, : shape.side]
-    under, over = y // 5 + 14, y // 2 + 100
-    shown, judges, *_ = data.fusion_sample([under, over], [y], shape, hidden=True)
-    shots = [under, over]
-    expected = [one.apply(shots[one.shot]) for one in complete([to_float(shot) for shot in shots], max_gap=3)]
-    assert len(shown) == len(expected) == 4
-    assert all(np.array_equal(np.rint(x[0].numpy() * 255), e) for x, e in zip(shown, expected, strict=True))
-    assert len(judges) == 1 and np.array_equal(np.rint(judges[0, 0].numpy() * 255), y)
-    shown, judges, *_ = data.fusion_sample(shots, [y], shape, hidden=False)
-    assert len(shown) == 2 and torch.equal(shown, judges)
+def wide_pair():
+    """A pair 5 stops apart, (H, W) uint8, with noise."""
+    y = cv2.resize(np.random.default_rng(0).random((9, 12)), (80, 60)) * 0.8 + 0.2
+    return [np.rint(255 * np.clip(y * gain, 0, 1) ** (1 / 2.2)).astype(np.uint8) for gain in (1 / 32, 1)]
+
+
+@pytest.mark.parametrize("max_gap, virtual", [(6.0, 0), (4.0, 2), (2.0, 4)])
+def test_a_wide_pair_is_completed_as_when_it_is_fused(pyramid, monkeypatch, max_gap, virtual):
+    pyramid.arch = dataclasses.replace(pyramid.arch, max_gap=max_gap, decision_pixels=10_000)
+    fuser, pair, given = Fuser(pyramid), wide_pair(), []
+    decide = fuser.network.decide
+    monkeypatch.setattr(fuser.network, "decide", lambda shown: decide(given.append(shown) or shown))
+    fuser.fuse(pair)
+    shown, judges, factor, name = data.fusion_sample(pair, [pair[1]], 2, True, max_gap, "a")
+    assert len(shown) == 2 + virtual and (factor, name) == (2, "a")
+    assert np.array_equal(shown[:, 0].numpy(), given[0])
+    assert len(judges) == 1 and np.array_equal(np.rint(judges[0, 0].numpy() * 255), pair[1])
+
+
+def test_nothing_is_added_without_a_bound_and_nothing_virtual_judges():
+    pair = wide_pair()
+    for max_gap in (None, math.inf):
+        shown, *_ = data.fusion_sample(pair, pair, 1, True, max_gap)
+        assert np.array_equal(np.rint(shown[:, 0].numpy() * 255), pair)
+    shown, judges, *_ = data.fusion_sample(pair, [], 1, False, 3.0)
+    assert len(shown) > 2 and torch.equal(judges, shown[:2])
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -204,23 +231,78 @@ def test_brackets_are_sorted_and_cached_within_the_bound(scenes):
     for room, expected in ((0, 0), (7 * size / 1e6, 7)):
         partly = data.read_brackets([scenes], cache_mb=room)
         assert sum(y is not None for b in partly for y in b.cached) == expected
-        draws = [(i % 3, i, i) for i in range(6)]
+        draws = [(i % 3, i) for i in range(6)]
         full, part = BracketStacks(brackets, 32), BracketStacks(partly, 32)
         assert all(torch.equal(a, b) for draw in draws for a, b in zip(full[draw][:2], part[draw][:2], strict=True))
 
 
 def test_stacks_share_crop_and_symmetry(scenes, monkeypatch):
     monkeypatch.setattr(data, "HARDER", 0)  # unpushed, the shots differ by a constant
-    monkeypatch.setattr(augment, "FILLED", [0])
     samples = BracketStacks(data.read_brackets([scenes]), 32)
-    for seed in range(20):
-        sample, judges, factor, _ = samples[(seed % 3, seed, seed)]
-        shape = augment.batch_shape(32, seed)
-        assert sample.shape == (shape.shots, 1, shape.side, shape.side) and factor == shape.factor
-        assert samples[(seed % 3, seed, seed)].name == str(scenes / "abc"[seed % 3])
-        assert judges.shape == (max(shape.shots, data.JUDGES), 1, shape.side, shape.side)
-        steps = torch.cat([sample[1:5], judges]) - sample[:1]  # a sixth shot of five is simulated
+    numbers = set()
+    for seed in range(30):
+        sample, judges, factor, name = samples[(seed % 3, seed)]
+        numbers.add(len(sample))
+        assert factor == 1 and name == str(scenes / "abc"[seed % 3]) and len(judges) == 5  # all of the scene
+        steps = torch.cat([sample[1:], judges]) - sample[:1]
         assert steps[0].min() > 0.1 and (steps.amax((2, 3)) - steps.amin((2, 3))).max() < 2.5 / 255
+    assert numbers == {2, 3, 4, 5}  # of six to be fused there are five
+
+
+def ramp_scene(folder, height, width):
+    """Writes a scene whose luminance tells the column: 0 to 100, and 100 more."""
+    folder.mkdir(parents=True)
+    ramp = np.tile(np.linspace(0, 100, width).round().astype(np.uint8), (height, 1))
+    for number in (0, 1):
+        cv2.imwrite(str(folder / f"{number}.png"), ramp + 100 * number)
+    return data.read_brackets([folder])
+
+
+@pytest.mark.parametrize("height, width", [(600, 800), (800, 600)])
+def test_half_of_the_stacks_show_the_whole_scene_in_its_proportions(tmp_path, monkeypatch, height, width):
+    monkeypatch.setattr(data, "HARDER", 0)
+    samples = BracketStacks(ramp_scene(tmp_path / "a", height, width), 192, max_gap=math.inf)
+    whole, seen = [], set()
+    for seed in range(200):
+        shown, judges, factor, _ = samples[(0, seed)]
+        over = shown[1, 0]
+        if over.mean(0).std() < over.mean(1).std():
+            over = over.T  # the ramp lies again
+        tall, wide = over.shape
+        whole.append((over.max() - over.min()).item() * 255 / 100 > 0.93)
+        seen.add(factor)
+        assert judges.shape[1:] == shown.shape[1:] and len(shown) == len(judges) == 2  # of more to be fused: all
+        assert tall % factor == wide % factor == 0
+        assert abs(tall * width - wide * height) <= factor / 2 * (width + height)
+        largest = 192**2 / (2 if factor == 1 else 1)
+        rounding = factor * (tall + wide)
+        assert largest / 4 - rounding <= tall * wide <= largest + rounding
+    assert np.mean(whole) == pytest.approx(augment.WHOLE, abs=0.1) and seen == set(augment.FACTORS)
+
+
+@pytest.mark.parametrize("height, width", [(100, 600), (600, 100)])
+def test_of_panoramas_windows_of_two_to_one(tmp_path, height, width):
+    cv2.imwrite(str(tmp_path / "panorama.png"), np.zeros((height, width, 3), np.uint8))
+    photographs = Photographs([str(tmp_path / "panorama.png")], 64, simulate=True, max_gap=math.inf)
+    brackets = BracketStacks(ramp_scene(tmp_path / "a", height, width), 64, max_gap=math.inf)
+    for samples in (photographs, brackets):
+        for seed in range(30):
+            shown, _, factor, _ = samples[(0, seed)]
+            short, long = sorted(shown.shape[2:])
+            assert abs(long - 2 * short) <= 1.5 * factor
+
+
+def test_stacks_of_brackets_are_completed(scenes):
+    brackets, more = data.read_brackets([scenes]), 0
+    for seed in range(30):
+        bare = BracketStacks(brackets, 48, max_gap=math.inf)[(seed % 3, seed)]
+        full = BracketStacks(brackets, 48, max_gap=3.0)[(seed % 3, seed)]
+        shots = [np.rint(shot[0].numpy() * 255).astype(np.uint8) for shot in bare.exposures]
+        expected = [one.apply(shots[one.shot]) for one in complete([to_float(shot) for shot in shots], 3.0)]
+        assert np.array_equal(np.rint(full.exposures[:, 0].numpy() * 255), expected)
+        assert torch.equal(full.judges, bare.judges)
+        more += len(full.exposures) > len(bare.exposures)
+    assert more > 5
 
 
 def test_brackets_are_judged_by_what_is_hidden(scenes, monkeypatch):
@@ -228,14 +310,14 @@ def test_brackets_are_judged_by_what_is_hidden(scenes, monkeypatch):
     brackets = data.read_brackets([scenes])
     hidden = beyond = 0
     for seed in range(30):
-        shown, judges, *_ = BracketStacks(brackets, 32)[(seed % 3, seed, seed)]
+        shown, judges, *_ = BracketStacks(brackets, 32)[(seed % 3, seed)]
         low, high = shown[0].mean() + 1e-6, shown[1].mean() - 1e-6
         means = judges.mean((1, 2, 3))
         assert means[0] <= low and means[-1] >= high and (means.diff() >= -1e-6).all()
         beyond += bool(means[0] < low - 0.01 or means[-1] > high + 0.01)
         hidden += not all(any(torch.equal(judge, shot) for shot in shown) for judge in judges)
-        shown, judges, *_ = BracketStacks(brackets, 32, hidden=False)[(seed % 3, seed, seed)]
-        assert torch.equal(shown, judges) and len(shown) == augment.batch_shape(32, seed).shots
+        shown, judges, *_ = BracketStacks(brackets, 32, hidden=False)[(seed % 3, seed)]
+        assert torch.equal(shown, judges)
     assert hidden > 15 and beyond > 5  # the others are the scene's widest pairs, or whole stacks
 
 
@@ -243,7 +325,7 @@ def test_pushed_pairs_are_further_apart_and_judged_as_shot(scenes, monkeypatch):
     samples, gaps, judged = BracketStacks(data.read_brackets([scenes]), 32), [], []
     for share in (0, 1):
         monkeypatch.setattr(data, "HARDER", share)
-        drawn = [samples[(seed % 3, seed, seed)] for seed in range(20)]
+        drawn = [samples[(seed % 3, seed)] for seed in range(20)]
         gaps.append([(sample.exposures[1].mean() - sample.exposures[0].mean()).item() for sample in drawn])
         judged.append([(sample.judges[-1].mean() - sample.judges[0].mean()).item() for sample in drawn])
     assert all(pushed > gap for gap, pushed in zip(*gaps, strict=True))
@@ -254,15 +336,14 @@ def test_photographs_join_the_brackets(scenes, tmp_path):
     cv2.imwrite(str(tmp_path / "black.png"), np.zeros((40, 40, 3), np.uint8))
     black = Photographs([str(tmp_path / "black.png")], 32, simulate=True)
     samples = BracketStacks(data.read_brackets([scenes]), 32, black)
-    drawn = [samples[(seed % 3, seed, seed)] for seed in range(200)]
-    assert all(sample.exposures.shape[2] == augment.batch_shape(32, seed).side for seed, sample in enumerate(drawn))
+    drawn = [samples[(seed % 3, seed)] for seed in range(200)]
     share = np.mean([sample.exposures.mean().item() < 0.05 for sample in drawn])
     assert abs(share - data.SIMULATED) < 0.12
 
 
 def test_photographs_beside_brackets_are_cut_everywhere_at_any_scale(scenes, monkeypatch):
-    def spy(height, width, side, rng, zoom):
-        rows, columns = window(height, width, side, rng, zoom)
+    def spy(height, width, size, rng, zoom):
+        rows, columns = window(height, width, size, rng, zoom)
         if height == 400:
             photographed.append(((rows.stop - rows.start) / 400, rows.start))
         return rows, columns
@@ -273,18 +354,9 @@ def test_photographs_beside_brackets_are_cut_everywhere_at_any_scale(scenes, mon
     photo = Photographs([str(scenes.parent / "photo.png")], 32, simulate=True)
     samples = BracketStacks(data.read_brackets([scenes]), 32, photo)
     for seed in range(200):
-        samples[(seed % 3, seed, seed)]
+        samples[(seed % 3, seed)]
     shares, tops = zip(*photographed, strict=True)
     assert min(shares) < 0.1 and max(shares) > 0.9 and max(tops) > 200
-
-
-def test_missing_shots_are_simulated(scenes):
-    for name in ("1.png", "2.png", "4.png"):
-        (scenes / "a" / name).unlink()
-    pair = data.read_brackets([scenes / "a"])[0]
-    four = next(seed for seed in range(99) if augment.batch_shape(32, seed).shots == 4)
-    sample = BracketStacks([pair], 32)[(0, 0, four)].exposures.mean((1, 2, 3))
-    assert len(sample) == 4 and all(sample[0] < mean < sample[1] for mean in sample[2:])
 
 
 def test_drawn_pairs_are_never_alike(scenes):

@@ -333,6 +333,11 @@ def test_what_was_not_shown_in_training_is_not_shown_when_fusing(tmp_path, scene
     options = ["--image_path", scenes, "--objective", "mef", "--num_epochs", 1, "--train_num", 2, switch]
     folder = run(tmp_path, *options)
     assert checkpoint(folder, "best.pth")["arch"]["max_gap"] == (PyramidArchitecture().max_gap if hidden else np.inf)
+    args = get_train_args([*map(str, options), "--crop_size", "64"])
+    objective = run_train.objective_of(args)
+    samples, *_ = objective.data(args, run_train.network(args, objective), print)
+    most = max(len(samples[(0, seed)].exposures) for seed in range(20))
+    assert (most > 3) == hidden  # virtual ones beside the scene's three
 
 
 def test_settings_from_a_file(tmp_path):

@@ -1,6 +1,7 @@
 """Objectives, learning rates, one epoch, checkpoints."""
 
 import copy
+import functools
 import math
 import signal
 
@@ -11,7 +12,7 @@ from skimage.metrics import structural_similarity
 
 from models import fuse_model
 from utils import util_train as train
-from utils.util_dataset import Sample
+from utils.util_dataset import Sample, stack_alike
 from utils.util_loss import MEFLoss
 
 
@@ -26,9 +27,9 @@ def constant(lr):
 
 
 def photographs(count, side=24, seed=0):
-    """A batch for reconstruction."""
+    """Photographs to reconstruct: a batch of one group."""
     y = torch.rand(count, 1, 1, side, side, generator=torch.manual_seed(seed))
-    return Sample(y, y[:, :0], torch.ones(count), [f"{seed}.jpg"] * count)
+    return [Sample(y, y[:, :0], name="\n".join([f"{seed}.jpg"] * count))]
 
 
 def recon(model, sample):
@@ -36,7 +37,7 @@ def recon(model, sample):
 
 
 def test_recon_losses_are_those_of_the_photograph_fused_with_itself(model):
-    sample = photographs(2, 32)
+    (sample,) = photographs(2, 32)
     for y, loss in zip(sample.exposures[:, 0], recon(model, sample)["loss"], strict=True):
         pictures = model(torch.stack([y, y])[None])[0, 0].detach().numpy(), y[0].numpy()
         mirrored = [np.pad(picture, 5, mode="reflect") for picture in pictures]
@@ -48,9 +49,9 @@ def test_recon_losses_are_those_of_the_photograph_fused_with_itself(model):
 
 def test_fusion_losses_of_a_sample_ignore_its_neighbours(model):
     loss = MEFLoss()
-    batch = Sample(torch.rand(3, 2, 1, 48, 48), torch.rand(3, 5, 1, 48, 48), torch.ones(3), [""] * 3)
-    together = train.fusion_losses(model, batch, loss)["loss"]
-    alone = [train.fusion_losses(model, Sample(*(x[i : i + 1] for x in batch)), loss)["loss"] for i in range(3)]
+    group = Sample(torch.rand(3, 2, 1, 48, 48), torch.rand(3, 5, 1, 48, 48))
+    together = train.fusion_losses(model, group, loss)["loss"]
+    alone = [train.fusion_losses(model, Sample(*(x[i : i + 1] for x in group[:2])), loss)["loss"] for i in range(3)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=1e-6)
 
 
@@ -58,10 +59,40 @@ def test_fusion_losses_judge_by_the_judges_at_the_factor():
     pyramid, loss = fuse_model("DeepFuse_pyramid"), MEFLoss()
     exposures, judges = torch.rand(1, 2, 1, 64, 64), torch.rand(1, 3, 1, 64, 64)
     expected = loss(pyramid.fuse(exposures, 2), judges[:, :, 0])
-    found = train.fusion_losses(pyramid, Sample(exposures, judges, torch.tensor([2])), loss)
+    found = train.fusion_losses(pyramid, Sample(exposures, judges, 2), loss)
     torch.testing.assert_close(found.pop("loss"), expected)
     torch.testing.assert_close(sum(found.values()), expected)
     assert found.keys() == {"loss_mef_ssim", "loss_mef_ssim_lum", "loss_clipped"}
+
+
+def test_a_batch_of_many_shapes_has_the_gradient_of_its_samples_one_at_a_time(pyramid):
+    torch.manual_seed(0)
+    kinds = [
+        (2, 32, 48, 1),
+        (3, 32, 48, 1),
+        (2, 32, 48, 2),
+        (2, 48, 32, 1),
+        (2, 32, 48, 1),
+        (3, 32, 48, 1),
+        (2, 32, 48, 1),
+    ]
+    samples = [
+        Sample(torch.rand(k, 1, h, w), torch.rand(4, 1, h, w), factor, str(number))
+        for number, (k, h, w, factor) in enumerate(kinds)
+    ]
+    criterion = functools.partial(train.fusion_losses, loss=MEFLoss())
+    alone = [criterion(pyramid, Sample(s.exposures[None], s.judges[None], s.factor)) for s in samples]
+    torch.stack([losses["loss"] for losses in alone]).mean().backward()
+    expected = [parameter.grad.clone() for parameter in pyramid.parameters()]
+    pyramid.zero_grad()
+    batch = stack_alike(samples)
+    found = train.backward(pyramid, batch, criterion)
+    assert [group.name.split() for group in batch] == [["0", "4", "6"], ["1", "5"], ["2"], ["3"]]
+    assert train.size_of(batch) == 7 and max(gradient.abs().max() for gradient in expected) > 1e-3
+    for parameter, gradient in zip(pyramid.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, atol=1e-6, rtol=1e-5)
+    for name, mean in found.items():
+        assert mean.item() == pytest.approx(np.mean([losses[name].item() for losses in alone]), abs=1e-6)
 
 
 def test_learning_rates():
@@ -111,7 +142,7 @@ def test_an_epoch_goes_on_where_it_was_stopped(tmp_path, model):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_before_the_step(model, value):
     before = copy.deepcopy(model.state_dict())
-    batches = [photographs(1)._replace(exposures=torch.full((1, 1, 1, 24, 24), value))]
+    batches = [[photographs(1)[0]._replace(exposures=torch.full((1, 1, 1, 24, 24), value))]]
     with pytest.raises(FloatingPointError, match=r"the loss is nan.* in epoch 1, step 1.*of 0.jpg: lower --lr"):
         train.train_one_epoch(train.new_training(model, 1e-3), batches, recon, constant(1e-3))
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
@@ -123,8 +154,10 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(model):
 
     before = copy.deepcopy(model.state_dict())
     training = train.new_training(model, lr=1e-3)
-    with pytest.raises(FloatingPointError, match="the loss is 0.0, its gradient nan, in epoch 1, step 1.*0.jpg"):
-        train.train_one_epoch(training, [photographs(1)], flat, constant(1e-3))
+    with pytest.raises(
+        FloatingPointError, match="the loss is 0.0, its gradient nan, in epoch 1, step 1.*of 0.jpg, 1.jpg: "
+    ):
+        train.train_one_epoch(training, [photographs(2) + photographs(1, 32, seed=1)], flat, constant(1e-3))
     assert (training.epoch, training.step) == (0, 0)
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
 

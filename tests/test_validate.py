@@ -47,7 +47,7 @@ def test_validation_of_pairs_shows_and_scores_the_fusion():
 
 def test_validation_of_photographs_scores_the_reconstruction():
     y = torch.rand(3, 1, 3, 32, 32)
-    scores, pictures = validation.validate_recon(Average(3), [Sample(y, y[:, :0], torch.ones(3))])
+    scores, pictures = validation.validate_recon(Average(3), [Sample(y, y[:, :0])])
     assert scores == pytest.approx({"loss": 0, "ssim": 1}, abs=1e-5)
     above, below = np.split(pictures["reconstruction"], 2)
     assert above.shape == (32 + validation.CAPTION, 96, 3) and np.array_equal(

@@ -30,7 +30,7 @@ class Shape(NamedTuple):
 def random_shape(crop_size: int, rng: np.random.Generator, decides: bool = True) -> Shape:
     """Returns the shape of a sample to fuse, of at most crop_size x crop_size pixels and at least a quarter of them.
 
-    At factor 1 it has half as many: the network's work goes by the decision's size.
+    Where the network decides at factor 1, both bounds are half as high: its work goes by the decision's size.
 
     Args:
         decides: whether the network decides at a smaller size; the factor is 1 otherwise.
@@ -41,7 +41,10 @@ def random_shape(crop_size: int, rng: np.random.Generator, decides: bool = True)
 
 
 def size_like(height: int, width: int, side: float, multiple: int) -> tuple[int, int]:
-    """Returns (height, width) of about side x side pixels and a picture's proportions; multiples of a number."""
+    """Returns (height, width) of about side x side pixels, multiples of a number, in a picture's proportions.
+
+    Those of longer panoramas are taken as MAX_RATIO.
+    """
     stretch = min(max(height / width, 1 / MAX_RATIO), MAX_RATIO) ** 0.5
     tall, wide = (max(1, round(pixels / multiple)) * multiple for pixels in (side * stretch, side / stretch))
     return tall, wide
@@ -54,7 +57,7 @@ def random_window(
 
     Args:
         size: of the window (height, width), or the largest of these proportions where the picture is smaller.
-        zoom: let the window be larger: a share WHOLE of them as large as possible, the others log-uniformly between.
+        zoom: let the window be larger: a share WHOLE as large as possible, the others log-uniformly up to there.
     """
     most = min(height / size[0], width / size[1])
     scale = min(1, most)

@@ -44,7 +44,7 @@ Draw = tuple[int, int]  # of which item, and the sample's seed
 
 
 class Sample(NamedTuple):
-    """Windows of one scene, cut from the same place, float32 in [0, 1]; several of one shape have one more axis."""
+    """Windows of one scene, cut from the same place, float32 in [0, 1]; stacked ones have one more axis in front."""
 
     exposures: torch.Tensor  # (K, C, H, W), luminance (C = 1) or RGB (C = 3)
     judges: torch.Tensor  # (J, C, H, W)
@@ -53,7 +53,7 @@ class Sample(NamedTuple):
 
 
 def stack_alike(samples: Sequence[Sample]) -> list[Sample]:
-    """Returns a batch: its samples, those of one shape and factor stacked (a whole batch where all are squares)."""
+    """Returns a batch: its samples in groups, those of one shape and factor stacked; a `DataLoader`'s collate_fn."""
     alike: dict[tuple, list[Sample]] = {}
     for sample in samples:
         alike.setdefault((sample.exposures.shape, sample.judges.shape, sample.factor), []).append(sample)
@@ -188,11 +188,11 @@ class Photographs(Dataset):
 
         Args:
             paths: from `find_photographs`.
-            crop_size: side of the squares; smaller photographs are enlarged, but not more than 4 times. With
-                `simulate` the largest, see `random_shape`.
+            crop_size: side of the square windows, see `random_shape` for those with `simulate`. Smaller photographs
+                are enlarged, but not more than 4 times.
             image_channels: 1 for luminance, 3 for RGB.
             simulate: make exposures of each to fuse (luminance only), from windows at any scale.
-            hidden: judge by shots that are not shown, see `fusion_sample`.
+            hidden: judge by shots that are not shown, too, see `fusion_sample`.
             max_gap: of a network that decides at a smaller size; None of one that fuses at full size.
         """
         self.hidden, self.max_gap = hidden, max_gap

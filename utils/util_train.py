@@ -22,7 +22,7 @@ from utils.util_loss import WINDOW, MEFLoss, ssim
 from utils.utils import replacing
 
 Losses = dict[str, torch.Tensor]  # (N,) each: "loss", which is minimised, and its parts, where there are several
-Criterion = Callable[..., Losses]  # of model, sample of a batch, loss, amp
+Criterion = Callable[..., Losses]  # of model, group of a batch (samples of one shape, stacked), loss, amp
 
 WARM_UP = 0.02  # share of a cosine run in which the learning rate rises
 PROGRESS = (
@@ -59,7 +59,7 @@ def recon_losses(model: nn.Module, sample: Sample, loss: MEFLoss | None, amp: bo
 
 
 def fusion_losses(model: nn.Module, sample: Sample, loss: MEFLoss, amp: bool = False) -> Losses:
-    """Returns the `MEFLoss` (N,), and its parts, of the pictures fused from a batch's exposures, against its judges."""
+    """Returns the `MEFLoss` (N,), and its parts, of the pictures fused from a group's exposures, against its judges."""
     fused = run_network(model, sample.exposures, sample.factor, amp)
     parts = loss.parts(fused, sample.judges[:, :, 0])
     return {"loss": functools.reduce(torch.add, parts.values())} | {
@@ -259,13 +259,13 @@ def train_one_epoch(
 
 
 def backward(model: nn.Module, batch: Sequence[Sample], criterion: Criterion) -> Losses:
-    """Sets the gradients of a batch's mean loss, group after group of its samples; returns the means of its losses."""
-    device = next(model.parameters()).device
+    """Adds the gradients of a batch's mean loss, one group after another; returns the means of its losses."""
+    device, size = next(model.parameters()).device, size_of(batch)
     means: Losses = {}
     for group in batch:
         exposures, judges = (x.to(device, non_blocking=True) for x in (group.exposures, group.judges))
         losses = criterion(model, group._replace(exposures=exposures, judges=judges))
-        share = len(exposures) / size_of(batch)
+        share = len(exposures) / size
         (share * losses["loss"].mean()).backward()
         for name, part in losses.items():
             means[name] = share * part.detach().mean() + means.get(name, 0)
