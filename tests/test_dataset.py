@@ -307,6 +307,8 @@ def test_stacks_of_brackets_are_completed(scenes):
 
 def test_brackets_are_judged_by_what_is_hidden(scenes, monkeypatch):
     monkeypatch.setattr(data, "HARDER", 0)
+    monkeypatch.setattr(data, "UNDER", (0.05, 0.35))
+    monkeypatch.setattr(data, "OVER", (0.4, 0.8))
     brackets = data.read_brackets([scenes])
     hidden = beyond = 0
     for seed in range(30):
@@ -350,6 +352,8 @@ def test_photographs_beside_brackets_are_cut_everywhere_at_any_scale(scenes, mon
 
     window, photographed = data.random_window, []
     monkeypatch.setattr(data, "random_window", spy)
+    monkeypatch.setattr(data, "SIMULATED", 0.5)
+    monkeypatch.setattr(augment, "WHOLE", 0.5)
     cv2.imwrite(str(scenes.parent / "photo.png"), np.zeros((400, 500), np.uint8))
     photo = Photographs([str(scenes.parent / "photo.png")], 32, simulate=True)
     samples = BracketStacks(data.read_brackets([scenes]), 32, photo)
@@ -359,14 +363,15 @@ def test_photographs_beside_brackets_are_cut_everywhere_at_any_scale(scenes, mon
     assert min(shares) < 0.1 and max(shares) > 0.9 and max(tops) > 200
 
 
-def test_drawn_pairs_are_never_alike(scenes):
+def test_drawn_pairs_have_the_brightness_of_those_that_people_fuse():
     rng = np.random.default_rng(0)
-    means = data.read_brackets([scenes])[0].means
-    draws = [tuple(data.draw_shots(means, 4, rng)) for _ in range(2000)]
-    assert all(len(set(draw)) == 4 for draw in draws) and len(data.draw_shots(means, 9, rng)) == 5
-    counts = Counter(draw[:2] for draw in draws)
-    assert (1, 2) not in counts and len(counts) == 9 and all(i < j for i, j in counts)
-    assert counts[0, 4] == max(counts.values())
+    means = [0.05, 0.1, 0.2, 0.45, 0.7, 0.85, 0.98]
+    draws = [tuple(data.draw_shots(means, 4, rng)) for _ in range(1000)]
+    assert all(len(set(draw)) == 4 for draw in draws) and len(data.draw_shots(means, 9, rng)) == 7
+    assert {draw[:2] for draw in draws} == {(i, j) for i in (0, 1, 2) for j in (4, 5)}
+    assert {draw[2] for draw in draws} == set(range(7))
+    for means in ([0.05, 0.15, 0.2], [0.7, 0.75, 0.8]):  # all dark, all bright: never a shot with its like
+        assert {tuple(data.draw_shots(means, 2, rng)) for _ in range(200)} <= {(0, 2), (0, 1)}
 
 
 def test_unusable_scenes_and_shots_are_named(scenes):
