@@ -360,7 +360,7 @@ class Objective:
     data: Callable[..., Data]  # settings, network, print or nothing ->
     losses: train.Criterion
     validate: Callable[..., tuple[dict, dict]]  # network, what is held out, `MEFLoss` -> scores, pictures
-    least_crop: int  # pixels
+    least_crop: int  # pixels; 44: the short side of a sample to fuse is then at least the 11 of MEF-SSIM's window
     rgb: bool = False  # also trains networks for RGB
     takes: tuple[str, ...] = ()  # settings that no other objective has
 
@@ -372,10 +372,10 @@ OBJECTIVES = {
         brackets,
         train.fusion_losses,
         validation.validate_pairs,
-        32,
+        44,
         takes=("val_path", "photo_path"),
     ),
-    "exposure": Objective("DeepFuse_pyramid", simulated_shots, train.fusion_losses, validation.validate_pairs, 32),
+    "exposure": Objective("DeepFuse_pyramid", simulated_shots, train.fusion_losses, validation.validate_pairs, 44),
 }
 
 

@@ -5,7 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from run_train import OBJECTIVES
 from utils import util_augment as augment
+from utils.util_loss import WINDOW
 
 
 def test_shapes_have_every_number_factor_and_size():
@@ -105,3 +107,10 @@ def test_wide_pictures_are_shrunk_by_area():
     assert np.abs(augment.narrow(y) - expected).max() <= 0.5
     assert np.array_equal(augment.narrow(y[:, :512]), y[:, :512])
     assert augment.narrow(np.zeros((900, 600, 3), np.uint8)).shape == (768, 512, 3)
+
+
+def test_samples_of_the_smallest_crops_have_room_for_the_window_of_the_loss():
+    rng = np.random.default_rng(0)
+    least = min(objective.least_crop for objective in (OBJECTIVES["mef"], OBJECTIVES["exposure"]))
+    shapes = [augment.random_shape(least, rng) for _ in range(3000)]
+    assert min(min(augment.size_like(100, 900, shape.side, shape.factor)) for shape in shapes) == WINDOW

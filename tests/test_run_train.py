@@ -59,7 +59,7 @@ def run(tmp_path, *arguments):
     known = set(runs.glob("*"))
     common = f"--device cpu --runs_path {runs} --no-output"
     if "--resume_path" not in arguments:
-        common += " --crop_size 32 --train_num 6 --batch_size 2"
+        common += " --crop_size 44 --train_num 6 --batch_size 2"
     run_train.main(get_train_args([*common.split(), *map(str, arguments)]))
     new = set(runs.glob("*")) - known
     return new.pop() if new else None
@@ -166,7 +166,7 @@ def test_bad_settings_are_one_clear_line(tmp_path, photographs, scenes):
         ("--image_path", photographs, "--run_name", folder.name): "is there already",
         ("--image_path", photographs, "--run_name", "a/b"): "--run_name is 'a/b'",
         ("--image_path", scenes, "--objective", "mef", "--photo_path", tmp_path / "nowhere"): "nowhere",
-        ("--image_path", scenes, "--objective", "mef", "--crop_size", 31): "--crop_size is 31",
+        ("--image_path", scenes, "--objective", "mef", "--crop_size", 43): "--crop_size is 43",
         ("--image_path", photographs, "--model", "DeepFuse_9"): "no model is called",
         ("--image_path", photographs, "--device", "cuda:77"): "cuda:77",
         ("--image_path", photographs, "--device", "toaster"): "toaster",
