@@ -20,7 +20,7 @@ def fuser(weights: str | os.PathLike | None = None, device: str = "auto") -> Fus
 
 
 def fuse(images: Sequence[str | os.PathLike | np.ndarray]) -> np.ndarray:
-    """Returns the fused picture of two or more exposures, in any order; its shape and dtype are those of the exposures.
+    """Returns the fused picture of two or more exposures, in any order; it has their shape and dtype.
 
     `fuser(weights, device)` offers more: other weights, a GPU, alignment, files with their metadata.
 
