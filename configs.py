@@ -1,4 +1,4 @@
-"""The settings of every script, one function a script."""
+"""The settings of every script: one function per script returns them."""
 
 import argparse
 import json
@@ -7,11 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-# Settings of a training: those of a session, not of its run; those that make another run of it; those that make its
-# losses incomparable with earlier ones. All others can change when it is resumed.
-SESSION = {"resume_path", "verbose", "device"}
+# What a resumed training does with changed settings; all others may change freely.
+SESSION = {"resume_path", "verbose", "device"}  # each session has its own; stored ones are ignored
+# Refused, since it would be another run:
 NEW_RUN = {"objective", "weights", "hidden", "gray", "ema", "batch_size", "train_num", "crop_size", "seed"}
-NEW_BEST = {
+NEW_BEST = {  # losses no longer compare with earlier ones: "best" starts anew
     "image_path", "photo_path", "val_fraction", "val_path", "val_pairs", "lum_weight", "scale_weights"
 }  # fmt: skip
 
@@ -20,9 +20,9 @@ DEVICES = "cpu, cuda (gpu is the same), cuda:N or mps (Apple); auto: cuda if the
 
 
 def shipped_weights(device: str = "auto") -> str:
-    """Returns the shipped file of the network that decides.
+    """Returns the path of the shipped DeepFuse_pyramid: .onnx where ONNX Runtime can run it, otherwise .pth.
 
-    ONNX Runtime starts at once and needs half the time and memory; PyTorch is for other devices than the CPU.
+    On a CPU, ONNX Runtime starts at once and needs half of PyTorch's time and memory; other devices need PyTorch.
     """
     onnx = find_spec("onnxruntime") and device in ("auto", "cpu") or not find_spec("torch")
     return f"{ROOT}/runs/pretrained/deepfuse.{'onnx' if onnx else 'pth'}"
@@ -43,22 +43,22 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("-o", "--output", default="data_result/pair/fused_image.png", help="picture to write")
     group.add_argument("--metadata_from", help="file whose EXIF and colour profile to keep; by default the first input")
     group = parser.add_argument_group("many scenes")
-    group.add_argument("--input_dir", help="folder with one folder a scene, or with brackets to tell apart by EXIF")
+    group.add_argument("--input_dir", help="folder with one folder per scene, or with brackets to split by EXIF")
     group.add_argument(
         "--output_dir",
-        help="folder for the fused pictures, outside --input_dir; of camera raw and radiance maps they are .tif",
+        help="folder for the fused pictures, outside --input_dir; camera raw and radiance maps become .tif",
     )
     group.add_argument(
         "--skip_existing",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="leave alone the scenes whose fused picture is there; otherwise it is written anew",
+        help="skip the scenes whose fused picture exists; otherwise it is written again",
     )
     group = parser.add_argument_group("files")
     group.add_argument(
         "--max_pixels",
         type=int,
-        help="most pixels of a picture; otherwise 268 million, and for small files 67 million and 64 per byte",
+        help="largest picture to read; by default 67 million pixels plus 64 per byte of the file, up to 268 million",
     )
     group = parser.add_argument_group("network")
     group.add_argument(
@@ -66,7 +66,7 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="checkpoint of this project, its .onnx, the authors' .npz or the predecessor's .pth; by default the "
         "shipped deepfuse.onnx on a CPU, deepfuse.pth on other devices",
     )
-    group.add_argument("--model", help="name of the network, to make sure that the weights are for it")
+    group.add_argument("--model", help="name that the network in the weights must have")
     group.add_argument("--device", default="auto", help=DEVICES)
     group = parser.add_argument_group("hand-held shots")
     group.add_argument(
@@ -74,17 +74,18 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="?",
         const="mtb",
         choices=("mtb", "homography"),
-        help="align first (after the exposures): mtb (shifts, also if no method is named) or homography (rotation too)",
+        help="align the shots first: mtb (shifts; the default method) or homography (rotation too); write it after the "
+        "exposures",
     )
     group = parser.add_argument_group("moving objects")
     group.add_argument(
         "--deghost",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="show what moved between the shots once, where one of them shows it; leave out a shot that --align cannot",
+        help="show moving objects once, where the reference shot has them; leave out shots that --align cannot align",
     )
     group.add_argument(
-        "--reference", metavar="FILE", help="that shot (with --deghost); by default the best exposed one"
+        "--reference", metavar="FILE", help="reference shot of --deghost; by default the best exposed one"
     )
     args = parser.parse_args(argv)
     if args.max_pixels is not None and args.max_pixels < 1:
@@ -103,7 +104,7 @@ def get_export_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the settings of run_export.py from a command line (sys.argv where None)."""
     parser = argparse.ArgumentParser(
         prog="run_export.py",
-        description="Writes a DeepFuse_pyramid as ONNX: any number and size of exposures, no PyTorch to fuse with it.",
+        description="Writes a DeepFuse_pyramid as ONNX, which fuses any number and size of exposures without PyTorch.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--weights", default=f"{ROOT}/runs/pretrained/deepfuse.pth", help="checkpoint to export")
@@ -118,7 +119,7 @@ def get_app_args(argv: list[str] | None = None) -> argparse.Namespace:
         description="Opens a page in the browser that fuses the exposures dropped on it, on this machine alone.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--weights", default=shipped_weights(), help="to begin with; the page offers those beside it")
+    parser.add_argument("--weights", default=shipped_weights(), help="first choice; the page offers all in its folder")
     parser.add_argument("--device", default="auto", help=DEVICES)
     parser.add_argument("--port", type=int, default=7860, help="the page is http://127.0.0.1:PORT")
     parser.add_argument("--browser", action=argparse.BooleanOptionalAction, default=True, help="open the browser")
@@ -126,19 +127,19 @@ def get_app_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Returns the settings of run_train.py from a command line (sys.argv where None); @FILE: from a file.
+    """Returns the settings of run_train.py from a command line (sys.argv where None); @FILE reads options from a file.
 
-    A resumed run starts from the settings stored in its run folder: what the command line says goes over them.
-    `resume_path` then is a checkpoint.
+    A resumed run uses the settings stored in its run folder, except those given on the command line; `resume_path` is
+    then the path of its checkpoint.
 
     Raises:
-        ValueError: A resumed run would become another, or its settings are missing or damaged.
+        ValueError: A setting of NEW_RUN differs from the resumed run's, or its stored settings are missing or damaged.
     """
     on_off = argparse.BooleanOptionalAction
     parser = argparse.ArgumentParser(
         prog="run_train.py",
-        description="Trains DeepFuse on photographs or on exposure brackets. @FILE: settings from a file, such as "
-        "@runs/pretrained/photo.args, those of the shipped weights; what follows goes over them.",
+        description="Trains DeepFuse on photographs or on exposure brackets. @FILE reads options from a file, such as "
+        "@runs/pretrained/photo.args, the recipe of the shipped weights; later options override them.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         fromfile_prefix_chars="@",
     )
@@ -148,19 +149,19 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--image_path",
         nargs="+",
         default=["data_train"],
-        help="folders, searched recursively: of photographs, or for objective mef of scenes (a folder each)",
+        help="folders of photographs, searched recursively; objective mef: folders with one folder per scene",
     )
     group.add_argument(
         "--photo_path",
         nargs="*",
         default=[],
-        help="objective mef: folders of photographs too, of which two fifths of the samples are simulated",
+        help="objective mef: folders of photographs, from which two fifths of the samples are simulated",
     )
     group.add_argument(
         "--train_num",
         type=int,
         default=200,
-        help="samples an epoch, drawn from all photographs or scenes alike, in whole batches; 0: as many as there are",
+        help="samples per epoch, in whole batches, every photograph or scene equally likely; 0: one of each",
     )
     group.add_argument(
         "--crop_size",
@@ -173,11 +174,11 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--val_fraction",
         type=float,
         default=0.1,
-        help="share held out for validation: of the scenes, or of as many photographs as an epoch has samples",
+        help="share held out for validation: of the scenes; for photographs, a share of the samples per epoch",
     )
-    group.add_argument("--val_every", type=int, default=1, help="epochs from one validation to the next")
+    group.add_argument("--val_every", type=int, default=1, help="epochs between validations")
     group.add_argument("--val_path", default=None, help="objective mef: folder of scenes to validate on instead")
-    group.add_argument("--val_pairs", default=None, help="CSV table of the pairs in it, with columns scene,under,over")
+    group.add_argument("--val_pairs", default=None, help="CSV table of pairs in --val_path: columns scene,under,over")
     group.add_argument("--cache_mb", type=int, default=512, help="objective mef: luminance kept in memory, in MB")
     group.add_argument("--num_workers", type=int, default=0, help="processes that prepare samples")
 
@@ -185,10 +186,10 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--model",
         default="auto",
-        help="network to train; auto: that of the weights to start from, otherwise DeepFuse, to fuse DeepFuse_pyramid",
+        help="network to train; auto: that of --weights; without, DeepFuse (recon) or DeepFuse_pyramid (mef, exposure)",
     )
-    group.add_argument("--gray", action=on_off, default=True, help="luminance network (1 channel), otherwise RGB")
-    group.add_argument("--weights", default=None, help="start a new run from these weights, of any kind that loads")
+    group.add_argument("--gray", action=on_off, default=True, help="train on luminance (1 channel), otherwise RGB")
+    group.add_argument("--weights", default=None, help="start a new run from these weights (not .onnx)")
 
     group = parser.add_argument_group("training")
     group.add_argument(
@@ -200,40 +201,38 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--hidden",
         action=on_off,
         default=True,
-        help="to fuse: judge the picture by shots that the network is not shown, otherwise by those that it is shown",
+        help="mef, exposure: judge the fused picture by shots that the network does not see, otherwise by its inputs",
     )
     group.add_argument(
-        "--lum_weight", type=float, default=1.5, help="to fuse: weight of the brightness and contrast of MEF-SSIM-lum"
+        "--lum_weight", type=float, default=1.5, help="mef, exposure: weight of MEF-SSIM-lum, which fixes brightness"
     )
     group.add_argument(
         "--scale_weights",
         type=float,
         nargs="+",
         default=[1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
-        help="to fuse: weights of MEF-SSIM at dyadic scales, finest first",
+        help="mef, exposure: weights of MEF-SSIM at full size, half, a quarter, ...",
     )
-    group.add_argument("--batch_size", type=int, default=4, help="samples a step")
-    group.add_argument("--num_epochs", type=int, default=100, help="epochs to reach in all, resumed ones included")
+    group.add_argument("--batch_size", type=int, default=4, help="samples per step")
+    group.add_argument("--num_epochs", type=int, default=100, help="epochs in total, those before a resume included")
     group.add_argument("--lr", type=float, default=1e-4, help="learning rate at the start")
     group.add_argument(
         "--lr_schedule",
         choices=["exponential", "cosine"],
         default="exponential",
-        help="exponential: times 0.9 after each epoch; cosine: a short rise, then down to 0 at the end",
+        help="exponential: times 0.9 per epoch; cosine: a short rise, then down to 0 at the end",
     )
-    group.add_argument("--clip_grad", type=float, default=0.0, help="largest norm of the gradient; 0: any")
-    group.add_argument("--ema", type=float, default=0.0, help="decay a step of an average of weights; 0: none is kept")
-    group.add_argument("--amp", action=on_off, default=False, help="let the network compute in bfloat16: faster")
-    group.add_argument("--seed", type=int, default=0, help="of everything random")
-    group.add_argument(
-        "--save_every", type=float, default=5.0, help="minutes from one checkpoint to the next in an epoch"
-    )
+    group.add_argument("--clip_grad", type=float, default=0.0, help="largest norm of the gradient; 0: no limit")
+    group.add_argument("--ema", type=float, default=0.0, help="decay per step of the average of weights; 0: no average")
+    group.add_argument("--amp", action=on_off, default=False, help="run the network in bfloat16: faster")
+    group.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    group.add_argument("--save_every", type=float, default=5.0, help="minutes between checkpoints within an epoch")
 
     group = parser.add_argument_group("run")
     group.add_argument("--device", default="auto", help=DEVICES)
-    group.add_argument("--runs_path", default="runs", help="folder in which the run gets its own")
-    group.add_argument("--run_name", default=None, help="name of the run's folder, instead of train_MM-DD_HH-MM")
-    group.add_argument("--resume_path", default=None, help="run folder to go on in, or a checkpoint in it")
+    group.add_argument("--runs_path", default="runs", help="folder of all runs; each gets a folder in it")
+    group.add_argument("--run_name", default=None, help="name of the run's folder; by default train_MM-DD_HH-MM")
+    group.add_argument("--resume_path", default=None, help="run folder to continue, or a checkpoint in it")
     group.add_argument(
         "--verbose",
         "--output",  # as the predecessor called it
@@ -255,7 +254,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         if getattr(args, name) != stored[name]:
             raise ValueError(
                 f"--{name} of the run is {stored[name]}, not {getattr(args, name)}: "
-                "leave it so, or start another run, from this one's best.pth by --weights"
+                "keep it, or start a new run with --weights best.pth of this one"
             )
     for name, low in {
         "batch_size": 1,
@@ -278,15 +277,15 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     if not (all(weight >= 0 for weight in args.scale_weights) and sum(args.scale_weights) > 0):
         parser.error(f"--scale_weights are {args.scale_weights}: expected numbers of at least 0, not all 0")
     if args.val_pairs and not args.val_path:
-        parser.error("--val_pairs names scenes of a --val_path")
+        parser.error("--val_pairs names scenes in --val_path: give that too")
     return args
 
 
 def stored_settings(path: Path, defaults: dict) -> dict:
-    """Returns what a run folder's settings.json says of the settings in `defaults`, but for those of a session.
+    """Returns the settings in a run folder's settings.json that are also in `defaults`, without those of SESSION.
 
     Raises:
-        ValueError: there is no such file, it is damaged, or a setting is not of its kind.
+        ValueError: there is no such file, it is damaged, or a setting has another type than its default.
     """
     if not path.is_file():
         raise ValueError(f"{path} is missing: expected a run folder to resume, or a file in its folder checkpoints")
@@ -308,7 +307,7 @@ def stored_settings(path: Path, defaults: dict) -> dict:
 def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the settings of run_eval.py from a command line (sys.argv where None).
 
-    `weights` and `results` are dicts from a method's name to its file or folder.
+    `weights` and `results` are dicts: method's name -> its file or folder.
     """
     on_off = argparse.BooleanOptionalAction
     parser = argparse.ArgumentParser(
@@ -362,9 +361,9 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group = parser.add_argument_group("run")
     group.add_argument(
-        "-o", "--output", default="data_result/eval", help="folder to write; an earlier evaluation's is reused"
+        "-o", "--output", default="data_result/eval", help="folder to write; an earlier evaluation in it is replaced"
     )
-    group.add_argument("--jobs", type=int, default=1, help="scenes at a time")
+    group.add_argument("--jobs", type=int, default=1, help="processes; each scores one scene at a time")
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {args.jobs}")
@@ -393,7 +392,7 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _named_path(text: str) -> tuple[str, str]:
-    """Returns (name, path) of "NAME=PATH"; "PATH" is named after its file, and its run folder where it lies in one."""
+    """Returns (name, path) from "NAME=PATH" or "PATH"; the latter is named [RUN_]FILE after its run folder and file."""
     name, equals, path = text.partition("=")
     if equals:
         return name, path

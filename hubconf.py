@@ -1,4 +1,4 @@
-"""For torch.hub: torch.hub.load("OWNER/REPOSITORY", "deepfuse") returns the network that decides, with its weights."""
+"""For torch.hub: torch.hub.load("OWNER/REPOSITORY", "deepfuse") returns DeepFuse_pyramid with its weights."""
 
 import contextlib
 import sys
@@ -14,7 +14,7 @@ def deepfuse(weights: str | None = None, pretrained: bool = True):
 
     Args:
         weights: a file that `run_infer.py --weights` takes; None: the shipped one.
-        pretrained: False gives the DeepFuse_pyramid at random.
+        pretrained: False returns a DeepFuse_pyramid with random weights.
     """
     with own_modules():
         from models import fuse_model
@@ -26,7 +26,7 @@ def deepfuse(weights: str | None = None, pretrained: bool = True):
 
 @contextlib.contextmanager
 def own_modules() -> Iterator[None]:
-    """Lets `models` mean this folder's, whatever the caller has imported under the name, and gives it back."""
+    """Makes `models` this folder's package in the block; a package of that name that the caller imported comes back."""
     theirs = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "models"}
     sys.path.insert(0, str(ROOT))
     try:

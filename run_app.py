@@ -13,15 +13,15 @@ from utils.util_fusion import SCENE_ERRORS, Fuser
 from utils.util_image import IMAGE_SUFFIXES, read_photo, write_image
 from utils.utils import exit_on_error
 
-PREVIEW_SIDE = 2400  # pixels of what the slider shows: a browser need not decode a 20 MP TIFF, nor could it
+PREVIEW_SIDE = 2400  # pixels, longest side in the slider: browsers cannot show TIFF, and 20 MP are slow
 FORMATS = (".jpg", ".png", ".tif", ".webp")
-ALIGN = {"no": None, "shifts": "mtb", "shifts and turns": "homography"}  # what the page says: what `Fuser` takes
+ALIGN = {"no": None, "shifts": "mtb", "shifts and turns": "homography"}  # label on the page -> argument of `Fuser`
 load = functools.lru_cache(1)(Fuser.from_checkpoint)
 
 
 def main(args: argparse.Namespace) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported: nothing is sent anywhere
-    with tempfile.TemporaryDirectory(prefix="deepfuse-") as folder:  # uploads and results go when the page ends
+    with tempfile.TemporaryDirectory(prefix="deepfuse-") as folder:  # uploads and results, deleted when the page ends
         os.environ["GRADIO_TEMP_DIR"] = folder
         print(f"The page is http://127.0.0.1:{args.port}, for this machine alone; Ctrl-C ends it")
         page, theme = build_page(args, Path(folder))
@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def build_page(args: argparse.Namespace, folder: Path):
-    """Returns the page, a gradio.Blocks that writes into a folder, and its theme.
+    """Returns the page (a gradio.Blocks that writes its files into `folder`) and its theme.
 
     Raises:
         ValueError: Gradio is not installed.
@@ -48,7 +48,7 @@ def build_page(args: argparse.Namespace, folder: Path):
         raise ValueError(f"{error.name} is not installed: pip install -r requirements-app.txt") from error
 
     def fuse(files, weights, align, deghost, suffix, progress=gr.Progress()):  # noqa: B008  Gradio finds its bar by the default
-        """Returns what the page then shows: previews, whose names to choose from, the slider, the file to download."""
+        """Returns the page's new state: previews, radio of the shots' names, the slider's two pictures, download."""
         here = Path(tempfile.mkdtemp(dir=folder))
         out = here / f"fused{suffix}"
         try:
@@ -72,7 +72,7 @@ def build_page(args: argparse.Namespace, folder: Path):
         shots, after = previews
         return shots[name], after
 
-    every, age = 600, 3600  # s: what is older goes while the page is open, too
+    every, age = 600, 3600  # seconds: while the page is open, files older than `age` are deleted every `every`
     with gr.Blocks(title="DeepFuse", analytics_enabled=False, delete_cache=(every, age)) as page:
         gr.Markdown(
             "# DeepFuse\nDrop two or more exposures of one scene, or choose their folder. Nothing leaves this machine."
@@ -93,7 +93,7 @@ def build_page(args: argparse.Namespace, folder: Path):
                     label="An exposure, and the fused picture",
                     type="filepath",
                     height=640,
-                    buttons=["fullscreen"],  # what could be downloaded there is the small preview
+                    buttons=["fullscreen"],  # no download here: it would give the small preview
                 )
                 choose = gr.Radio(label="Compare with", visible=False)
         folder_button.upload(pictures, folder_button, files)
@@ -103,13 +103,13 @@ def build_page(args: argparse.Namespace, folder: Path):
 
 
 def known_weights(first: str) -> list[tuple[str, str]]:
-    """Returns names and files of the weights to choose from: those that were asked for, and those beside them."""
+    """Returns (name, path) of the weights to choose from: `first`, then the others in its folder."""
     beside = sorted(str(path) for path in Path(first).parent.glob("*") if path.suffix in (".pth", ".onnx"))
     return [(Path(path).name, path) for path in dict.fromkeys([first, *beside])]
 
 
 def preview(path: str | os.PathLike, out: Path) -> str:
-    """Returns the JPEG that is written to `out`: a picture in any format, as the browser can show it."""
+    """Writes a picture of any format to `out` as a JPEG that browsers can show; returns that path."""
     image, _ = read_photo(path)
     image = image[..., :3] if image.ndim == 3 else image
     scale = PREVIEW_SIDE / max(image.shape[:2])

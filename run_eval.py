@@ -17,7 +17,7 @@ from pathlib import Path
 from configs import get_eval_args
 from utils.utils import exit_on_error, git_sha, replacing
 
-if __name__ == "__main__":  # before what takes seconds to import
+if __name__ == "__main__":  # before the slow imports, so that --help is instant
     with exit_on_error():
         ARGS = get_eval_args()
 
@@ -71,7 +71,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def extra_columns(args: argparse.Namespace) -> tuple[Column, ...]:
-    """Returns the columns that not every evaluation has. What they need is looked for here, before any work."""
+    """Returns the optional columns of this evaluation; raises before any work if a folder or package is missing."""
     for option, folders in (("--results", args.results.values()), ("--reference", [args.reference])):
         for folder in folders:
             if folder is not None and not Path(folder).is_dir():
@@ -87,7 +87,7 @@ def extra_columns(args: argparse.Namespace) -> tuple[Column, ...]:
 
 
 def choose_methods(args: argparse.Namespace) -> dict[str, Method]:
-    """Returns the methods to run, by name. Checkpoints are loaded here, so that a bad one stops before any work."""
+    """Returns the methods to run, by name; loads the checkpoints, so that a bad one raises before any work."""
     methods: dict[str, Method] = {}
     for name, path in args.weights.items():
         util_eval.load_fuser(path, args.device)
@@ -101,7 +101,7 @@ def choose_methods(args: argparse.Namespace) -> dict[str, Method]:
 
 
 def attempt(scene: Scene, **how) -> tuple[list[Row], str | None]:
-    """Returns a scene's rows, or none and what is wrong with it: one bad scene does not lose the others' scores."""
+    """Returns (rows, None) of a scene, or ([], its error as text), so that one bad scene does not stop the others."""
     try:
         return util_eval.score_scene(scene, **how), None
     except SCENE_ERRORS as error:
@@ -126,8 +126,8 @@ def score_in_processes(
 ) -> list[tuple[list[Row], str | None]]:
     """Returns what `score` returns for each scene, computed in `jobs` processes.
 
-    Where one of them is killed, all that were at work are lost. The scenes that are left are then scored one at a time,
-    so that it is known which one kills its process, and so that each has all of the memory.
+    If a process is killed, the pool is lost with it. The remaining scenes are then scored in one process: each has all
+    of the memory, and a second kill tells which scene causes it.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
     spawn = multiprocessing.get_context("spawn")  # PyTorch's threads do not survive a fork
@@ -146,7 +146,7 @@ def score_in_processes(
                 pool.shutdown(cancel_futures=True)  # scenes under way are finished
                 raise
         left = [scene for scene in left if scene not in results]
-        if left and jobs == 1:  # in the order of submission, so it was at work on the first that is left
+        if left and jobs == 1:  # one process works in order: the first scene without a result killed it
             killed = left.pop(0)
             results[killed] = [], f"{killed.name}: its process was killed, as when memory runs out"
         jobs = 1
@@ -160,7 +160,7 @@ def set_up_worker(threads: int) -> None:
 
 
 def describe(args: argparse.Namespace, rows: list[Row], extra: Sequence[Column]) -> str:
-    """Returns what the scores were computed from and with, as Markdown."""
+    """Returns a Markdown list: scenes, sizes, definitions of the columns, versions and the command."""
     scenes = {row["scene"]: row for row in rows}.values()
     smallest, largest = (f(scenes, key=lambda row: row["width"] * row["height"]) for f in (min, max))
     sizes = dict.fromkeys(f"{row['width']}x{row['height']}" for row in (smallest, largest))
@@ -180,7 +180,7 @@ def describe(args: argparse.Namespace, rows: list[Row], extra: Sequence[Column])
     lines = [
         f"{len(scenes)} scenes of {Path(args.data).name}, {' to '.join(sizes)} pixels{shrunk}",
         f"fused: {span(rows, 'fused')} shots per scene; scored against {judges(rows)}",
-        "pictures as saved: 8 bit, read back; gray: Matlab's rgb2gray, rounded, in all that does not name colours",
+        "pictures are scored as saved: 8 bit, read back; gray (Matlab's rgb2gray, rounded) except in colour scores",
         *(f"{c.heading}: {c.definition}{c.better and f'; {c.better} is better'}" for c in columns),
         "95 % interval: of the mean of MEF-SSIM, by bootstrap over the scenes",
         "wins: scenes in which no other method has a higher MEF-SSIM",
@@ -191,7 +191,7 @@ def describe(args: argparse.Namespace, rows: list[Row], extra: Sequence[Column])
 
 
 def tables(rows: list[Row], extra: Sequence[Column]) -> list[Table]:
-    """Returns the tables: fidelity, colour, the scale profile, looks, what `extra` has, and MEF-SSIM by scene."""
+    """Returns the tables: fidelity, colour, MEF-SSIM by scale, looks, the columns of `extra`, MEF-SSIM by scene."""
     unseen = "the shots that were not fused" if more_than_fused(rows) else "the shots"
     references = [column for column in extra if column in (*REFERENCE, *LPIPS)]
     others = [column for column in extra if column not in references]
@@ -214,7 +214,7 @@ def more_than_fused(rows: list[Row]) -> bool:
 
 
 def judges(rows: list[Row]) -> str:
-    """Returns what the pictures are scored against, in words."""
+    """Returns the name of what the pictures are scored against, such as "all shots of the scene (3 to 9)"."""
     which = "all shots of the scene" if more_than_fused(rows) else "the shots that were fused"
     return f"{which} ({span(rows, 'exposures')})"
 

@@ -1,4 +1,4 @@
-"""Writes the network that decides as ONNX, for fusing without PyTorch: python run_export.py [--weights W] [-o OUT]."""
+"""Writes a DeepFuse_pyramid as ONNX, to fuse without PyTorch: python run_export.py [--weights W] [-o OUT]."""
 
 import argparse
 import copy
@@ -17,7 +17,7 @@ from utils.utils import exit_on_error, replacing
 
 
 class Decision(torch.nn.Module):
-    """What the file computes: luminance (K, h, w) in, fused luminance (h, w) and weights (K, h, w) out."""
+    """The exported graph: luminance (K, h, w) in, fused luminance (h, w) and weights (K, h, w) out."""
 
     def __init__(self, model: DeepFusePyramid):
         super().__init__()
@@ -31,7 +31,7 @@ class Decision(torch.nn.Module):
 
 
 def encode_in_turn(level: PyramidLevel, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns what `PyramidLevel.encode_in_turn` does, by a loop that stays a loop in the graph: for any K."""
+    """Returns the same as `PyramidLevel.encode_in_turn`, but its loop is kept in the graph, so that K is free."""
 
     def step(total: torch.Tensor, one: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         score, features = level.encode(one[None, None])
@@ -48,10 +48,10 @@ def main(args: argparse.Namespace) -> None:
 
 
 def export(model: torch.nn.Module, path: str) -> None:
-    """Writes a network for any number and size of exposures, with what `Fuser` needs to know as its metadata.
+    """Writes a network as ONNX for any number and size of exposures; its metadata holds what `Fuser` needs.
 
     Raises:
-        ValueError: A network of the paper, or the packages onnx and onnxscript are missing.
+        ValueError: The network is one of the paper's, or the packages onnx and onnxscript are missing.
     """
     if not isinstance(model, DeepFusePyramid):
         raise ValueError(
@@ -66,7 +66,7 @@ def export(model: torch.nn.Module, path: str) -> None:
     with torch.no_grad():  # a loop is exported only without gradients
         exported = torch.onnx.export(
             Decision(model).eval(),
-            (torch.rand(3, 100, 130),),  # no side is 1 or a multiple of the pyramid's: nothing is taken for granted
+            (torch.rand(3, 100, 130),),  # sides that the pyramid must pad, so that padding is exported too
             dynamo=True,
             verbose=False,
             input_names=[INPUT],
@@ -81,7 +81,7 @@ def export(model: torch.nn.Module, path: str) -> None:
 
 
 def forget_code(graph) -> None:
-    """Removes the lines of code that the exporter notes, with the folders of this machine, also from loops' graphs."""
+    """Removes the exporter's notes (source lines with this machine's folders) from a graph and the loops in it."""
     for part in (graph, *graph.input, *graph.output, *graph.initializer, *graph.node, *graph.value_info):
         del part.metadata_props[:]
     for attribute in (attribute for node in graph.node for attribute in node.attribute):

@@ -17,7 +17,7 @@ from utils.util_fusion import Fuser, Job, fuse_scenes
 from utils.util_scenes import find_scenes, is_picture, output_paths
 from utils.utils import exit_on_error
 
-SLOWEST = timedelta(days=7)  # that the first process waits for the last one; torchrun ends it where one has died
+SLOWEST = timedelta(days=7)  # longest wait of the first process for the last; if one dies, torchrun ends all at once
 
 
 def main(args: argparse.Namespace) -> None:
@@ -56,7 +56,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
         print(f"{len(singles)} pictures belong to no bracket: {', '.join(path.name for path in singles)}")
     outs = output_paths(scenes, target)
     jobs = [Job(scene.name, scene.paths, out, None, args.max_pixels) for scene, out in zip(scenes, outs, strict=True)]
-    jobs = jobs[rank::ranks]  # before any is skipped: what is there already changes while other processes write
+    jobs = jobs[rank::ranks]  # shared out before skipping: while others write, each process sees other files
     if args.skip_existing:
         jobs = [job for job in jobs if not is_picture(job.out)]
     finished = fuse_scenes(jobs, lambda: load(args), args.align, args.deghost)
@@ -70,10 +70,11 @@ def fuse_folder(args: argparse.Namespace) -> None:
 
 
 def report(ends: list[tuple[str, str | None]], scenes: int, target: Path) -> None:
-    """Prints what became of a folder's scenes.
+    """Prints how many scenes of a folder were fused, skipped and failed.
 
     Args:
-        ends: name, and error or None, of those that were not there already.
+        ends: (name, error or None) of every scene that was not skipped.
+        scenes: number of all scenes.
 
     Raises:
         ValueError: some could not be fused.

@@ -15,7 +15,7 @@ from pathlib import Path
 from configs import NEW_BEST, SESSION, get_infer_args, get_train_args
 from utils.utils import duration, exit_on_error, git_sha, make_run_folder, settings_block, write_json
 
-if __name__ == "__main__":  # before PyTorch is imported, which takes seconds
+if __name__ == "__main__":  # before the slow imports, so that --help is instant
     with exit_on_error():
         ARGS = get_train_args()
 
@@ -36,11 +36,11 @@ from utils.util_image import read_image
 from utils.util_loss import MEFLoss
 from utils.util_scenes import read_pairs
 
-LOG_EVERY = 10  # steps from one point of TensorBoard's training curves to the next
-NO_RECIPE = SESSION | {
+LOG_EVERY = 10  # steps between points of TensorBoard's training curves
+NO_RECIPE = SESSION | {  # settings that do not change the result: TensorBoard's HParams leaves them out
     "runs_path", "run_name", "val_every", "cache_mb", "num_workers", "save_every", "git", "torch", "resumed"
-}  # settings that TensorBoard does not compare runs by  # fmt: skip
-NO_PICTURE = 10  # a loss above it is not that of a picture: no part of `MEFLoss` is larger than 2, but for its weight
+}  # fmt: skip
+NO_PICTURE = 10  # a first loss above it means values far outside [0, 1]: no MEF-SSIM term before its weight exceeds 2
 
 
 def main(args: argparse.Namespace) -> None:
@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
     loss = MEFLoss(args.scale_weights, args.lum_weight)
     samples, held_out, described = objective.data(args, model, say)
     batches = loader(args, samples, device)
-    samples[next(iter(batches.sampler))]  # what is wrong with the pictures comes to light here
+    samples[next(iter(batches.sampler))]  # bad pictures raise here, before a run folder is made
     training = train.new_training(model, args.lr, args.ema)
     if args.resume_path:
         train.resume_training(args.resume_path, training)
@@ -71,7 +71,7 @@ def main(args: argparse.Namespace) -> None:
         while True:
             if is_due(args, training):
                 scores, pictures = {}, {}
-                if held_out is not None:  # it can be empty in one of several processes
+                if held_out is not None:  # an empty share must validate too: the processes wait for each other
                     scores, pictures = objective.validate(training.best_model, held_out, loss)
                 say(run.after_validation(scores, pictures))
             if training.epoch >= args.num_epochs:
@@ -84,11 +84,11 @@ def main(args: argparse.Namespace) -> None:
     say(f"python run_infer.py UNDER OVER --weights {run.checkpoints / 'best.pth'}")
 
 
-# The run: what it shows and leaves behind
+# The run: its folder and what it shows
 
 
 class Run:
-    """A run's folder: settings, checkpoints, TensorBoard. And its progress bar. Of several processes one writes."""
+    """A run's folder (settings, checkpoints, TensorBoard) and progress bar; only the first process writes them."""
 
     def __init__(self, args: argparse.Namespace, training: train.Training, batches: DataLoader):
         self.args, self.training, self.batches = args, training, batches
@@ -113,12 +113,12 @@ class Run:
             self.writer.close()
             if kind and (self.checkpoints / "last.pth").exists() and self.args.verbose:
                 print(f"\nGo on with: python run_train.py --resume_path {self.folder}")
-        if not kind:  # otherwise the others may wait for this one, and torchrun ends them
+        if not kind:  # after an error the others may wait for this process: torchrun ends them
             parallel.leave_processes()
 
     @contextlib.contextmanager
     def epoch(self) -> Iterator[tqdm]:
-        """Yields the batches that are left of the epoch, behind a progress bar."""
+        """Yields the remaining batches of the epoch, with a progress bar."""
         sampler, training = self.batches.sampler, self.training
         sampler.epoch, sampler.done = training.epoch + 1, training.batch
         title, hidden = f"Epoch [{sampler.epoch}/{self.args.num_epochs}]", self.folder is None or not self.args.verbose
@@ -130,13 +130,13 @@ class Run:
                 yield self.bar
             except FloatingPointError:
                 if all(value.isfinite().all() for value in training.model.state_dict().values()):
-                    self.save()  # the weights are those before the step; BatchNorm's means may not be
+                    self.save()  # the weights are still those before the step; BatchNorm's means may have moved
                 raise
             except torch.cuda.OutOfMemoryError as error:
                 raise ValueError("the GPU has too little memory: reduce --batch_size or --crop_size") from error
 
     def after_step(self, values: dict[str, float]) -> None:
-        """Shows and logs the step; saves where it is time to, and where a signal asks to stop."""
+        """Shows and logs a step; saves when it is time to, and before it stops on a signal."""
         training, loss = self.training, values["loss"]
         self.steps.append(values)
         mean = training.loss_sum / training.batch
@@ -158,7 +158,7 @@ class Run:
         self.save()
 
     def after_validation(self, scores: dict[str, float], pictures: dict[str, np.ndarray]) -> str:
-        """Logs and saves; returns a line to show."""
+        """Logs the scores, saves the checkpoints, and returns a line to print."""
         training = self.training
         loss = scores.get("loss", training.loss)
         improved = training.judge(loss)
@@ -169,12 +169,12 @@ class Run:
             validation.log(self.writer, training.step, scores_by_tag, pictures)
             if improved:
                 train.save_best(self.checkpoints, training, loss, self.settings)
-            self.save()  # last: a run that is stopped before validates again
+            self.save()  # last: if the run is stopped before this line, the resumed one validates again
         shown = ", ".join(f"{name} {score:.4f}" for name, score in scores.items()) or "nothing is held out"
         return f"validation: {shown}" + " (best)" * improved
 
     def log(self, values: dict[str, float]) -> None:
-        """Writes a point of the training curves: the means since the last one, and these values."""
+        """Writes a point of the training curves: the means of the steps since the last point, and `values`."""
         if self.steps:
             values = {name: float(np.mean([step[name] for step in self.steps])) for name in self.steps[0]} | values
             self.steps.clear()
@@ -188,7 +188,7 @@ class Run:
 
 
 def is_due(args: argparse.Namespace, training: train.Training) -> bool:
-    """Returns whether the last finished epoch is one to validate after, and has not been validated."""
+    """Returns whether a validation is due: an epoch has just ended, --val_every asks for it, and it is not done yet."""
     pending = training.validated < training.epoch and training.batch == 0
     return pending and (training.epoch % args.val_every == 0 or training.epoch == args.num_epochs)
 
@@ -197,7 +197,7 @@ def run_folder(args: argparse.Namespace) -> Path:
     """Returns the folder of the run to resume, otherwise a new one.
 
     Raises:
-        ValueError: --run_name is that of another run, or of no folder.
+        ValueError: --run_name is no folder name, or is taken by another run.
     """
     if args.resume_path:
         return Path(args.resume_path).absolute().parent.parent
@@ -213,9 +213,9 @@ def run_folder(args: argparse.Namespace) -> Path:
 
 
 def settings_of(args: argparse.Namespace, training: train.Training) -> dict:
-    """Returns all settings of a run, and what changed when it was resumed.
+    """Returns all settings of a run, with the list "resumed": what changed each time it was resumed.
 
-    Where losses do not compare with those before, "best" starts anew.
+    If a setting of NEW_BEST changed, resets `training.best_loss`, with a warning.
     """
     device = next(training.model.parameters()).device
     settings = vars(args) | {"model": training.model.name, "device": str(device), "processes": parallel.ranks()}
@@ -234,7 +234,7 @@ def settings_of(args: argparse.Namespace, training: train.Training) -> dict:
 
 
 def sample_pair() -> list[np.ndarray]:
-    """Returns the pair that run_infer.py fuses by default, (H, W, 3) BGR uint8 each; nothing where it is not there."""
+    """Returns the pair that run_infer.py fuses by default, (H, W, 3) BGR uint8 each; [] if its files are missing."""
     paths = get_infer_args([]).images
     return [read_image(path) for path in paths] if all(map(os.path.isfile, paths)) else []
 
@@ -243,9 +243,9 @@ def sample_pair() -> list[np.ndarray]:
 
 
 def network(args: argparse.Namespace, objective: "Objective") -> nn.Module:
-    """Returns the network to train, from the checkpoint to resume, from weights, or new.
+    """Returns the network to train: from the checkpoint to resume, from --weights, or new.
 
-    A network that is shown no virtual exposures in training is stored as one that gets none when it fuses.
+    With --no-hidden it trains without virtual exposures, so its checkpoint says to fuse without them too.
     """
     name = None if args.model == "auto" else args.model
     if not (name or args.resume_path or args.weights):
@@ -260,17 +260,17 @@ def network(args: argparse.Namespace, objective: "Objective") -> nn.Module:
 
 
 def max_gap_of(model: nn.Module) -> float | None:
-    """Returns the `PyramidArchitecture.max_gap` of a network that decides at a smaller size, None of another."""
+    """Returns the `PyramidArchitecture.max_gap` of a pyramid network, None for the paper's networks."""
     return model.arch.max_gap if isinstance(model, DeepFusePyramid) else None
 
 
-# Data: samples to train on, what is held out for validation (or None), and both in words
+# Data: (samples to train on, held-out data for validation or None, description of both)
 
 Data = tuple[Dataset, object, str]
 
 
 def photographs(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
-    """Returns squares of photographs, to be reconstructed."""
+    """Returns the data of objective recon: squares of photographs, to be reconstructed."""
     paths, held_out = split_photographs(args, say)
     channels = model.arch.image_channels
     crops = None
@@ -283,7 +283,7 @@ def photographs(args: argparse.Namespace, model: nn.Module, say: Callable) -> Da
 
 
 def simulated_shots(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
-    """Returns stacks that are simulated from photographs, to be fused."""
+    """Returns the data of objective exposure: stacks simulated from photographs, to be fused."""
     paths, held_out = split_photographs(args, say)
     samples = data.Photographs(paths, args.crop_size, 1, True, args.hidden, max_gap_of(model))
     pairs = data.SimulatedPairs(held_out, args.seed, parallel.rank(), parallel.ranks()) if held_out else None
@@ -291,7 +291,7 @@ def simulated_shots(args: argparse.Namespace, model: nn.Module, say: Callable) -
 
 
 def brackets(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
-    """Returns stacks of brackets, and where there are photographs beside them of those, to be fused."""
+    """Returns the data of objective mef: stacks of brackets, and simulated ones if --photo_path is given."""
     scenes = data.read_brackets(args.image_path, args.cache_mb, scanning(say))
     if not args.val_path:
         scenes, held_out = data.hold_out(scenes, validation_count(args, len(scenes)), args.seed)
@@ -304,7 +304,7 @@ def brackets(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
     if args.photo_path:
         paths = data.find_photographs(args.photo_path, scanning(say))
         simulated = data.Photographs(paths, args.crop_size, 1, True, args.hidden, max_gap)
-        simulated[(0, args.seed)]  # unusable ones come to light here: the first sample may be a bracket
+        simulated[(0, args.seed)]  # bad photographs raise here, even if the first sample is a bracket
         described += f" and shots simulated from {len(paths)} photographs"
     samples = data.BracketStacks(scenes, args.crop_size, simulated, args.hidden, max_gap)
     whole = data.WholePairs(parallel.share(pairs), args.hidden) if pairs else None
@@ -312,19 +312,19 @@ def brackets(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
 
 
 def split_photographs(args: argparse.Namespace, say: Callable) -> tuple[list[str], list[str]]:
-    """Returns the photographs to train on, and those that are held out."""
+    """Returns the paths of the photographs to train on, and of those held out for validation."""
     paths = data.find_photographs(args.image_path, scanning(say))
     count = validation_count(args, min(args.train_num or len(paths), len(paths)))
     return data.hold_out(paths, count, args.seed)
 
 
 def validation_count(args: argparse.Namespace, items: int) -> int:
-    """Returns how many of the items are held out: at least one, unless the fraction is 0."""
+    """Returns how many of `items` to hold out: at least one, unless --val_fraction is 0."""
     return max(1, round(args.val_fraction * items)) if args.val_fraction else 0
 
 
 def scanning(say: Callable) -> data.Hook:
-    """Returns a progress bar, shown where there is something said."""
+    """Returns a maker of progress bars for scanning folders, hidden where `say` does not print."""
     return functools.partial(tqdm, desc="Scanning", disable=say is not print)
 
 
@@ -332,7 +332,7 @@ def loader(args: argparse.Namespace, samples: Dataset, device: torch.device) -> 
     """Returns the batches of an epoch, or this process's share of each of them.
 
     Raises:
-        ValueError: the samples of a batch cannot be dealt out evenly.
+        ValueError: --batch_size is no multiple of the number of processes.
     """
     rank, ranks = parallel.rank(), parallel.ranks()
     if args.batch_size % ranks:
@@ -354,15 +354,15 @@ def loader(args: argparse.Namespace, samples: Dataset, device: torch.device) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What is learnt: a new one is an entry in OBJECTIVES."""
+    """What a training learns: its network, data, loss and validation."""
 
-    network: str  # to train, where none is named
-    data: Callable[..., Data]  # settings, network, print or nothing ->
+    network: str  # the default for --model
+    data: Callable[..., Data]  # (settings, network, say) -> Data
     losses: train.Criterion
-    validate: Callable[..., tuple[dict, dict]]  # network, what is held out, `MEFLoss` -> scores, pictures
-    least_crop: int  # pixels; 44: the short side of a sample to fuse is then at least the 11 of MEF-SSIM's window
-    rgb: bool = False  # also trains networks for RGB
-    takes: tuple[str, ...] = ()  # settings that no other objective has
+    validate: Callable[..., tuple[dict, dict]]  # (network, held-out data, `MEFLoss`) -> (scores, pictures)
+    least_crop: int  # smallest --crop_size, in pixels; 44: a sample's short side is then at least 11, MEF-SSIM's window
+    rgb: bool = False  # whether it also trains RGB networks
+    takes: tuple[str, ...] = ()  # settings that only this objective has
 
 
 OBJECTIVES = {
@@ -380,10 +380,10 @@ OBJECTIVES = {
 
 
 def objective_of(args: argparse.Namespace) -> Objective:
-    """Returns the entry of --objective.
+    """Returns the entry of OBJECTIVES that --objective names.
 
     Raises:
-        ValueError: there is none, or other settings do not go with it.
+        ValueError: there is no such objective, or other settings do not fit it.
     """
     if args.objective not in OBJECTIVES:
         raise ValueError(f"no objective is called {args.objective!r}: expected one of {', '.join(OBJECTIVES)}")
@@ -394,10 +394,10 @@ def objective_of(args: argparse.Namespace) -> Objective:
     if not (args.gray or objective.rgb):
         raise ValueError(f"objective {args.objective} trains luminance networks: use --gray, or --objective recon")
     for name, other in OBJECTIVES.items():
-        if given := [
-            f"--{option}" for option in other.takes if option not in objective.takes and getattr(args, option)
-        ]:
-            raise ValueError(f"{' and '.join(given)}: for objective {name} alone, not {args.objective}")
+        foreign = [option for option in other.takes if option not in objective.takes and getattr(args, option)]
+        if foreign:
+            given = " and ".join(f"--{option}" for option in foreign)
+            raise ValueError(f"{given}: for objective {name} alone, not {args.objective}")
     return objective
 
 

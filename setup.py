@@ -1,4 +1,4 @@
-"""`pip install .`: what the clone holds becomes one package, `deepfuse`, whose imports say so. More: pyproject.toml."""
+"""`pip install .`: makes the clone's files one package, `deepfuse`, and renames their imports. See pyproject.toml."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ OWN_IMPORT = re.compile(r"^(\s*from )(configs|models|utils)\b", re.MULTILINE)
 class BuildPackage(build_py):
     """Copies the files into `deepfuse`; `from utils.x import y` becomes `from deepfuse.utils.x import y`.
 
-    Another project's `models` and `utils` are thus never met, whichever is imported first.
+    So they do not clash with another project's `models` and `utils`.
     """
 
     def run(self) -> None:
@@ -27,7 +27,7 @@ class BuildPackage(build_py):
                 "error: the clone is used as it is, run_infer.py and the others: only `pip install .` works"
             )
         package = Path(self.build_lib, "deepfuse")
-        shutil.rmtree(package, ignore_errors=True)  # what an earlier version had
+        shutil.rmtree(package, ignore_errors=True)  # files of an earlier version
         for root, patterns in ((CLONE, CONTENTS), (CLONE / "deepfuse", ["*.py"])):
             for source in (path for pattern in patterns for path in root.glob(pattern)):
                 target = package / source.relative_to(root)

@@ -1,4 +1,4 @@
-"""What `pip install` gives to other programs: deepfuse.fuse(["under.jpg", "over.jpg"])."""
+"""The installed package, for other programs: deepfuse.fuse(["under.jpg", "over.jpg"])."""
 
 import functools
 import os
@@ -15,14 +15,14 @@ __all__ = ["Fuser", "fuse", "fuser", "mef_ssim"]
 
 @functools.lru_cache(1)
 def fuser(weights: str | os.PathLike | None = None, device: str = "auto") -> Fuser:
-    """Returns the Fuser of a file of weights (None: the shipped ones); the last one is kept."""
+    """Returns the Fuser of a file of weights (None: the shipped ones); the last one is kept in memory."""
     return Fuser.from_checkpoint(weights or shipped_weights(device), device)
 
 
 def fuse(images: Sequence[str | os.PathLike | np.ndarray]) -> np.ndarray:
-    """Returns the fused picture of two or more exposures, in any order; shape and dtype are theirs.
+    """Returns the fused picture of two or more exposures, in any order; it has their shape and dtype.
 
-    `fuser(weights, device)` has more: other weights, a GPU, alignment, files with their metadata.
+    `fuser(weights, device)` offers more: other weights, a GPU, alignment, files with their metadata.
 
     Args:
         images: files, or pictures: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16.
@@ -37,7 +37,7 @@ def mef_ssim(fused: np.ndarray, exposures: Sequence[np.ndarray]) -> float:
     """Returns MEF-SSIM (Ma, Zeng and Wang, TIP 2015) of a fused picture and its exposures, at most 1: higher is better.
 
     Args:
-        fused, exposures: (H, W, 3) BGR uint8, of which gray is made as for published figures, or (H, W) in 0..255.
+        fused, exposures: (H, W, 3) BGR uint8, turned to gray as for published figures, or gray (H, W) in 0..255.
 
     Raises:
         ValueError: Other shapes or ranges, or a side under 44 pixels.

@@ -1,4 +1,4 @@
-"""The commands of the installed package: each is a script of the clone."""
+"""The commands of the installed package: each runs one of the scripts."""
 
 from importlib import import_module
 
@@ -19,7 +19,7 @@ def evaluate() -> None:
 
 
 def run(script: str, settings) -> None:
-    """Runs a script as its last lines do."""
+    """Runs `main` of a script with its settings, errors in one line, as `python SCRIPT.py` would."""
     with exit_on_error():
         args = settings()
         try:

@@ -16,9 +16,9 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a checkpoint stores, so that the network can be rebuilt from the file alone.
+    """The numbers of a network, stored in its checkpoint, so that the file alone rebuilds it.
 
-    The first two layers are the encoder, the others the decoder; `channels` are the layers' outputs before the last,
+    The first two layers are the encoder, the others the decoder. `channels` are the outputs of all layers but the last,
     whose output is the image.
     """
 
@@ -27,11 +27,11 @@ class Architecture:
     norm: bool = False  # BatchNorm after every convolution
     slope: float = 0.01  # of the LeakyReLU
     bias: bool = True
-    # padding_mode of nn.Conv2d; with zeros the picture's border goes dark
+    # padding_mode of nn.Conv2d; zeros darken the picture's border
     padding: Literal["replicate", "zeros", "reflect", "circular"] = "replicate"
     output: str = "none"  # after the last layer: "none", "leaky_relu" or "sigmoid"
     image_channels: int = 1
-    stretched: bool = False  # the authors' inference: luminance goes in as 16..235, what comes out is stretched
+    stretched: bool = False  # the authors' inference: input luminance in 16..235, output stretched to the full range
 
 
 def conv_layer(arch: Architecture, c_in: int, c_out: int, kernel: int, activation: str) -> nn.Sequential:
@@ -53,23 +53,22 @@ def conv_layer(arch: Architecture, c_in: int, c_out: int, kernel: int, activatio
 class DeepFuse(nn.Module):
     """Every published DeepFuse: they differ in their `Architecture` only."""
 
-    name: str  # by which a checkpoint knows it
+    name: str  # its key in ARCHITECTURES
 
     def __init__(self, arch: Architecture = Architecture()):
         super().__init__()
         self.arch = arch
         sizes = (arch.image_channels, *arch.channels, arch.image_channels)
         activations = ["leaky_relu"] * len(arch.channels) + [arch.output]
-        layers = [
-            conv_layer(arch, *layer) for layer in zip(sizes[:-1], sizes[1:], arch.kernels, activations, strict=True)
-        ]
+        numbers = zip(sizes[:-1], sizes[1:], arch.kernels, activations, strict=True)
+        layers = [conv_layer(arch, *layer) for layer in numbers]
         self.encoder, self.decoder = nn.Sequential(*layers[:2]), nn.Sequential(*layers[2:])
-        self.halo = sum(kernel // 2 for kernel in arch.kernels)
+        self.halo = sum(kernel // 2 for kernel in arch.kernels)  # pixels around an output pixel that it depends on
 
     def forward(self, exposures: torch.Tensor) -> torch.Tensor:
         """Returns the fused picture (N, image_channels, H, W), not clamped.
 
-        Differs from the paper: it fuses two; here the sum over K is scaled by 2 / K, the amplitude of a pair.
+        Differs from the paper, which fuses two: the sum over K is scaled by 2 / K, to keep the amplitude of a pair.
 
         Args:
             exposures: (N, K, image_channels, H, W) in [0, 1], K >= 2.

@@ -1,8 +1,8 @@
-"""DeepFuse in a pyramid: it decides about a whole scene at a bounded size, full size is arithmetic.
+"""DeepFuse in a pyramid: the network decides on a small copy of the scene; the full size follows by arithmetic.
 
-The paper's network sees 25 pixels around each point: it keeps every detail and cannot know the scene. Here the same
-scheme (shared encoder, addition of features, decoder) runs at each level of a Laplacian pyramid, from the whole scene
-down to the pixels of a small copy. Full size needs no network: `DeepFusePyramid.fuse` says how it follows.
+The paper's network sees 25x25 pixels: it keeps every detail but does not know the scene. Here the same scheme (shared
+encoder, addition of features, decoder) runs at each level of a Laplacian pyramid of the small copy, from the whole
+scene down to single pixels. `DeepFusePyramid.fuse` has the formula for the full size.
 """
 
 import itertools
@@ -16,15 +16,15 @@ from torch import nn
 
 @dataclass(frozen=True)
 class PyramidArchitecture:
-    """What a checkpoint stores of a `DeepFusePyramid`."""
+    """The numbers of a `DeepFusePyramid`, stored in its checkpoint."""
 
     channels: int = 24
-    depth: int = 5  # convolutions of the encoder, and as many of the decoder: 10 pixels of sight at every level
-    halvings: int = 6  # from the pixels to the coarsest level
+    depth: int = 5  # 3x3 convolutions of the encoder, and of the decoder: each level sees 10 pixels to every side
+    halvings: int = 6  # of the copy's sides, down to the coarsest level
     slope: float = 0.1  # of the LeakyReLU
-    decision_pixels: int = 131_072  # of the copy that the network sees, at most: twice as many gain nothing
+    decision_pixels: int = 131_072  # largest copy that the network sees; twice as many pixels gain nothing
     image_channels: int = 1  # luminance; colour follows the weights
-    max_gap: float = 3.0  # stops between neighbours that are fused as they are; wider gaps are filled
+    max_gap: float = 3.0  # stops between neighbouring shots; wider gaps are filled with virtual exposures
 
 
 def conv3x3s(sizes: Sequence[int], slope: float) -> nn.Sequential:
@@ -39,7 +39,7 @@ def conv3x3s(sizes: Sequence[int], slope: float) -> nn.Sequential:
 
 
 class PyramidLevel(nn.Module):
-    """A DeepFuse of 3x3 convolutions for a level of the pyramid, whose encoder also weighs its exposure."""
+    """A DeepFuse of 3x3 convolutions for one level of the pyramid; its encoder also scores each exposure."""
 
     def __init__(self, c_in: int, arch: PyramidArchitecture):
         super().__init__()
@@ -47,13 +47,13 @@ class PyramidLevel(nn.Module):
         self.encoder = conv3x3s([c_in, *[c] * (self.depth - 1), 1 + c], arch.slope)
         self.act = nn.LeakyReLU(arch.slope)
         self.decoder = conv3x3s([*[c] * self.depth, 1], arch.slope)
-        nn.init.normal_(self.decoder[-1].get_parameter("weight"), 0, 0.01)  # at first the mean of the bands
+        nn.init.normal_(self.decoder[-1].get_parameter("weight"), 0, 0.01)  # starts near the bands' mean
 
     def forward(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the fused band (N, 1, h, w) and the logarithms (N, K, h, w) of the exposures' weights.
 
-        Features are added as in the paper, scaled by 2 / K: the decoder always meets the amplitude of a pair. Its
-        correction goes on top of the mean of the bands, weighted by the softmax of the encoder's scores.
+        Features are added as in the paper and scaled by 2 / K, to keep the amplitude of a pair. The fused band is the
+        mean of the exposures' bands, weighted by the softmax of the encoder's scores, plus the decoder's correction.
 
         Args:
             seen: what the encoder sees of each exposure, (N, K, c_in, h, w); the band first.
@@ -71,7 +71,7 @@ class PyramidLevel(nn.Module):
         return scores[:, :, 0, inner, inner].clone(), self.act(features).sum(1)  # a view would hold the features
 
     def encode_in_turn(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the same, one exposure at a time: less memory, and less time on a CPU."""
+        """Returns the same as `encode`, one exposure at a time: less memory, and less time on a CPU."""
         scores, total = self.encode(seen[:, :1])
         for one in seen[:, 1:].split(1, 1):
             score, features = self.encode(one)
@@ -82,11 +82,11 @@ class PyramidLevel(nn.Module):
 class DeepFusePyramid(nn.Module):
     """A small DeepFuse at every level of a Laplacian pyramid; one network serves all levels but the coarsest.
 
-    Of an exposure the encoder sees its band (the detail of this level), its local brightness, what the coarser levels
-    have fused so far, its mean over the whole picture, its contrast, and how the coarser levels weighed it.
+    For each exposure the encoder sees: its band (the detail of this level), its local brightness, the picture fused so
+    far by the coarser levels, its mean over the whole picture, its contrast, and its weight at the coarser level.
     """
 
-    name: str  # by which a checkpoint knows it
+    name: str  # its key in ARCHITECTURES
 
     def __init__(self, arch: PyramidArchitecture = PyramidArchitecture()):
         super().__init__()
@@ -106,20 +106,20 @@ class DeepFusePyramid(nn.Module):
         y, (h, w), side = exposures[:, :, 0], exposures.shape[-2:], 2**self.arch.halvings
         mean = y.mean((2, 3), keepdim=True)
         wide, high = ((pixels + side - 1) // side * side - pixels for pixels in (w, h))
-        y = F.pad(y, (0, wide, 0, high), mode="replicate")  # every level halves evenly
+        y = F.pad(y, (0, wide, 0, high), mode="replicate")  # so that all levels halve evenly
         levels = [(y, y * y)]
         for _ in range(self.arch.halvings):
             brightness, square = levels[-1]
             levels.append((F.avg_pool2d(brightness, 2), F.avg_pool2d(square, 2)))
 
         y, contrast = self.describe(levels.pop())
-        own = base = mean.mean(1, keepdim=True).expand_as(y)  # the coarsest band is what the scene has over its mean
+        own = base = mean.mean(1, keepdim=True).expand_as(y)  # the coarsest band is relative to the mean
         band, log_weights = self.top(torch.stack(self.centred(y, own, base, mean, contrast), 2))
         fused = base[:, :1] + band
         while levels:
             own, base, contrast, log_weights = map(double, (y, fused, contrast, log_weights))
             y, finer_contrast = self.describe(levels.pop())
-            told = log_weights + pairs_in(mean).log()  # times K / 2: the even weight of any stack is that of a pair
+            told = log_weights + pairs_in(mean).log()  # weight times K / 2: equal weights look like a pair's for any K
             seen = torch.stack([*self.centred(y, own, base.expand_as(y), mean, contrast), told], 2)
             band, log_weights = self.level(seen)
             fused, contrast = base + band, finer_contrast
@@ -129,11 +129,11 @@ class DeepFusePyramid(nn.Module):
         """Returns the fused luminance (N, 1, H, W) of exposures (N, K, 1, H, W) in [0, 1], decided at a smaller size.
 
         fused = up(F - sum_k w_k q_k) + sum_k up(w_k) x_k, where q_k are the exposures at the decision's size, F and w_k
-        the fused picture and the weights there, x_k the exposures, and `up` is bilinear: what the small copy lacks is
-        blended by the same weights. `utils.util_blend` does the same to pictures.
+        the fused picture and the weights there, x_k the exposures, and `up` enlarges bilinearly: detail that the small
+        copy lacks is blended by the same weights. `utils.util_blend` does the same to pictures.
 
         Args:
-            factor: the sides of the picture are so many times those of the decision, and divisible by it.
+            factor: side of the picture / side of the decision; H and W must be multiples of it.
         """
         x = exposures[:, :, 0]
         q = F.avg_pool2d(x, factor)
@@ -147,18 +147,18 @@ class DeepFusePyramid(nn.Module):
 
     @staticmethod
     def describe(level: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns brightness and contrast (standard deviation) within each pixel, (N, K, h, w), of (mean, square)."""
+        """Returns brightness and contrast (standard deviation) in each pixel, (N, K, h, w) both, of (mean, square)."""
         mean, square = level
         return mean, (square - mean**2).clamp(min=1e-6).sqrt()  # rounding can make a variance negative
 
     @staticmethod
     def centred(y, own, base, mean, contrast) -> list[torch.Tensor]:
-        """Returns what the encoder sees of the exposures, (N, K, h, w) each, about 0."""
+        """Returns the encoder's inputs, (N, K, h, w) each, shifted to lie around 0."""
         return [y - own, own - 0.5, base - 0.5, mean.expand_as(y) - 0.5, contrast]
 
 
 def pairs_in(stack: torch.Tensor) -> torch.Tensor:
-    """Returns K / 2 of a stack (N, K, ...), as a tensor (1, 1, 1, 1): an exported graph would freeze a number."""
+    """Returns K / 2 of a stack (N, K, ...) as a tensor (1, 1, 1, 1), so that an exported graph does not fix K."""
     return torch.ones_like(stack[0].flatten(1)[:, :1]).sum().reshape(1, 1, 1, 1) / 2
 
 

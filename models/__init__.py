@@ -1,4 +1,4 @@
-"""The networks, and `fuse_model`: one of them by its name or from a file of weights."""
+"""The networks, and `fuse_model`, which makes one by its name or from a file of weights."""
 
 from .DeepFusePyramid import DeepFusePyramid, PyramidArchitecture
 from .weights import ARCHITECTURES, Network, build_network, fuse_model, read_checkpoint

@@ -1,6 +1,6 @@
-"""Files of weights: three kinds, told apart by their content; what a file says is checked before it costs anything.
+"""Files of weights: three kinds, told apart by their content, and checked before they cost time or memory.
 
-This project's checkpoints, the DeepFuse authors' Theano archive (an .npz with arrays arr_0 ... arr_5), and the
+They are this project's checkpoints, the DeepFuse authors' Theano archive (an .npz with arrays arr_0 ... arr_5), and the
 predecessor's .pth (keys layer1, layer2, layer4, layer5, layer6).
 """
 
@@ -25,9 +25,8 @@ from .DeepFusePyramid import DeepFusePyramid, PyramidArchitecture
 
 ARCHITECTURES = paper.ARCHITECTURES | {"DeepFuse_pyramid": PyramidArchitecture()}
 
-MAX_BYTES = 2**28  # of a file, also unpacked, and of a network; our largest has 1.3 MB, a run's state four times that
-# What an architecture's numbers may be, each of them where there are several: least and most.
-BOUNDS = {
+MAX_BYTES = 2**28  # of a file, packed or unpacked, and of a network; ours have up to 1.3 MB, a run's state 4 times that
+BOUNDS = {  # least and most that an architecture's numbers may be; for several, each of them
     "channels": (1, 256),
     "kernels": (1, 15),
     "depth": (1, 16),
@@ -37,23 +36,24 @@ BOUNDS = {
     "slope": (0, 1),
     "image_channels": (1, 3),
 }
-MOST_LAYERS = 16
-# What a .pth may name: tensors, and what the predecessor stored its best loss by. PyTorch's reader runs no code either,
-# but builds anything of any size from a few bytes.
+MOST_LAYERS = 16  # the paper's networks have 5 or 6
+# Python names that a .pth may contain: those of tensors, and of the NumPy number in the predecessor's files. PyTorch's
+# reader also runs no code, but lets a few bytes allocate any amount of memory.
 NAMES = re.compile(
     r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_(tensor_v2|parameter)"
     r"|numpy\._?core\.multiarray scalar|numpy dtype|_codecs encode"
 )
-MOST_STEPS, MOST_TEXT = 2**16, 2**12  # instructions in its pickle, characters in a text; a run's state has 10,000, 100
+MOST_STEPS = 2**16  # instructions in a pickle; a run's state has 10,000
+MOST_TEXT = 2**12  # characters in a text of a pickle; a run's state has 100
 CHOICES = {"padding": ("replicate", "zeros", "reflect", "circular"), "output": ("none", "leaky_relu", "sigmoid")}
-PREDECESSOR_LAYERS = {  # its names and ours; `layer.0` in them is the convolution, `layer.1` the BatchNorm
+PREDECESSOR_LAYERS = {  # its names -> ours; in a layer, 0 is the convolution and 1 the BatchNorm
     "layer1": "encoder.0",
     "layer2": "encoder.1",
     "layer4": "decoder.0",
     "layer5": "decoder.1",
     "layer6": "decoder.2",
 }
-NUMPY_SCALARS: list[Any] = [  # what the last three of NAMES mean
+NUMPY_SCALARS: list[Any] = [  # the objects of NAMES' NumPy numbers, for PyTorch's reader
     (scalar, "numpy.core.multiarray.scalar"),
     scalar,
     np.dtype,
@@ -77,14 +77,14 @@ def fuse_model(
     """Returns a network in eval mode on the CPU, with attribute `name`.
 
     Args:
-        name: one of `ARCHITECTURES`; None takes the one that the weights are for ("DeepFuse" without weights).
-        weights: a file to load; None leaves the random initialisation.
+        name: one of `ARCHITECTURES`; None takes the name in the weights ("DeepFuse" without weights).
+        weights: a file to load; None keeps the random initialisation.
         image_channels: 1 for luminance, 3 for RGB; None takes that of the weights (1 without weights).
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: an unknown name, a file that is no checkpoint, is damaged or would run code, or weights of another
-            architecture or number of channels than asked for.
+        ValueError: the name is unknown; the file is no checkpoint, is damaged or would run code; or its architecture or
+            number of channels is not the one asked for.
     """
     if name is not None and name not in ARCHITECTURES:
         raise ValueError(f"no model is called {name!r}: expected one of {', '.join(ARCHITECTURES)}")
@@ -108,7 +108,7 @@ def read_checkpoint(path: str | PathLike) -> dict:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no file or too large, or is no checkpoint, is damaged, or would run code.
+        ValueError: it is a folder, too large, no checkpoint, damaged, or would run code.
     """
     _, pickles = _look_into(path)
     try:
@@ -119,11 +119,11 @@ def read_checkpoint(path: str | PathLike) -> dict:
                 if number > MOST_STEPS or (isinstance(argument, str | bytes) and len(argument) > MOST_TEXT):
                     raise ValueError("holds too much besides tensors")
         with torch.serialization.safe_globals(NUMPY_SCALARS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle protocol of files that are refused in any case
+            warnings.simplefilter("ignore")  # PyTorch warns of odd pickle protocols in files that are refused anyway
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
-    except Exception as error:  # damaged files make it raise nearly anything
+    except Exception as error:  # PyTorch raises exceptions of many kinds for damaged files
         raise ValueError(f"{path} is not a checkpoint, or it is damaged: {_first_line(error)}") from error
     if not isinstance(checkpoint, dict) or not all(isinstance(key, str) for key in checkpoint):
         raise ValueError(f"{path} holds a {type(checkpoint).__name__}, expected a checkpoint's dict")
@@ -131,10 +131,11 @@ def read_checkpoint(path: str | PathLike) -> dict:
 
 
 def _look_into(path: str | PathLike) -> tuple[list[str], list[bytes]]:
-    """Returns the names of what a .pth or .npz holds, which are .zip files, and the pickles among it.
+    """Returns the names of the entries of a .pth or .npz, which are .zip files, and the content of its pickles.
 
     Raises:
-        FileNotFoundError, ValueError: there is no file, it is none of these, or it is, or unpacks to, too much.
+        FileNotFoundError: there is no such file.
+        ValueError: it is neither of the two, or has more than MAX_BYTES, packed or unpacked.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: no such file of weights")
@@ -146,13 +147,13 @@ def _look_into(path: str | PathLike) -> tuple[list[str], list[bytes]]:
             size = max(size, sum(entry.file_size for entry in archive.infolist()))
             pickles = []
             if size <= MAX_BYTES:
-                if damaged := archive.testzip():  # PyTorch does not look at the checksums
+                if damaged := archive.testzip():  # PyTorch does not check the checksums
                     raise zipfile.BadZipFile(damaged)
                 pickles = [archive.read(entry) for entry in archive.infolist() if entry.filename.endswith(".pkl")]
             names = archive.namelist()
     except PermissionError:
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # zipfile raises exceptions of many kinds, too
         expected = "expected a .pth (of PyTorch 1.6 or newer) or an .npz of weights"
         raise ValueError(f"{path} is not a checkpoint, or it is damaged: {expected}") from error
     if size > MAX_BYTES:
@@ -175,19 +176,19 @@ def _read_network(path: str | PathLike) -> Network:
         return _network(path, "DeepFuse_bn", {"image_channels": channels}, _renamed(state))
     found = ", ".join(str(key)[:40] for key in list(state)[:5])
     raise ValueError(
-        f"{path} is not a checkpoint that is known here: expected keys name, arch, model (this project) "
+        f"{path} is not a known kind of checkpoint: expected keys name, arch, model (this project) "
         f"or {', '.join(PREDECESSOR_LAYERS)} (the predecessor), found {found or 'none'}"
     )
 
 
 def _network(path: str | PathLike, name: object, numbers: object, state: object) -> Network:
-    """Returns the network `name` of an architecture with these numbers and weights, all three as a file gave them.
+    """Returns the network `name` with the architecture `numbers` and weights `state`, all three unchecked from a file.
 
-    Nothing of its size is allocated before the weights are known to fit.
+    Its memory is allocated only after the weights are known to fit.
     """
     if not isinstance(name, str) or name not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise ValueError(f"{path} holds a {str(name)[:40]!r}, which is not known here: expected {known}")
+        raise ValueError(f"{path} holds an unknown network {str(name)[:40]!r}: expected {known}")
     try:
         arch = _architecture(ARCHITECTURES[name], numbers)
         state = _checked_state(_shapes(name, arch), state)
@@ -199,7 +200,7 @@ def _network(path: str | PathLike, name: object, numbers: object, state: object)
 
 
 class _WithoutNormal(TorchFunctionMode):
-    """Leaves `normal_` out: with no memory to fill, PyTorch would import its compiler for it, 160 MB and a second."""
+    """Skips `normal_`: on the meta device PyTorch would import its compiler for it, 160 MB and a second."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function not in (torch.Tensor.normal_, nn.init.normal_):
@@ -207,16 +208,16 @@ class _WithoutNormal(TorchFunctionMode):
 
 
 def _shapes(name: str, arch: Architecture | PyramidArchitecture) -> State:
-    """Returns the weights that such a network has, without memory behind them."""
+    """Returns the names and shapes of a network's weights, as tensors without memory."""
     with torch.device("meta"), _WithoutNormal():
         return build_network(name, arch).state_dict()
 
 
 def _architecture(default: Architecture | PyramidArchitecture, numbers: object) -> Architecture | PyramidArchitecture:
-    """Returns an architecture of the default's kind with these numbers, each of its field's type and in its bounds.
+    """Returns `default` with these numbers of a file in the place of its own.
 
     Raises:
-        ValueError, TypeError: they are not.
+        ValueError, TypeError: a number is of the wrong type, outside BOUNDS, or of no field.
     """
     if not isinstance(numbers, dict):
         raise ValueError(f"expected a dict as arch, found a {type(numbers).__name__}")
@@ -239,7 +240,7 @@ def _architecture(default: Architecture | PyramidArchitecture, numbers: object) 
 
 
 def _checked_state(expected: State, state: object) -> State:
-    """Returns a file's weights, or raises ValueError unless they have the expected names, shapes and finite values."""
+    """Returns a file's weights if they have the expected names, shapes and finite values; else raises ValueError."""
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
@@ -257,12 +258,15 @@ def _checked_state(expected: State, state: object) -> State:
 
 
 def _authors_state(path: str | PathLike) -> State:
-    """Returns the authors' six kernels (out, in, height, width), of a true convolution, flipped, by our names."""
+    """Returns the authors' six kernels (out, in, height, width) by our names.
+
+    Theano convolves, PyTorch correlates: the kernels are flipped.
+    """
     names = list(_shapes("DeepFuse_authors", ARCHITECTURES["DeepFuse_authors"]))
     try:
         with np.load(path, allow_pickle=False) as archive:
             kernels = {key: archive[key] for key in archive.files}
-    except Exception as error:  # as above
+    except Exception as error:  # NumPy raises exceptions of many kinds for damaged files
         raise ValueError(f"{path} is a damaged .npz archive, or holds Python objects: {_first_line(error)}") from error
     expected = [f"arr_{i}" for i in range(len(names))]
     if sorted(kernels) != expected or any(x.ndim != 4 or x.dtype.kind != "f" for x in kernels.values()):

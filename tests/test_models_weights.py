@@ -199,13 +199,13 @@ def write_bad(path, kind, rng):
         ("pickled code", "Python code"),
         ("plain pickle of code", "not a checkpoint"),
         ("tensor", "holds a Tensor"),
-        ("stranger", "not a checkpoint that is known"),
-        ("no state", "not a checkpoint that is known"),
+        ("stranger", "not a known kind of checkpoint"),
+        ("no state", "not a known kind of checkpoint"),
         ("objects", "Python objects"),
         ("other arrays", "not the authors' archive"),
         ("other weights", "does not fit"),
         ("unknown network", "DeepFuse_9x9"),
-        ("no name", "which is not known here"),
+        ("no name", "holds an unknown network"),
     ],
 )
 def test_bad_files_are_one_clear_line(tmp_path, monkeypatch, rng, kind, message):

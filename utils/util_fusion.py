@@ -1,4 +1,4 @@
-"""A scene's way from exposures to the picture."""
+"""`Fuser`: from a scene's exposures to the fused picture, in memory or file to file."""
 
 import itertools
 import os
@@ -22,14 +22,14 @@ from utils.util_metadata import Metadata, read_metadata
 from utils.util_onnx import OnnxNetwork
 from utils.util_radiance import expose
 
-# What ends a scene, not a folder of them; libraries raise the last two, most of all where memory is short.
+# Errors that end one scene but not the folder; libraries raise the last two, mostly when memory is short.
 SCENE_ERRORS = (ValueError, OSError, MemoryError, RuntimeError, cv2.error)
 
 
 class Fuser:
     """Fuses exposures of any number and size with a network."""
 
-    network: Any  # `OnnxNetwork`, or one of the networks of `util_tiles`, which would import PyTorch
+    network: Any  # `OnnxNetwork` or a network of `util_tiles`; Any, since naming the latter would import PyTorch
 
     def __init__(self, model, device: str = "cpu", tile: int | None = None):
         """Puts a network on its device.
@@ -41,7 +41,7 @@ class Fuser:
         if isinstance(model, OnnxNetwork):
             self.network = model
             return
-        from utils.util_tiles import on_device  # imports PyTorch, which takes longer than to read two photographs
+        from utils.util_tiles import on_device  # here: it imports PyTorch, which takes longer than to read two shots
 
         self.network = on_device(model, device, tile)
 
@@ -62,15 +62,15 @@ class Fuser:
         return cls(fuse_model(name, weights=path), device)
 
     def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> np.ndarray:
-        """Returns the fused picture of two or more exposures, in any order; shape and dtype are theirs.
+        """Returns the fused picture of two or more exposures, in any order; it has their shape and dtype.
 
         Args:
             images: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16. Alpha is averaged.
-            stops: Of the exposures, where they are known; otherwise they are measured where the network needs them.
+            stops: Exposure of each image in stops, as the camera noted it: used where pixels cannot tell (`complete`).
 
         Raises:
-            ValueError: Fewer than two exposures, shapes or types that differ or are not these, or a device without
-                memory for the smallest tile.
+            ValueError: There are fewer than two exposures, their shapes or types differ or are not these, or the device
+                has no memory for the smallest tile.
         """
         check_exposures(images)
         if not hasattr(self.network, "decide"):
@@ -91,7 +91,7 @@ class Fuser:
         return blend(images, exposures, small, weights, fused)
 
     def fuse_luminance(self, exposures: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns the fused luminance (H, W) of two or more of that shape, float32 in [0, 1], in steps of 16 bits."""
+        """Returns the fused luminance of two or more luminances, (H, W) float32 in [0, 1]; rounded to 16 bits."""
         return to_float(self.fuse([from_float(y, np.uint16) for y in exposures]))
 
     def fuse_files(
@@ -107,11 +107,11 @@ class Fuser:
 
         Args:
             paths: Two or more pictures of one scene, in any order; or one radiance map.
-            out: Is none of them.
+            out: The picture to write, none of `paths`.
             metadata_from: The file whose EXIF and colour profile go into `out`; None is the first of `paths`.
-            align: "mtb" or "homography" aligns hand-held shots first, and crops to what all of them show.
-            deghost: Whether to take out what moved between the shots; one that cannot be aligned is then left out.
-            reference: Which of `paths` shows things where they are to stay; None is the one best exposed.
+            align: "mtb" or "homography" aligns hand-held shots first, and crops to the area that all of them show.
+            deghost: Whether to remove what moved between the shots; shots that cannot be aligned are then left out.
+            reference: The one of `paths` that shows moving things where they shall stay; None is the best exposed.
 
         Raises:
             OSError, ValueError: As `read_exposures`, `improve`, `fuse` and `write_image`.
@@ -131,18 +131,18 @@ class Job:
     out: str | os.PathLike
     metadata_from: str | os.PathLike | None = None  # whose EXIF and colour profile to keep; None: the first exposure's
     max_pixels: int | None = None  # of an exposure, as for `util_image.read_photo`
-    reference: str | os.PathLike | None = None  # the exposure that shows where things stay; None: the best exposed
+    reference: str | os.PathLike | None = None  # of deghosting, as for `Fuser.fuse_files`
 
 
 def fuse_scenes(
     jobs: Sequence[Job], load: Callable[[], Fuser], align: str | None = None, deghost: bool = False
 ) -> Iterator[tuple[Job, Exception | None]]:
-    """Yields each scene when its picture is written, or with the `clear` error that it ended with: the others go on.
+    """Yields (scene, None) when its picture is written, or (scene, error) when it failed; the other scenes go on.
 
-    While a scene is fused, the next is read and the last is written: memory holds up to two scenes and a result.
+    While one scene is fused, the next is read and the last is written: memory holds up to two scenes and a result.
 
     Args:
-        load: returns the Fuser; called once, while the first scene is read, if there is one.
+        load: returns the Fuser; called once, while the first scene is read; never if there is no scene.
         align, deghost: as `Fuser.fuse_files`.
     """
     if not jobs:
@@ -159,24 +159,24 @@ def fuse_scenes(
             following = jobs[number + 1 : number + 2]
             current = reading.pop()
             reading += [read(one) for one in following]
-            fused = images = None  # those of the last scene are not kept while this one is fused
+            fused = images = None  # frees the last scene's memory before this one is fused
             try:
                 images, metadata, stops = current.result()
                 del current
-                if len(job.paths) > 1:  # the exposures of a radiance map agree
+                if len(job.paths) > 1:  # exposures of one radiance map need no alignment
                     images, stops = improve(job, images, stops, align, deghost)
                 fused = fuser.fuse(images, stops)
                 images = None
             except SCENE_ERRORS as error:
                 yield job, clear(error)
                 continue
-            yield from (done(*one) for one in written)  # no more than one picture waits for the disk
+            yield from (done(*one) for one in written)  # waits for the disk: at most one picture is being written
             written = [(job, writer.submit(write_image, job.out, fused, metadata))]
         yield from (done(*one) for one in written)
 
 
 def done(job: Job, writing: Future) -> tuple[Job, Exception | None]:
-    """Returns the scene whose picture has been written, and the error, if any."""
+    """Waits until a scene's picture is written; returns the scene and its error or None."""
     try:
         writing.result()
     except SCENE_ERRORS as error:
@@ -185,9 +185,9 @@ def done(job: Job, writing: Future) -> tuple[Job, Exception | None]:
 
 
 def clear(error: Exception) -> ValueError | OSError:
-    """Returns one of SCENE_ERRORS as it is if it says what is wrong, another as a ValueError of one line.
+    """Returns a ValueError or OSError as it is, and any other of SCENE_ERRORS as a ValueError of one line.
 
-    The new one has no traceback, whose frames hold what filled the memory, perhaps a GPU's, that the next scene needs.
+    The new error has no traceback: its frames would keep the memory alive that the next scene needs.
     """
     if isinstance(error, (ValueError, OSError)):
         return error
@@ -198,16 +198,16 @@ def clear(error: Exception) -> ValueError | OSError:
 def improve(
     job: Job, images: list[np.ndarray], stops: list[float] | None, align: str | None, deghost: bool
 ) -> tuple[list[np.ndarray], list[float] | None]:
-    """Returns a scene's exposures, first aligned, then without ghosts, as asked for, and their stops.
+    """Returns a scene's exposures, aligned and then deghosted (each if asked for), and their stops.
 
-    Whoever wants to be rid of ghosts gets the scene without the shots that cannot be aligned, and a warning for each.
+    With `deghost`, shots that cannot be aligned are left out, with a warning for each.
 
     Args:
         images, stops: From `read_exposures`.
         align, deghost: As of `Fuser.fuse_files`.
 
     Raises:
-        ValueError: As `align_exposures`, or the job's reference is none of its exposures or was left out.
+        ValueError: As `align_exposures`; or the job's reference is not among its exposures, or was left out.
     """
     kept = list(range(len(images)))
     if align:
@@ -237,13 +237,13 @@ def read_exposures(
 ) -> tuple[list[np.ndarray], Metadata, list[float] | None]:
     """Returns the pictures of a scene (see `read_photo`), the metadata for the fused one, and the exposures in stops.
 
-    The stops are None where not every file notes its exposure. The files are read two at a time; camera raw is
-    developed with the white balance of the first. A single radiance map gives all exposures. Arguments as of `Job`.
+    The stops are None unless every file notes its exposure. The files are read two at a time; camera raw is developed
+    with the white balance of the first. A single radiance map gives all exposures. Arguments as for `Job`.
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: Fewer than two, one that cannot be read, one that `out` would overwrite, or of another size, type,
-            orientation or colour profile than the first.
+        ValueError: There are fewer than two; a file cannot be read, or is also `out`; or its size, type, orientation or
+            colour profile is not that of the first.
     """
     check_suffix(out)
     for path in [*paths, metadata_from] if metadata_from else paths:
@@ -257,7 +257,7 @@ def read_exposures(
             images, stops = expose(radiance)
             return images, read_metadata(metadata_from) if metadata_from else kept, stops
         white = first.white
-    with ThreadPoolExecutor(2) as pool:  # two decoders are as fast as the disk, and hold little
+    with ThreadPoolExecutor(2) as pool:  # two decoders are as fast as the disk, and need little memory
         photos = list(pool.map(read_photo, paths, itertools.repeat(max_pixels), itertools.repeat(white)))
     if len(paths) < 2:
         raise ValueError(

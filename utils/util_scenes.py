@@ -1,4 +1,4 @@
-"""Scenes: which photographs are exposures of one and the same, in a folder or by a table of pairs."""
+"""Scenes: which photographs belong together, found in a folder or read from a table of pairs."""
 
 import os
 import unicodedata
@@ -20,19 +20,19 @@ class Scene:
 
     name: str
     paths: Sequence[Path]
-    stack: Sequence[Path] = ()  # all shots of the scene, where the picture is judged; they hold `paths`
+    stack: Sequence[Path] = ()  # all shots of the scene, `paths` among them, to judge the picture by
 
 
 def find_scenes(folder: str | os.PathLike) -> tuple[list[Scene], list[Path]]:
-    """Returns the scenes in a folder, sorted by name, and the pictures that belong to none.
+    """Returns the scenes in a folder, and the pictures that belong to none.
 
-    Where it has subfolders with pictures, each is a scene and gives it its name. Where it holds the pictures itself,
-    they are split into brackets by `split_brackets`; a scene's name is its first shot's, with "_fused". A radiance map
-    among them is a scene, and so is a file that is no picture: it ends with the reason when it is read.
+    A folder of subfolders: each subfolder with pictures is a scene of that name, sorted by name. A folder of pictures:
+    `split_brackets` groups them, and a scene has its first shot's name with "_fused". Each radiance map is a scene of
+    its own; so is each file that cannot be read, which gets its error later, when the scene is read.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: No pictures, pictures both beside and in subfolders, or no capture data to split them by.
+        ValueError: There are no pictures, or both pictures and subfolders with pictures, or no EXIF to group them by.
     """
     folder = Path(folder)
     flat = list_images(folder, suffixes=(*IMAGE_SUFFIXES, *RADIANCE_SUFFIXES))
@@ -52,11 +52,11 @@ def find_scenes(folder: str | os.PathLike) -> tuple[list[Scene], list[Path]]:
 
 
 def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[Scene]:
-    """Returns the scenes of a CSV table with the columns scene, under and over: two files in the folder folder/scene.
+    """Returns the scenes of a CSV table with the columns scene, under and over: two file names in folder/<scene>.
 
     Raises:
         FileNotFoundError: There is no such table.
-        ValueError: As `read_table`, or a scene occurs twice.
+        ValueError: As for `read_table`, or a scene occurs twice.
     """
     scenes = []
     for row in read_table(table, ("scene", "under", "over")):
@@ -71,10 +71,10 @@ def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[Scen
 
 
 def output_paths(scenes: Sequence[Scene], folder: str | os.PathLike) -> list[Path]:
-    """Returns a path in a folder for the picture of each scene: the scene's name, its first exposure's suffix.
+    """Returns the path of each scene's fused picture: the scene's name with the suffix of its first exposure.
 
-    Formats that are only read (camera raw, radiance maps) become .tif, which keeps all that was fused.
-    Where two would be one file, also where capital and small letters are the same, the later one gets a number.
+    Formats that are only read (camera raw, radiance maps) become .tif, which keeps 16 bits. If two paths would be the
+    same file, even on a disk that ignores case, the later one gets a number.
     """
     paths, taken = [], set()
     for scene in scenes:
@@ -89,7 +89,7 @@ def output_paths(scenes: Sequence[Scene], folder: str | os.PathLike) -> list[Pat
 
 
 def is_picture(path: str | os.PathLike) -> bool:
-    """Returns whether there is a picture file at a path; its pixels are not looked at."""
+    """Returns whether a path is a picture file, by its header; the pixels are not read."""
     try:
         read_metadata(path)
         return True
@@ -100,21 +100,21 @@ def is_picture(path: str | os.PathLike) -> bool:
 def split_brackets(paths: list[Path]) -> list[list[Path]]:
     """Returns photographs in order of capture, split into brackets, by EXIF.
 
-    A bracket ends where an exposure time comes again, or after a pause of more than MAX_PAUSE seconds.
+    A bracket ends where an exposure time repeats, or after a pause of more than MAX_PAUSE seconds.
 
     Raises:
-        ValueError: A photograph without EXIF exposure or capture time.
+        ValueError: A photograph has no EXIF exposure time or capture time.
     """
     shots = []
     for path in paths:
         metadata = read_metadata(path)
         captured = _seconds(metadata.captured)
         if metadata.exposure_time is None or captured is None:
-            raise ValueError(f"{path}: no EXIF exposure and capture time to find its bracket by: use a folder a scene")
+            raise ValueError(f"{path}: no EXIF exposure and capture time to find its bracket: use one folder per scene")
         shots.append((captured, path, metadata.exposure_time))
     brackets: list[list[Path]] = []
-    seen: set[float] = set()  # exposure times of the last one
-    end: float | None = None
+    seen: set[float] = set()  # exposure times in the last bracket
+    end: float | None = None  # of the last shot, in seconds
     for captured, path, exposure_time in sorted(shots):
         if end is None or exposure_time in seen or captured - end > MAX_PAUSE:
             brackets.append([])

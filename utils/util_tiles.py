@@ -1,7 +1,7 @@
-"""The networks on their device: the pyramid, which decides at a bounded size, and exact tiles for the paper's networks.
+"""The networks on their device: the pyramid, which decides on a small copy, and exact tiles for the paper's networks.
 
-The paper's networks are defined at full resolution. They meet a tile at a time, with a margin of their receptive field,
-so that the tiled picture equals the untiled one and memory grows with the picture alone.
+The paper's networks work at full resolution. They fuse one tile at a time, with a margin as wide as their receptive
+field reaches, so that the result equals that of the whole picture while the network's memory stays that of one tile.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +17,9 @@ from utils.util_image import bgr_to_ycrcb, from_float, luma, to_float, ycrcb_to_
 
 Box = tuple[slice, slice]  # rows, columns
 Tiles = Iterator[tuple[Box, torch.Tensor]]  # boxes that cover a picture, each with its pixels (1, C, h, w)
-AUTHORS_CLIPPED = 0.01  # of the pixels, at either end: the default of Matlab's imadjust
-CPU_TILE, MIN_TILE, MAX_TILE = 256, 64, 4096  # pixels
-GPU_BYTES_PER_PIXEL = 4096  # of a tile: 64 channels of float32 a few times over, and the convolutions' workspace
+AUTHORS_CLIPPED = 0.01  # share of the pixels clipped at either end: the default of Matlab's imadjust
+CPU_TILE, MIN_TILE, MAX_TILE = 256, 64, 4096  # side of a tile in pixels: on a CPU; smallest and largest on a GPU
+GPU_BYTES_PER_PIXEL = 4096  # of a tile: several copies of 64 float32 channels, and the convolutions' workspace
 
 
 def on_device(model: Network, device: str | torch.device = "cpu", tile: int | None = None):
@@ -27,11 +27,11 @@ def on_device(model: Network, device: str | torch.device = "cpu", tile: int | No
 
     Args:
         device: as for `util_device.device_on`: "cpu", "cuda", "auto", ...
-        tile: side in pixels of the largest square that a paper's network fuses at once; None chooses it by the memory
-            that the device has free. It halves whenever a GPU runs out of memory.
+        tile: side of a tile in pixels, for the paper's networks; None chooses it by the device's free memory. It halves
+            whenever a GPU runs out of memory.
 
     Raises:
-        ValueError: no such device, or an impossible tile.
+        ValueError: there is no such device, or `tile` is odd or less than 2.
     """
     if tile is not None and (tile < 2 or tile % 2):
         raise ValueError(f"tile must be an even number of pixels, got {tile}")
@@ -54,14 +54,14 @@ class DecidingNetwork:
 
 
 class TiledNetwork:
-    """A network of the paper on its device, which fuses whole pictures in tiles."""
+    """One of the paper's networks on its device; fuses whole pictures in tiles."""
 
     def __init__(self, model: DeepFuse, tile: int | None = None):
         self.model, self.tile = model, tile
         self.device, self.channels = next(model.parameters()).device, model.arch.image_channels
 
     def fuse(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns the fused picture, like the exposures: as `Fuser.fuse`."""
+        """Returns the fused picture, of the exposures' shape and dtype, as for `Fuser.fuse`."""
         fused = np.empty_like(images[0])
         for box, y_hat in self._tiles(images, *fused.shape[:2]):
             if not y_hat.isfinite().all():
@@ -70,10 +70,10 @@ class TiledNetwork:
         return fused
 
     def _tiles(self, images: Sequence[np.ndarray], height: int, width: int) -> Tiles:
-        """Yields the boxes of the picture with their fused pixels, stretched where the architecture says so.
+        """Yields the boxes of the picture with their fused pixels, stretched if the architecture is `stretched`.
 
-        The authors' inference: luminance of 16..235 in 0..255 goes in, what comes out is stretched to 0..255, and their
-        Gen_Result.m then clips a share of the pixels at either end (imadjust).
+        Stretched is the authors' inference: input luminance in 16..235 of 0..255; the output is stretched to 0..255,
+        with a share of the pixels clipped at either end (imadjust in their Gen_Result.m).
         """
         if not self.model.arch.stretched:
             yield from self._boxes(lambda x: self._tensor(x), images, height, width)
@@ -87,7 +87,7 @@ class TiledNetwork:
             yield box, (fused[(..., *box)] - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)
 
     def _boxes(self, tensor: Callable, images: Sequence[np.ndarray], height: int, width: int) -> Tiles:
-        """Yields the boxes of a picture with their fused pixels; where a GPU's memory is short, tiles halve."""
+        """Yields the boxes of a picture with their fused pixels; tiles halve when a GPU runs out of memory."""
         tile = self.tile or self._tile_by_memory()
         pending = split((slice(0, height), slice(0, width)), tile)
         while pending:
@@ -101,7 +101,7 @@ class TiledNetwork:
             if fused is not None:
                 yield pending.pop(0), fused
                 continue
-            torch.cuda.empty_cache()  # not in the except block: its traceback holds on to what filled the memory
+            torch.cuda.empty_cache()  # outside the except block, whose traceback keeps the memory alive
             self.tile = tile = max(tile // 4 * 2, MIN_TILE)
             pending = [small for box in pending for small in split(box, tile)]
 
@@ -116,14 +116,14 @@ class TiledNetwork:
         return self.model(exposures.to(self.device)).cpu()
 
     def _tensor(self, image: np.ndarray) -> torch.Tensor:
-        """Returns what the network takes (1, C, h, w), in [0, 1], of a picture (h, w[, C])."""
+        """Returns the network's input (1, C, h, w), in [0, 1], of a picture (h, w[, C])."""
         if self.channels == 1:
             return torch.from_numpy(luma(image))[None, None]
         rgb = to_float(image[..., 2::-1]) if image.ndim == 3 else np.dstack([to_float(image)] * 3)
         return torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None]
 
     def _picture(self, y_hat: np.ndarray, exposures: list[np.ndarray]) -> np.ndarray:
-        """Returns the picture, like the exposures (h, w[, C]), of what the network gave (h, w, C)."""
+        """Returns the picture, of the exposures' shape (h, w[, C]) and dtype, of the network's output (h, w, C)."""
         dtype = exposures[0].dtype
         if exposures[0].ndim == 2:
             return from_float(y_hat.mean(2), dtype)
@@ -132,21 +132,26 @@ class TiledNetwork:
         else:
             chroma = fuse_chroma([bgr_to_ycrcb(to_float(x[..., :3]))[..., 1:] for x in exposures])
             bgr = ycrcb_to_bgr(np.dstack([y_hat, chroma]))
-        alpha = [to_float(x[..., 3:]) for x in exposures]  # (h, w, 0) without
+        alpha = [to_float(x[..., 3:]) for x in exposures]  # (h, w, 1), or (h, w, 0) without alpha
         return from_float(np.dstack([bgr, sum(alpha) / len(alpha)]), dtype)
 
 
 def split(box: Box, tile: int) -> list[Box]:
     """Returns the boxes of at most tile x tile pixels that cover a box, row by row."""
-    rows, columns = ([slice(i, min(i + tile, side.stop)) for i in range(side.start, side.stop, tile)] for side in box)
-    return [(row, column) for row in rows for column in columns]
+
+    def parts(side: slice) -> list[slice]:
+        return [slice(start, min(start + tile, side.stop)) for start in range(side.start, side.stop, tile)]
+
+    rows, columns = box
+    return [(row, column) for row in parts(rows) for column in parts(columns)]
 
 
 def grow(box: Box, halo: int, height: int, width: int) -> tuple[Box, Box]:
-    """Returns the box with `halo` more pixels on each side, as far as there are any, and where the box lies in it."""
-    rows, columns = (
-        slice(max(side.start - halo, 0), min(side.stop + halo, size))
-        for side, size in zip(box, (height, width), strict=True)
-    )
-    down, across = (slice(i.start - o.start, i.stop - o.start) for i, o in zip(box, (rows, columns), strict=True))
+    """Returns a box grown by `halo` pixels on each side, cut at the picture's edges, and the old box within the new."""
+
+    def grown(side: slice, size: int) -> tuple[slice, slice]:
+        start = max(side.start - halo, 0)
+        return slice(start, min(side.stop + halo, size)), slice(side.start - start, side.stop - start)
+
+    (rows, down), (columns, across) = grown(box[0], height), grown(box[1], width)
     return (rows, columns), (down, across)
