@@ -89,7 +89,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-@functools.cache  # once a run: folders can be large
+@functools.cache  # once per process: folders can be large
 def _remove_abandoned(folder: Path) -> None:
     for path in folder.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):  # another run has removed it, or another user owns it
