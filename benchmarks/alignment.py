@@ -1,7 +1,7 @@
-"""How exactly known shifts and rotations are found: python benchmarks/alignment.py [FOLDER].
+"""The error of the alignment for known shifts and rotations: python benchmarks/alignment.py [FOLDER].
 
 In each scene of FOLDER (data_test) the darkest and the brightest exposure are moved by a known amount and aligned to
-the middle one. The residual of a method is the largest distance, anywhere in the picture, from where it should be.
+the middle one. The residual is the largest distance, over the picture, between found and true position.
 """
 
 import sys
@@ -18,7 +18,7 @@ from utils.util_scenes import find_scenes  # noqa: E402
 
 
 def movement(rng: np.random.Generator, height: int, width: int, turns: bool) -> np.ndarray:
-    """Returns a random map of pixels, 3x3: up to 30 px, and where it `turns` also up to 2 degrees and 1 % zoom."""
+    """Returns a random 3x3 map of pixels: shift up to 30 px; with `turns` also up to 2 degrees and 1 % zoom."""
     shift = np.array([[1, 0, rng.integers(-30, 31)], [0, 1, rng.integers(-30, 31)], [0, 0, 1]], float)
     angle, zoom = (rng.uniform(-2, 2), rng.uniform(0.99, 1.01)) if turns else (0, 1)
     return shift @ np.vstack([cv2.getRotationMatrix2D((width / 2, height / 2), angle, zoom), [0, 0, 1]])

@@ -1,4 +1,4 @@
-"""What a smaller decision costs: MEF-SSIM where the picture's sides are 1, 2, 4 and 8 times those of the decision.
+"""MEF-SSIM lost by deciding on a small copy: its sides are those of the picture divided by 1, 2, 4 and 8.
 
     python benchmarks/decision.py ../shared/data/brackets/dev ../shared/data/brackets/dev_pairs.csv [--weights FILE]
 

@@ -1,6 +1,6 @@
-"""What hostile checkpoints, kills, a full disk and long batches do: python benchmarks/faults.py [PART ...].
+"""Faults with hostile checkpoints, kills, a full disk and long batches: python benchmarks/faults.py [PART ...].
 
-Each part prints what came of it, and what should not have.
+Each part prints its result; the faults come last.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from fuzz import Watched
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 WEIGHTS = ROOT / "runs/pretrained/deepfuse.pth"
-LARGE = 1.5e9  # bytes of memory that no file is worth
+LARGE = 1.5e9  # bytes of memory: more for one file is a fault
 
 
 # Hostile checkpoints
@@ -45,7 +45,7 @@ def pickled(steps: bytes) -> bytes:
 
 
 def call(function: str, argument: bytes) -> bytes:
-    """Returns a .pth that calls "module name" with the value that these instructions make."""
+    """Returns a .pth that calls a "module name" with the value made by the pickle instructions `argument`."""
     return pickled(b"c" + function.replace(" ", "\n").encode() + b"\n" + argument + b"\x85R")
 
 
@@ -55,7 +55,7 @@ def text(content: str) -> bytes:
 
 
 def bombs(rng: random.Random) -> Iterator[tuple[str, bytes | Callable[[Path], None]]]:
-    """Yields a name and the bytes of a hostile checkpoint, or what makes it."""
+    """Yields the name of a hostile checkpoint, and its bytes or a function that makes it at a path."""
     import torch
 
     from models import fuse_model
@@ -138,7 +138,7 @@ def bombs(rng: random.Random) -> Iterator[tuple[str, bytes | Callable[[Path], No
 
 
 def loader() -> Callable[[str], str]:
-    """Returns what loads the weights of a file, and says what came of it."""
+    """Returns a function that loads the weights of a file and returns "loaded", "refused" or a fault."""
     from models import fuse_model
 
     def load(path: str) -> str:
@@ -182,7 +182,7 @@ def infer(*arguments: object, **options: object) -> subprocess.Popen:
 
 
 def scenes(folder: Path) -> Path:
-    """Returns a folder of 12 scenes: the samples, twice, so small that most of the time is not the network's."""
+    """Returns a folder of 12 scenes: the samples, twice, so small that the network takes little of the time."""
     for shot in (ROOT / "data_test").glob("*/*.jpg"):
         small = cv2.resize(cv2.imread(str(shot)), (96, 64), interpolation=cv2.INTER_AREA)
         for i in range(2):
@@ -197,7 +197,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def kills(folder: Path, count: int) -> list[str]:
-    """Returns the faults of batches that are killed again and again, and go on."""
+    """Returns the faults of batches that are killed at random times and continued with --skip_existing."""
     source, faults, rng, done = scenes(folder), [], random.Random(0), 0
     start = time.perf_counter()
     whole = infer("--input_dir", source, "--output_dir", folder / "whole")
@@ -231,7 +231,7 @@ def kills(folder: Path, count: int) -> list[str]:
 
 
 def disk(folder: Path, count: int) -> list[str]:
-    """Returns the faults of a disk that takes no more than 2,000 bytes per file."""
+    """Returns the faults when files cannot grow beyond 2,000 bytes, as on a full disk."""
 
     def full() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -256,7 +256,7 @@ def disk(folder: Path, count: int) -> list[str]:
 
 
 def batch(folder: Path, count: int) -> list[str]:
-    """Returns nothing, but prints how memory grows in a folder of small scenes, each of a size of its own."""
+    """Prints how memory grows over a folder of small scenes of different sizes; returns no faults."""
     rng, number = np.random.default_rng(0), 10 * count
     for scene in range(number):
         (folder / f"in/{scene}").mkdir(parents=True)
@@ -281,7 +281,7 @@ PARTS = {"checkpoints": checkpoints, "kills": kills, "disk": disk, "batch": batc
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS), help="what to try")
-    parser.add_argument("--kills", type=int, default=100, help="kills; a tenth of the scenes of the batch")
+    parser.add_argument("--kills", type=int, default=100, help="number of kills; batch: a tenth of the scenes")
     args = parser.parse_args()
     faults = []
     for part in args.parts:

@@ -1,7 +1,7 @@
-"""What damaged picture files do to the reader: python benchmarks/fuzz.py [--count 20000].
+"""Reads damaged picture files: python benchmarks/fuzz.py [--count 20000].
 
-Small files of every format are damaged at random, read, and where that succeeds written with their metadata, in a
-process that can crash, hang or grow without harm. Nothing but a picture or one clear error may come of it.
+Small files of every format are damaged at random and read, in a process that may crash, hang or grow without harm; what
+can be read is written with its metadata. Each file must give a picture or one clear error; all else is a fault.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from PIL import Image, ImageCms
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from utils.util_image import read_photo, write_image  # noqa: E402
 
-HANG = 10  # seconds
+HANG = 10  # seconds without an answer: the process hangs
 REFUSED, SAME, OTHER, FAULT = "refused", "read as before", "read otherwise", "faults"
 EDGES = (0, 1, 2, 7, 8, 16, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
 
 
 def seeds() -> dict[str, bytes]:
-    """Returns whole files by a name that begins with their suffix, 400 to 40,000 bytes each."""
+    """Returns undamaged files of 400 to 40,000 bytes by name; a name begins with the suffix."""
     rgb = cv2.resize(np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8), (96, 64))
     exif = Image.Exif()
     exif[271], exif[274], exif[315] = "Acme", 6, "Zoë".encode()
@@ -71,7 +71,7 @@ def seeds() -> dict[str, bytes]:
 
 
 def damage(data: bytes, other: bytes, rng: random.Random) -> bytes:
-    """Returns the file with one to six random faults; the first 200 bytes, its header, get half of them."""
+    """Returns the file with one to six random faults, half of them in the header, its first 200 bytes."""
     file = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         place = rng.randrange(min(len(file), 200) if rng.random() < 0.5 else len(file))
@@ -98,7 +98,7 @@ def damage(data: bytes, other: bytes, rng: random.Random) -> bytes:
 
 
 def mutant(files: dict[str, bytes], number: int) -> tuple[str, bytes]:
-    """Returns the name of a seed and what is made of it; always the same for a number."""
+    """Returns the name of a seed and a damaged copy of it; the same number gives the same."""
     rng, names = random.Random(number), list(files)
     name = names[number % len(names)]
     return name, damage(files[name], files[rng.choice(names)], rng)
@@ -108,11 +108,11 @@ class Watched:
     """A process that answers questions, and may crash, hang or grow without harm."""
 
     def __init__(self, make: Callable[[], Callable[[object], str]]):
-        """`make` returns, in that process, the function that answers; both it and the answer can be pickled."""
+        """Args: make: returns, in that process, the function that answers; it and the answers must be picklable."""
         self.make, self.process = make, None
 
     def ask(self, question: object) -> tuple[str, float, int]:
-        """Returns the answer (what the process died of where there is none), seconds, and its peak memory in bytes."""
+        """Returns the answer (or how the process hung or died), the seconds, and the process's peak memory in bytes."""
         if self.process is None:
             context = multiprocessing.get_context("spawn")
             self.pipe, other = context.Pipe()
@@ -153,7 +153,7 @@ def serve(pipe: Connection, make: Callable) -> None:
 
 
 def reader() -> Callable[[int], str]:
-    """Returns what reads a mutant of this number and writes what was read, and says what came of it."""
+    """Returns a function: number of a mutant -> result of reading it and, if that succeeds, of writing it."""
     files = seeds()
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
@@ -204,5 +204,5 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--count", type=int, default=20000, help="mutants")
-    parser.add_argument("--first", type=int, default=0, help="number of the first one, to see a fault again")
+    parser.add_argument("--first", type=int, default=0, help="number of the first mutant, to repeat a fault")
     main(parser.parse_args())

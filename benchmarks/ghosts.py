@@ -1,10 +1,10 @@
-"""How well --deghost takes out motion whose truth is known: python benchmarks/ghosts.py [FOLDER] [--picture FILE].
+"""How well --deghost removes motion whose truth is known: python benchmarks/ghosts.py [FOLDER] [--picture FILE].
 
-Things move through each scene of FOLDER (data_test): regions of the scene itself and cut-outs of the other scenes, of
-several sizes, the first over ground that is clipped where there is any. The truth is the stack in which they stand
-where the reference shows them. MEF-SSIM is against the truth's exposures; the error, in levels of 255, is the
-distance from what the same method makes of the truth, over the pixels that anything passes. At last the loss of
-MEF-SSIM where nothing moves.
+Things of several sizes move through each scene of FOLDER (data_test): regions of the scene itself and cut-outs of other
+scenes; the first moves over clipped ground, if there is any. The truth is the stack in which they stand still where the
+reference shows them. MEF-SSIM is against the truth's exposures. The error, in levels of 255, is the distance from the
+same method's picture of the truth, over the pixels where anything moves. The last line is the loss of MEF-SSIM where
+nothing moves.
 """
 
 import argparse
@@ -24,16 +24,16 @@ from utils.util_image import read_image, write_image  # noqa: E402
 from utils.util_metric import matlab_gray, mef_ssim  # noqa: E402
 from utils.util_scenes import find_scenes  # noqa: E402
 
-THINGS = 3  # in a scene
+THINGS = 3  # per scene
 SIZES = 0.06, 0.25  # their width, as a share of the picture's height
-DOG = np.array(  # in data_test/courtyard: its outline
+DOG = np.array(  # outline of the dog in data_test/courtyard, (x, y) in pixels
     [(39, 241), (52, 244), (65, 236), (82, 241), (96, 243), (105, 253), (109, 267), (130, 287), (127, 294), (116, 291)]
     + [(102, 275), (88, 278), (103, 295), (98, 299), (90, 296), (75, 275), (53, 266), (47, 262), (47, 251), (40, 244)]
 )
 
 
 class Thing:
-    """Something that moves: how it looks in each shot (K, h, w, 3), its mask (h, w, 1) and its place (x, y) in each."""
+    """Something that moves: its looks in each shot (K, h, w, 3), mask (h, w, 1), and place (x, y) in each shot."""
 
     def __init__(self, looks: np.ndarray, mask: np.ndarray, places: list[tuple[int, int]]):
         self.looks, self.mask, self.places = looks, mask, places
@@ -44,7 +44,7 @@ class Thing:
 
 
 def with_things(stack: list[np.ndarray], things: list[Thing], reference: int | None = None) -> list[np.ndarray]:
-    """Returns the stack with the things, each where it is in that shot, or in all shots where it is in `reference`."""
+    """Returns the stack with the things added, at each shot's places, or in all shots at those of `reference`."""
     result = []
     for shot, image in enumerate(stack):
         image = image.copy()
@@ -110,7 +110,7 @@ def draw_mask(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
 
 
 def exposed(cut: np.ndarray, middle: np.ndarray, shot: np.ndarray) -> np.ndarray:
-    """Returns a cut-out as a shot would show it, by what the shot makes, in the median, of the middle one's levels."""
+    """Returns a cut-out with its levels mapped from the middle shot to `shot`, by the median of each level."""
     result = np.empty_like(cut)
     for c in range(3):
         levels = [level for level in range(256) if (middle[..., c] == level).any()]

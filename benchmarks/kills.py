@@ -1,7 +1,7 @@
 """Kills trainings (SIGKILL) at random moments and resumes them: python benchmarks/kills.py [--kills 50].
 
-Kills until so many hit a run inside an epoch, after steps of its own. Prints how many there were in all, and whether
-every run that was resumed to its end equals the unbroken one bit for bit.
+Goes on until --kills kills have hit a run inside an epoch, after at least one new step. Prints the number of all kills,
+and whether every run that was resumed to its end equals the unbroken run bit for bit.
 """
 
 import argparse
@@ -28,9 +28,9 @@ OPTIONS = (
 
 
 def train(folder: Path) -> None:
-    """Starts the run of this folder, or goes on with it."""
+    """Starts the run of this folder, or resumes it."""
     torch.set_num_threads(1)
-    run_train.sample_pair = list  # its picture is no part of what is compared
+    run_train.sample_pair = list  # saves time: its picture is not compared
     resumed = ["--resume_path", str(folder)] if (folder / "checkpoints" / "last.pth").exists() else []
     if not resumed:
         shutil.rmtree(folder, ignore_errors=True)  # killed before the first step
@@ -40,7 +40,7 @@ def train(folder: Path) -> None:
 
 
 def state(folder: Path) -> dict[str, torch.Tensor]:
-    """Returns what two runs are compared by: weights, their average, the optimizer's state, the shipped weights."""
+    """Returns the tensors to compare two runs by: weights, their average, the optimizer's state, the best weights."""
     last, best = (torch.load(folder / "checkpoints" / name, weights_only=True) for name in ("last.pth", "best.pth"))
     moments = {f"{i}.{name}": value for i, own in last["optimizer"]["state"].items() for name, value in own.items()}
     numbers = {name: torch.tensor(last[name]) for name in ("epoch", "batch", "step", "best_loss", "loss")}
@@ -52,14 +52,14 @@ def state(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def progress(folder: Path) -> tuple[int, int]:
-    """Returns the steps of the run, and those of its unfinished epoch, that its last checkpoint has."""
+    """Returns the steps in the run's last checkpoint: all, and those of its unfinished epoch."""
     path = folder / "checkpoints" / "last.pth"
     last = torch.load(path, weights_only=True) if path.exists() else {"step": 0, "batch": 0}
     return last["step"], last["batch"]
 
 
 def run_until(child: multiprocessing.Process, path: Path, saves: int, share: float) -> None:
-    """Waits until the child has written a file so many times, and then this share of the time that a save takes."""
+    """Waits until the child has written `path` `saves` times, then for this share of the time between two saves."""
 
     def stamp() -> int:
         return path.stat().st_mtime_ns if path.exists() else 0

@@ -28,7 +28,7 @@ def main(sizes: list[float]) -> None:
         mef_ssim(stack[0], stack)
         seconds = time.process_time() - start
         print(
-            f"{megapixels:g} MP pair: {seconds:.2f} CPU-seconds, {seconds / megapixels:.2f} a megapixel; "
+            f"{megapixels:g} MP pair: {seconds:.2f} CPU-seconds, {seconds / megapixels:.2f} per megapixel; "
             f"peak {peak_megabytes():.0f} MB, {before:.0f} MB before"
         )
 

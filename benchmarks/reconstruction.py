@@ -1,7 +1,7 @@
 """How well a network reconstructs photographs: python benchmarks/reconstruction.py FOLDER [--weights W].
 
-A photograph's luminance is fused with itself and rounded to 8 bits; scikit-image's SSIM compares the two. The weights
-that fuse best need not reconstruct best: this is the tolerance to which identical exposures come back.
+A photograph's luminance is fused with itself and rounded to 8 bits; scikit-image's SSIM compares the two pictures.
+It tells how well identical exposures are reproduced; the weights that fuse best need not be the best here.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Time and peak memory of run_infer.py beside OpenCV's MergeMertens: python benchmarks/speed.py [ROW ...] [--rounds N].
+"""Time and peak memory of run_infer.py and OpenCV's MergeMertens: python benchmarks/speed.py [ROW ...] [--rounds N].
 
-Both do the same, file to file: read JPEGs, fuse, write a JPEG of the same kind. Whole processes take turns, so that
-other work on the machine slows both alike; medians are printed. Exposures are made of data_test, at any size.
+Both do the same from file to file: read JPEGs, fuse, write a JPEG of the same kind. Whole processes alternate, so that
+other work on the machine slows both alike; medians are printed. The exposures are resized from data_test.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 # This process must stay small: a child's peak is never below its parent's, so nothing else is imported here.
 ROOT = Path(__file__).resolve().parents[1]
-SCENES = 4  # fused in a running process; the first is not counted
+SCENES = 4  # fused by one running process; the first is not counted
 WRITE = "[cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]"
 MAKE = f"""
 import sys
@@ -95,13 +95,13 @@ def main(args: argparse.Namespace) -> None:
             run("-c", MAKE, folder, width, height, count, *sources)
             print(row(args, f"{width * height / 1e6:.0f}", [f"{folder}/{k}.jpg" for k in range(count)]), flush=True)
     print(
-        "\nThe last columns are of one process: PyTorch is imported (start-up) while the shots are read, so these two "
-        "overlap, and deciding is all that happens at the decision's size, the shrinking included."
+        "\nThe last columns are the stages of one process. PyTorch is imported (start-up) while the shots are read, so "
+        "these two overlap. Deciding is all work at the decision's size, the shrinking included."
     )
 
 
 def row(args: argparse.Namespace, megapixels: str, shots: list[str]) -> str:
-    """Returns a row of the table, of shots of one scene."""
+    """Returns the row of the table for these shots of one scene."""
     out = f"{Path(shots[0]).parent}/fused.jpg"
     infer = [*shots, "-o", out, "--weights", args.weights, "--device", args.device]
     commands = {
@@ -130,9 +130,9 @@ def row(args: argparse.Namespace, megapixels: str, shots: list[str]) -> str:
 
 
 def run(*arguments: object) -> tuple[float, ...]:
-    """Returns wall and CPU seconds, peak memory in GB and the numbers of the last line printed by a Python process.
+    """Returns wall and CPU seconds, peak memory in GB, and the numbers of the last line printed by a Python process.
 
-    All are infinite where it fails, as where memory runs out.
+    All are infinite if it fails, for example without enough memory.
     """
     with tempfile.TemporaryFile("w+") as said:
         start = time.perf_counter()
@@ -150,7 +150,7 @@ def run(*arguments: object) -> tuple[float, ...]:
 
 
 def limit_memory() -> None:
-    """Keeps a process within the machine's memory, so that it fails alone."""
+    """Limits this process to 3/4 of the machine's memory, so that it fails before others do."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     resource.setrlimit(resource.RLIMIT_DATA, (memory * 3 // 4, memory))
 

@@ -1,10 +1,10 @@
 """Speed of training: python benchmarks/training.py [--compare [--compile]] TRAINING'S OPTIONS; or with --large alone.
 
-Prints images a second of training, of the same steps on samples in memory, of the loader alone, and of what the
-predecessor does at its start; where the time of training goes; with --compare, how fast other ways to compute the same
-steps are, with --compile that of torch.compile too. Everything is measured in turn, several times; medians are printed.
---large makes folders of 118,000 photographs and 5,000 brackets (links to a few files), and prints how long a training
-needs to start on them, and its memory. --cpu_time counts CPU seconds: for a busy machine, one thread and no workers.
+Prints images per second of training, of the same steps on samples in memory, of the loader alone, and of the
+predecessor's loading at its start; the share of each part in the time of training; with --compare, the speed of other
+ways to compute the same steps, with --compile that of torch.compile too. The measurements alternate; medians are
+printed. --large makes folders of 118,000 photographs and 5,000 brackets (links to a few files), and prints the time and
+memory to start a training on them. --cpu_time counts CPU seconds, for a busy machine, one thread and no workers.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from utils.utils import exit_on_error  # noqa: E402
 
 
 class Laps:
-    """Sums up seconds by the names of what they were spent on."""
+    """Adds up the seconds spent in each part of a training."""
 
     def __init__(self, clock: Callable[[], float], device: torch.device):
         self.clock, self.device = clock, device
@@ -44,7 +44,7 @@ class Laps:
         self.last = clock()
 
     def __call__(self, name: str) -> None:
-        """Takes the time since the last call as spent on this."""
+        """Adds the time since the last call to this part."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         now = self.clock()
@@ -53,7 +53,7 @@ class Laps:
 
 
 def shares(training: train.Training, batches: Iterable, speed: Callable, laps: Laps) -> dict[str, float]:
-    """Returns the shares of training's time; those of network and loss hold their ways back."""
+    """Returns the share of each part in the time of training; network and loss include their backward passes."""
     run_network, step = train.run_network, training.optimizer.step
 
     def timed_network(*args):
@@ -63,7 +63,7 @@ def shares(training: train.Training, batches: Iterable, speed: Callable, laps: L
         return fused
 
     def timed_step():
-        laps("network")  # its way back, after that of the loss; and the norm of the gradient
+        laps("network")  # its backward pass, after that of the loss; and the norm of the gradient
         step()
         laps("optimizer")
 
@@ -85,14 +85,14 @@ def shares(training: train.Training, batches: Iterable, speed: Callable, laps: L
 
 
 def predecessors_way(paths: Iterable[str], count: int) -> None:
-    """Does what the predecessor does with its images at its start: each is decoded twice, resized, and kept whole."""
+    """Loads images as the predecessor does at its start: each is decoded twice, resized, and kept in memory."""
     kept = []
     for path in itertools.islice(itertools.cycle(paths), count):
         kept += [cv2.resize(cv2.imread(str(path)), (1200, 800)) for _ in range(2)]
 
 
 def medians(ways: dict[str, Callable[[], None]], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Returns the median seconds that each of the ways takes, measured in turn."""
+    """Returns the median seconds of each way; the ways alternate."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
@@ -140,7 +140,7 @@ def main(own: argparse.Namespace, argv: list[str]) -> None:
     print(f"{model.name} on {described}; batches of {args.batch_size}, crop {args.crop_size}")
     threads = f"{torch.get_num_threads()} threads, {args.num_workers} workers"
     print(f"{processor()}, {device}, {threads}; {'CPU' if own.cpu_time else 'wall'} time, {own.rounds} rounds\n")
-    print("| | images a second |\n|---|---:|")
+    print("| | images per second |\n|---|---:|")
     for name, taken in seconds.items():
         print(f"| {name} | {images / taken:.2f} |")
     reached = seconds["the same steps on samples in memory"] / seconds["training"]
@@ -152,7 +152,7 @@ def main(own: argparse.Namespace, argv: list[str]) -> None:
 
 
 def compare(training: train.Training, speed: Callable, own: argparse.Namespace, clock: Callable[[], float]) -> None:
-    """Prints how much faster other ways to compute the same steps are than float32 in channels-last layout."""
+    """Prints the speed of other ways to compute the same steps, relative to float32 in channels-last layout."""
     other = copy.deepcopy(training)
     for average_or_model in (other.model, other.average):
         if average_or_model is not None:
@@ -181,7 +181,7 @@ def compare(training: train.Training, speed: Callable, own: argparse.Namespace, 
 
 
 def large(photographs: int, scenes: int, clock: Callable[[], float]) -> None:
-    """Prints how long a training needs to start on so many photographs and scenes, and how much memory."""
+    """Prints the time and memory to start a training on this number of photographs, and on this number of scenes."""
 
     def peak() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # GB

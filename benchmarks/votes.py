@@ -1,12 +1,12 @@
-"""Which picture would one rather have? Shows several methods' pictures of each scene blind, and counts the votes.
+"""Blind votes: shows several methods' pictures of each scene without their names, and counts the votes.
 
-    python benchmarks/votes.py --pictures data_result/eval/pictures -o votes     # what run_eval.py has made
+    python benchmarks/votes.py --pictures data_result/eval/pictures -o votes     # pictures of run_eval.py
     python benchmarks/votes.py -o votes --count votes.txt
 
-The first writes votes/blind: a sheet per scene (SCENE.png: full size, side by side, lettered) and page.html, which
-shows the same pictures in one place, switched by key, takes a vote per scene and gives the votes as text. The letters
-are drawn anew for each scene; what they stand for is in votes/key.json alone, which the judge should not see. The
-second counts lines "SCENE: LETTER"; "SCENE: none" is a vote for no method.
+The first writes votes/blind: a sheet per scene (SCENE.png: full size, side by side, with letters), and page.html, which
+shows the same pictures in one place, switched by key, and collects one vote per scene as text. Each scene has its own
+random letters; only votes/key.json says which method a letter is, so the judge should not see that file. The second
+counts lines "SCENE: LETTER"; "SCENE: none" is a vote for no method.
 """
 
 import argparse
@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from utils.util_image import list_images, read_image, write_image  # noqa: E402
 from utils.utils import exit_on_error, write_json  # noqa: E402
 
-LABEL = 48  # pixels above a picture for its letter
+LABEL = 48  # pixels, height of the bar with the letter
 
 PAGE = """<!doctype html>
 <meta charset="utf-8">
@@ -98,7 +98,7 @@ def find_pictures(folder: Path, methods: list[str] | None = None) -> dict[str, d
     found = {method: {path.stem: path for path in list_images(folder / method)} for method in methods}
     scenes = sorted(set.intersection(*map(set, found.values())))
     if not scenes:
-        raise ValueError(f"{folder}: no scene of which there is a picture of {', '.join(methods)}")
+        raise ValueError(f"{folder}: no scene has a picture of each of {', '.join(methods)}")
     return {scene: {method: found[method][scene] for method in methods} for scene in scenes}
 
 
@@ -124,10 +124,10 @@ def sheet(pictures: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def write_blind(pictures: dict[str, dict[str, Path]], out: Path, seed: int) -> None:
-    """Writes out/key.json and, in out/blind, the sheets, the page, and the pictures that it shows, by letter.
+    """Writes out/key.json, and into out/blind the sheets, the page, and the page's pictures, named by letter.
 
     Raises:
-        ValueError: Pictures of a scene differ in size, or out/blind is there already.
+        ValueError: Pictures of a scene differ in size, or out/blind exists already.
     """
     blind = out / "blind"
     if blind.exists():
@@ -147,14 +147,14 @@ def write_blind(pictures: dict[str, dict[str, Path]], out: Path, seed: int) -> N
 
 
 def count_votes(text: str, key: dict[str, dict[str, str]]) -> Counter:
-    """Returns the number of votes per method, and under "none" of those for no method.
+    """Returns the number of votes per method; "none" counts the votes for no method.
 
     Args:
-        text: Lines "SCENE: LETTER"; empty ones are left out.
-        key: As from `draw_letters`.
+        text: Lines "SCENE: LETTER"; empty lines are ignored.
+        key: From `draw_letters`.
 
     Raises:
-        ValueError: A line of another form, an unknown scene or letter, or a scene that was voted on twice.
+        ValueError: A line has another form, or an unknown scene or letter, or a scene has two votes.
     """
     votes = Counter({method: 0 for letters in key.values() for method in letters.values()})
     voted = set()
@@ -174,7 +174,7 @@ def count_votes(text: str, key: dict[str, dict[str, str]]) -> Counter:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=Path, help="holds a folder of pictures per method: METHOD/SCENE.png")
+    parser.add_argument("--pictures", type=Path, help="folder with one folder of pictures per method: METHOD/SCENE.png")
     parser.add_argument("--methods", nargs="*", help="the folders to show; all of them if none is named")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write, and to find the key in")
     parser.add_argument("--seed", type=int, default=0, help="of the letters' order")

@@ -1,4 +1,4 @@
-"""What several test files share: made-up stacks and small networks."""
+"""Fixtures for several test files: synthetic stacks, small networks, the device."""
 
 from dataclasses import asdict
 
@@ -19,7 +19,7 @@ def rng():
 
 @pytest.fixture
 def stack(rng):
-    """A function: pictures of one smooth scene of full range, (H, W[, C]), dark to bright."""
+    """A function that returns exposures (H, W[, C]) of one smooth scene of full range, dark to bright."""
 
     def make(count=2, shape=(90, 117, 3), dtype=np.uint8, darkest=0.3, brightest=1.6):
         scene = cv2.resize(rng.random((12, 15, *shape[2:]), np.float32), shape[1::-1])
@@ -31,7 +31,7 @@ def stack(rng):
 
 @pytest.fixture
 def device(monkeypatch):
-    """Where networks, losses and fusion are tested: on the GPU where there is one, there in whole float32."""
+    """The device for networks, losses and fusion: the GPU if there is one (in full float32), otherwise the CPU."""
     if not torch.cuda.is_available():
         return "cpu"
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
@@ -46,7 +46,7 @@ def on_device(device):
 
 
 def strong(model: torch.nn.Module, scale: float = 0.1) -> torch.nn.Module:
-    """Returns the network with random weights that tell pixels apart: fresh ones hardly correct the mean."""
+    """Returns the network with larger random weights, since freshly initialised ones hardly change the plain mean."""
     torch.manual_seed(0)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0, scale)
@@ -61,7 +61,7 @@ def pyramid():
 
 @pytest.fixture
 def network():
-    """A function: a network by its name, never trained."""
+    """A function that returns the untrained network of a name."""
     return lambda name="DeepFuse_3x3", channels=1: strong(fuse_model(name, image_channels=channels))
 
 

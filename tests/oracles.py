@@ -1,10 +1,10 @@
-"""Slow and plain: what the tests compare with, a pixel at a time and in Python's own floats."""
+"""Independent references for the tests: slow and plain, one pixel at a time, in Python's floats."""
 
 import numpy as np
 
 
 def bilinear(plane: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns a plane (h, w) enlarged to (height, width); pixel centres are at halves, the border pixels reach out."""
+    """Returns a plane (h, w) enlarged bilinearly to (height, width); pixel centres at .5, border pixels repeated."""
     h, w = plane.shape
     out = np.empty((height, width))
     for i, j in np.ndindex(height, width):
@@ -19,7 +19,7 @@ def bilinear(plane: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def pushed(value: int, levels: int, stops: float) -> float:
-    """Returns the value, not rounded, of a pixel 0..levels as if exposed so many stops more, its noise held back."""
+    """Returns a pixel of 0..levels as if exposed `stops` more, with its noise held back, not rounded."""
     light = (value / levels) ** 2.2 * 2**stops
     noisy = value / levels * 255 / 8
     if stops > 0 and noisy < 1:
@@ -28,7 +28,7 @@ def pushed(value: int, levels: int, stops: float) -> float:
 
 
 def blended(images, small, weights, fused, shots, stops) -> np.ndarray:
-    """Returns the full-size picture (H, W), not rounded, of gray exposures: the blend's definition, in float64.
+    """Returns the full-size picture (H, W) of gray exposures by the definition of the blend, in float64, not rounded.
 
     Args:
         images: the shots (H, W), whole numbers.

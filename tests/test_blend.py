@@ -52,7 +52,7 @@ def test_it_is_that_of_the_loop_over_pixels(rng, shape, dtype):
 @pytest.mark.parametrize("factor", [1, 2, 4])
 def test_torch_and_numpy_agree(rng, pyramid, factor):
     """On 16 bits: what training computes, within half a step (7.6e-6) and the rounding of floats."""
-    # Multiples of factor^2, at most so many: their means over blocks are whole, so that both sides decide on the same.
+    # Pixels are multiples of factor^2, so block means are whole numbers and both sides decide on the same copy.
     steps = rng.integers(0, 65536 // factor**2, (3, 12 * factor, 20 * factor), np.uint16)
     images = list(steps * np.uint16(factor**2))
     x = torch.from_numpy(np.stack(images).astype(np.float32) / 65535)[None, :, None]
@@ -63,7 +63,7 @@ def test_torch_and_numpy_agree(rng, pyramid, factor):
     exposures = [Exposure(k) for k in range(3)]
     result = blend(images, exposures, shots, log_weights[0].exp().numpy(), fused[0, 0].numpy())
     assert np.abs(result / 65535 - expected.clip(0, 1)).max() < 1e-5
-    assert expected.std() > 0.05 and ((expected > 0) & (expected < 1)).mean() > 0.5  # there is something to compare
+    assert expected.std() > 0.05 and ((expected > 0) & (expected < 1)).mean() > 0.5  # not trivial
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

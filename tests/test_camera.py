@@ -15,12 +15,12 @@ from utils.util_metadata import EXIF, MAKER_NOTE, read_metadata
 from utils.util_scenes import find_scenes, output_paths
 
 WHITE = 16383  # of 14 bits
-GAINS = (2.0, 1.0, 1.5)  # by which the camera's red, green and blue are white
+GAINS = (2.0, 1.0, 1.5)  # of the camera's red, green and blue, to make white
 TO_CAMERA = np.linalg.inv([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])  # as sRGB's
 
 
 def ifd(entries, start):
-    """A TIFF directory's bytes, of {tag: (type, values)}, with what does not fit into it behind it."""
+    """The bytes of a TIFF directory of {tag: (type, values)}, followed by the values that do not fit into it."""
     forms = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 7: "B", 10: "ii"}
     head, tail, after = struct.pack("<H", len(entries)), b"", start + 2 + 12 * len(entries) + 4
     for tag, (kind, values) in sorted(entries.items()):
@@ -35,7 +35,7 @@ def ifd(entries, start):
 
 
 def dng(light, seconds=1 / 125, gains=GAINS, orientation=1):
-    """A DNG's bytes: linear sRGB light (H, W, 3), 1 is white, behind a Bayer filter; H and W are even."""
+    """The bytes of a DNG of linear sRGB light (H, W, 3), 1 is white, seen through a Bayer filter; H and W are even."""
     height, width = light.shape[:2]
     sensor = np.clip(light / np.array(gains), 0, 1)
     mosaic = sensor[..., 1].copy()
@@ -75,7 +75,7 @@ def srgb(linear):
 
 def test_camera_raw_is_developed_to_srgb(tmp_path, rng):
     pytest.importorskip("rawpy")
-    light = scene(rng) * 0.85  # no pixel is white: brightness or a white level that adapts would change it
+    light = scene(rng) * 0.85  # no pixel is white, so an automatic brightness or white level would show
     (tmp_path / "a.dng").write_bytes(dng(light))
     image, metadata = read_photo(tmp_path / "a.dng")
     assert image.dtype == np.uint16 and image.shape == (64, 96, 3) and metadata.size == (96, 64)
@@ -101,7 +101,7 @@ def test_a_bracket_of_camera_raw_is_developed_alike(tmp_path, rng):
     pytest.importorskip("rawpy")
     light = scene(rng) / 4
     (tmp_path / "a.dng").write_bytes(dng(light, 1 / 100))
-    # The sensor does not know of the white balance: the same light, with another note.
+    # The white balance is only a note in the file: the sensor's values do not depend on it.
     (tmp_path / "b.dng").write_bytes(dng(light * 4 / np.array(GAINS) * (1.2, 1, 2.5), 1 / 25, (1.2, 1.0, 2.5)))
     (tmp_path / "c.dng").write_bytes(dng(light * 4, 1 / 25))
     (under, over), metadata, stops = read_exposures([tmp_path / "a.dng", tmp_path / "b.dng"], tmp_path / "out.tif")

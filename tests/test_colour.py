@@ -8,7 +8,7 @@ from utils.util_image import bgr_to_ycrcb, luma
 
 
 def fused_colour(y, shots):
-    """Returns `colour` of shots that weigh the same."""
+    """Returns `colour` of shots with equal weights."""
     weights = np.full((len(shots), *y.shape), 1 / len(shots), np.float32)
     return colour(y, shots, weights, [luma(np.ascontiguousarray(shot)) for shot in shots])
 
@@ -48,7 +48,7 @@ def test_the_gamut_is_kept_and_the_hue_with_it(rng):
     y = rng.random((40, 50)).astype(np.float32)
     y[:, :2] = 0, 1
     bgr = y[..., None] + rng.normal(0, 0.4, (40, 50, 3)).astype(np.float32)
-    bgr += (y - luma(bgr))[..., None]  # of the luminance that is said
+    bgr += (y - luma(bgr))[..., None]  # now its luminance is y
     inside = into_gamut(y, bgr)
     assert np.isfinite(inside).all() and inside.min() > -1e-5 and inside.max() < 1 + 1e-5
     assert np.abs(luma(inside) - y).max() < 1e-3
@@ -78,7 +78,7 @@ def test_one_shot_repeated_is_itself(rng):
 
 def test_a_clipped_shot_has_no_say_in_the_colour(rng):
     under = np.broadcast_to(np.float32([0.1, 0.3, 0.5]), (10, 10, 3))  # an orange, as it is
-    over = np.clip(under * 4, 0, 1)  # red and green clip: a yellow that is not there
+    over = np.clip(under * 4, 0, 1)  # red and green clip: a false yellow
     assert angle(over, under) > 10
     fused = fused_colour(np.full((10, 10), 0.6, np.float32), [under, over])
     assert angle(fused, under) < 1 and np.abs(chroma(fused)).max() > 0.1

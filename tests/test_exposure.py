@@ -29,7 +29,7 @@ def test_no_push_is_the_shot_itself(rng):
 
 
 def scene(rng, dtype, darkest):
-    """A shot whose brightest pixel is white; others down to `darkest`, all as likely."""
+    """A shot of random pixels, uniform from `darkest` to white (1)."""
     levels = np.iinfo(dtype).max
     return rng.integers(round(darkest * levels), levels, (60, 80), dtype, endpoint=True)
 
@@ -44,7 +44,7 @@ def test_a_known_gap_is_measured(rng, dtype, gap):
 
 
 def test_no_gap_is_made_up(rng):
-    """No pixel is well exposed in both; where only dark or bright ones are, the wider limits have them."""
+    """No gap is found if no pixel is well exposed in both shots; the wider limits help if only few are."""
     assert gap_between(np.zeros((60, 80), np.float32), np.ones((60, 80), np.float32)) is None
     few = np.where(np.arange(4800).reshape(60, 80) < 40, 0.4, 0).astype(np.float32)
     assert gap_between(few, 1.2 * few) is None

@@ -1,4 +1,4 @@
-"""utils/util_fusion.py: a scene's way from files to the picture, for one scene and for folders of them."""
+"""utils/util_fusion.py: from files to the fused picture, for one scene and for folders of scenes."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ SHAPES = [(1, 1), (7, 300), (65, 64), (80, 90, 3), (80, 90, 4), (1, 1, 3), (4, 1
 
 
 class Mean:
-    """A stand-in for a Fuser: the mean of the shots; `called` is told how often."""
+    """A stand-in for a Fuser that returns the mean of the shots and calls `called` each time."""
 
     def __init__(self, called=lambda: None):
         self.called = called
@@ -227,7 +227,7 @@ def test_one_bad_scene_does_not_stop_the_others(tmp_path, stack, monkeypatch):
 
 
 def test_reading_and_writing_go_on_beside_fusing(tmp_path, stack, monkeypatch):
-    """Each step waits for one that must run meanwhile: in a row, they would wait for ever."""
+    """Each step waits for another that must run at the same time: one after the other, they would wait forever."""
     started = {(what, k): threading.Event() for what in ("read", "fuse") for k in range(3)}
     counts = {"read": iter(range(3)), "fuse": iter(range(3))}
 

@@ -1,4 +1,4 @@
-"""utils/util_ghost.py and --deghost: what moves goes, what stands stays; each step against a loop over pixels."""
+"""utils/util_ghost.py and --deghost: moving things go, still things stay; each step against a loop over pixels."""
 
 from collections import deque
 from pathlib import Path
@@ -22,7 +22,7 @@ def scene(name="city"):
 
 
 def moving_scene(name="courtyard"):
-    """A scene, and the same with a thing in the over-exposed shot that the others do not show."""
+    """A scene, and the same scene with a thing that only the over-exposed shot shows."""
     still = scene(name)
     moved = [image.copy() for image in still]
     moved[2][PATCH] = cv2.GaussianBlur(still[2][200:240, 10:50], (0, 0), 2) // 2
@@ -251,7 +251,7 @@ def test_a_reference_that_is_none_of_them_is_refused():
 
 
 class Recorder:
-    """In place of a Fuser: keeps what it was given to fuse."""
+    """A stand-in for a Fuser that keeps the shots it was given."""
 
     def fuse(self, images, stops=None):
         self.images, self.stops = images, stops

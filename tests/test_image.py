@@ -256,7 +256,7 @@ def tiff_header(width, height):
 
 
 def scans(count):
-    """A progressive JPEG of 2000 x 2000 pixels whose last scan comes so often."""
+    """A progressive JPEG of 2000 x 2000 pixels with its last scan repeated."""
     data = cv2.imencode(".jpg", np.full((2000, 2000, 3), 99, np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * count + data[-2:]
@@ -335,7 +335,7 @@ def test_every_layout_of_a_tiff_is_turned(tmp_path, orientation, layout, channel
 
 
 def test_metadata_is_read_without_decoding(tmp_path):
-    (tmp_path / "a.png").write_bytes(png_header(7000, 7000))  # whose pixels are not there
+    (tmp_path / "a.png").write_bytes(png_header(7000, 7000))  # without pixels
     assert read_metadata(tmp_path / "a.png").size == (7000, 7000)
     data = encoded("PNG")
     block = camera_exif().tobytes()

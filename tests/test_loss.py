@@ -26,7 +26,7 @@ def gaussian_window(sigma: float) -> np.ndarray:
 
 
 def loop_over_patches(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
-    """The 2015 map of (H, W) and (K, H, W) in 0..255, one patch after the other, as the paper tells it."""
+    """The 2015 map of (H, W) and (K, H, W) in 0..255, one patch after the other, by the paper's formulas."""
     eps, window, out = 2.2e-16, gaussian_window(1.5), np.empty((fused.shape[0] - 10, fused.shape[1] - 10))
     for y, x in np.ndindex(out.shape):
         patches = stack[:, y : y + 11, x : x + 11].astype(np.float64)
@@ -85,7 +85,7 @@ def test_mef_ssim_map_is_that_of_the_loop_over_patches(k):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", ["black", "white", "black and white", "the same", "all the same", "checkerboard"])
 def test_no_score_is_above_one_or_not_finite(kind, dtype):
-    """Training chases scores above 1, and saturated pictures are where rounding makes them."""
+    """Rounding in saturated pictures could give scores above 1, which a training would then exploit."""
     stack, fused = pictures(1, 2, 48, 48, dtype), pictures(1, 1, 48, 48, dtype, seed=1)
     if kind == "black and white":
         stack[:, 0], stack[:, 1] = 0, 1

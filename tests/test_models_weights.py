@@ -106,7 +106,7 @@ def test_authors_release_gives_the_authors_pictures(name):
     with torch.no_grad():
         y_hat = model(pair)[0, 0, 13:-13, 13:-13].numpy().ravel()
     expected = output[box][13:-13, 13:-13].ravel().astype(np.float64)
-    # Their picture is stretched by the minimum and maximum of the whole: a line, whose two numbers are fitted here.
+    # Their picture is stretched by the minimum and maximum of the whole: a linear map, fitted here.
     line = np.polyfit(y_hat, expected, 1)
     assert np.abs(np.polyval(line, y_hat) - expected).mean() < 0.3
 
@@ -305,7 +305,7 @@ def test_what_would_hang_or_take_all_memory_is_refused_at_once(tmp_path, checkpo
 
 
 def test_loading_does_not_import_the_compiler(tiny_weights):
-    """It would take 160 MB and a second."""
+    """PyTorch's compiler would take 160 MB and a second."""
     code = "import sys, models; models.fuse_model(weights=sys.argv[1]); sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, tiny_weights], cwd=ROOT).returncode == 0
 
@@ -332,7 +332,7 @@ def sample_scenes():
 
 @pytest.mark.long
 def test_the_shipped_weights_lead_the_other_methods():
-    """Of the outer two shots they make a picture that is nearer to all three."""
+    """From the outer two shots the trained weights make a picture that is nearer to all three shots."""
     fuser = Fuser.from_checkpoint(ROOT / "runs" / "pretrained" / "deepfuse.pth")
     means = []
     for fuse in (fuser.fuse, mertens, average):

@@ -62,7 +62,7 @@ def test_a_pyramid_of_other_sizes_can_be_exported(pyramid, tmp_path):
     onnx = OnnxNetwork(tmp_path / "out.onnx")
     assert_same_decisions(onnx, on_device(pyramid), stacks((2, 9, 3, 4), ((1, 1), (7, 300), (128, 128), (131, 90))))
     content = (tmp_path / "out.onnx").read_bytes()
-    assert b"stack_trace" not in content and str(ROOT).encode() not in content  # the exporter would tell where it ran
+    assert b"stack_trace" not in content and str(ROOT).encode() not in content  # no paths of this machine
 
 
 def test_what_onnx_runtime_raises_is_of_the_same_kind_as_what_pytorch_does():

@@ -36,7 +36,7 @@ assert sys.prefix in deepfuse.__file__, deepfuse.__file__
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Returns the Python of an environment that has the package; what it needs is this environment's."""
+    """Returns the Python of a new environment with the package; its dependencies are those of this environment."""
     pytest.importorskip("setuptools", minversion="77", reason="needs setuptools: pip install -r requirements-dev.txt")
     pytest.importorskip("pip", reason="needs pip")
     folder = tmp_path_factory.mktemp("installed")
@@ -53,7 +53,7 @@ def installed(tmp_path_factory):
 
 
 def clone(folder):
-    """Returns a copy of what is built: builders write into the folder that they build."""
+    """Returns a copy of the clone to build from, since builders write into the folder that they build."""
     top = ("*.py", "*.toml", "*.md", "*.txt", "LICENSE")
     for pattern in (*top, "models/*.py", "utils/*.py", "deepfuse/*.py", "runs/pretrained/*", "data_test/courtyard/*"):
         for path in ROOT.glob(pattern):

@@ -71,7 +71,7 @@ def test_it_starts_as_a_weighted_mean_of_the_exposures(size):
 
 @torch.inference_mode()
 def test_a_fresh_network_is_near_the_mean_of_the_bands():
-    """Otherwise a training would begin with pictures far outside of [0, 1]."""
+    """Otherwise a training would start from pictures far outside [0, 1]."""
     torch.manual_seed(0)
     model, exposures = fuse_model("DeepFuse_pyramid"), torch.rand(1, 3, 1, 83, 101)
     fused, _ = model(exposures)

@@ -12,7 +12,7 @@ from utils.util_scenes import find_scenes, output_paths
 
 
 def light(rng, shape=(40, 50, 3), stops=12):
-    """A smooth radiance map of about so many stops."""
+    """A smooth radiance map whose light spans about `stops` stops."""
     return cv2.resize(2 ** rng.uniform(-stops, 0, (8, 10, *shape[2:])), shape[1::-1]).astype(np.float32)
 
 

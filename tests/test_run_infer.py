@@ -28,7 +28,7 @@ def weights(tiny_weights):
 
 
 def photo(path, value, second=None, exposure_time=None, shape=(20, 30, 3)):
-    """Writes a picture of about this value, with capture data where given."""
+    """Writes a picture of about this value, with EXIF capture data if given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     if second is not None:
@@ -40,13 +40,13 @@ def photo(path, value, second=None, exposure_time=None, shape=(20, 30, 3)):
 
 
 def run(*arguments):
-    """Runs the script's body as its last lines do."""
+    """Runs the script as from the command line."""
     with exit_on_error():
         main(get_infer_args(list(map(str, arguments))))
 
 
 def refused(capsys, *arguments):
-    """Returns the one line of the error that must come."""
+    """Returns the error line of a run that must fail."""
     with pytest.raises(SystemExit) as raised:
         run(*arguments)
     assert raised.value.code == 1

@@ -25,7 +25,7 @@ from utils.util_validate import CAPTION
 
 @pytest.fixture(autouse=True)
 def no_sample(monkeypatch):
-    """The sample pair's fusion takes long with the paper's network: it has a test of its own."""
+    """Skips fusing the sample pair, which is slow with the paper's network and has a test of its own."""
     monkeypatch.setattr(run_train, "sample_pair", list)
 
 
@@ -210,7 +210,7 @@ def test_best_is_the_epoch_of_the_lowest_validation_loss(tmp_path, photographs, 
 
 
 def at_step(monkeypatch, number, act):
-    """Makes the loss of a step of the run what `act` returns of it."""
+    """Replaces the loss at one step of the run by act(loss)."""
     steps, recon = [], run_train.OBJECTIVES["recon"]
 
     def losses(*args, **kwargs):

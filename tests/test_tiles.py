@@ -1,4 +1,4 @@
-"""utils/util_tiles.py: the paper's networks in tiles are the whole, and what a picture is on its way through them."""
+"""utils/util_tiles.py: tiled equals whole for the paper's networks; layouts and colours on the way through them."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from utils.util_tiles import AUTHORS_CLIPPED, TiledNetwork
 
 
 def as_shown(picture, channels):
-    """Returns what a network takes, (1, K, C, H, W), of pictures."""
+    """Returns pictures as a network's input (1, K, C, H, W)."""
     if channels == 1:
         return torch.from_numpy(np.stack([luma(x) for x in picture]))[None, :, None]
     return torch.from_numpy(np.stack([x[..., ::-1].transpose(2, 0, 1) / np.float32(65535) for x in picture]))[None]
@@ -42,7 +42,7 @@ def test_tiles_equal_the_whole(network, stack, device, name, channels):
 
 
 class Mean(torch.nn.Module):
-    """A stand-in for a network of the paper: the mean of the exposures."""
+    """A stand-in for a network of the paper that returns the mean of the exposures."""
 
     arch, halo, name = ARCHITECTURES["DeepFuse"], 0, "mean"
 

@@ -1,4 +1,4 @@
-"""benchmarks/votes.py: who judges sees no method, and the votes go to the right one."""
+"""benchmarks/votes.py: the judge does not see the methods' names, and votes count for the right method."""
 
 import json
 import runpy

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 METHODS = ("mtb", "homography")
-WORKING_SIDE = 1600  # pixels of the long side at which a homography is estimated
-MTB_BITS = range(3, 9)  # AlignMTB of n bits finds shifts below 2^n pixels
+WORKING_SIDE = 1600  # pixels, longer side of the copies on which a homography is estimated
+MTB_BITS = range(3, 9)  # ranges to try: AlignMTB of n bits finds shifts below 2^n pixels
 
 
 def align_exposures(
@@ -15,17 +15,17 @@ def align_exposures(
 ) -> list[np.ndarray] | list[np.ndarray | None]:
     """Returns the exposures aligned to the one of middle brightness, cropped to the rectangle that all of them show.
 
-    Neighbours in brightness are aligned with each other, since they have most in common. "mtb" finds whole-pixel
+    Each is aligned to its neighbour in brightness, which is most like it. "mtb" finds whole-pixel
     shifts (OpenCV's AlignMTB, Ward 2003). "homography" also finds rotation and perspective (SIFT matches, refined by
     ECC, Evangelidis and Psarakis 2008) and resamples bicubically.
 
     Args:
         images: Two or more (H, W[, C]) uint8 or uint16 of one shape, in any order.
         method: One of METHODS.
-        leave_out: Whether None takes the place of a shot that cannot be aligned, as long as two others can.
+        leave_out: Whether a shot that cannot be aligned becomes None, as long as two others can be aligned.
 
     Raises:
-        ValueError: An unknown method, or pictures that have too little in common.
+        ValueError: The method is unknown, or the pictures have too little in common.
     """
     if method not in METHODS:
         raise ValueError(f"no alignment is called {method!r}: expected {' or '.join(METHODS)}")
@@ -33,7 +33,7 @@ def align_exposures(
     grays = [_gray(image) for image in images]
     order = sorted(range(len(images)), key=lambda k: grays[k].mean())
     middle = len(order) // 2
-    maps = {order[middle]: np.eye(3)}  # from the middle one's pixels (x, y, 1) to each one's
+    maps = {order[middle]: np.eye(3)}  # from pixels (x, y, 1) of the middle exposure to those of each exposure
     shape = grays[0].shape
     for chain in (order[middle:], order[middle::-1]):
         fixed = chain[0]
@@ -47,7 +47,7 @@ def align_exposures(
                 continue
             maps[moving] = found
             fixed = moving
-    if len(maps) < 2 < len(images):  # nothing is like the middle one: it is the one to leave out
+    if len(maps) < 2 < len(images):  # no shot fits the middle one: leave that out
         rest = align_exposures([image for k, image in enumerate(images) if k != order[middle]], method, leave_out)
         return [*rest[: order[middle]], None, *rest[order[middle] :]]
     if len(maps) < 2:
@@ -62,7 +62,7 @@ def align_exposures(
 
 
 def _gray(image: np.ndarray) -> np.ndarray:
-    """Returns (H, W) uint8."""
+    """Returns a picture of any layout as gray (H, W) uint8."""
     if image.dtype == np.uint16:
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
     return image if image.ndim == 2 else cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2GRAY)
@@ -71,15 +71,15 @@ def _gray(image: np.ndarray) -> np.ndarray:
 def _shift(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
     """Returns the shift from the fixed picture's pixels to the moving one's, 3x3; both (H, W) uint8.
 
-    AlignMTB errs where the range that it searches is much larger than the shift: it is asked for several ranges, and
-    the answer under which the pictures correlate best is taken.
+    AlignMTB errs if its search range is much larger than the shift. So several ranges are tried, and the shift with the
+    best correlation of the pictures is taken.
     """
     fixed, moving = cv2.equalizeHist(fixed), cv2.equalizeHist(moving)
     height, width = fixed.shape
     best, shift = -np.inf, (0, 0)
     for bits in MTB_BITS:
         if min(height, width) < 2**bits:
-            break  # it halves the picture so often, and fails where nothing is left
+            break  # AlignMTB halves the picture `bits` times, and fails if no pixel is left
         dx, dy = cv2.createAlignMTB(bits).calculateShift(fixed, moving)
         if 2 * abs(dx) < width and 2 * abs(dy) < height:
             common = fixed[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
@@ -98,8 +98,8 @@ def _homography(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
     """
     scale = min(1, WORKING_SIDE / max(fixed.shape))
     fixed, moving = (cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for x in (fixed, moving))
-    exposed = cv2.inRange(moving, 5, 250)
-    fixed, moving = cv2.equalizeHist(fixed), cv2.equalizeHist(moving)  # the same scene at another exposure, nearly
+    exposed = cv2.inRange(moving, 5, 250)  # mask for ECC: neither black nor clipped
+    fixed, moving = cv2.equalizeHist(fixed), cv2.equalizeHist(moving)  # makes two exposures look nearly the same
     sift = cv2.SIFT_create(4000)
     (points, a), (others, b) = sift.detectAndCompute(fixed, None), sift.detectAndCompute(moving, None)
     pairs = [] if a is None or b is None else cv2.BFMatcher().knnMatch(a, b, k=2)
@@ -115,15 +115,15 @@ def _homography(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
         found = cv2.findTransformECC(fixed, moving, warp, cv2.MOTION_HOMOGRAPHY, criteria, exposed, 5)[1]
     except cv2.error as error:
         raise ValueError("the exposures cannot be aligned (homography): they have too little in common") from error
-    shrink = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])  # of pixel centres
+    shrink = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])  # full size -> copy
     return np.linalg.inv(shrink) @ found.astype(float) @ shrink
 
 
 def _common_rectangle(maps: list[np.ndarray], height: int, width: int) -> tuple[int, int, int, int]:
-    """Returns left, top, right, bottom (exclusive) of the pixels that lie inside every picture, by its map.
+    """Returns left, top, right, bottom (exclusive) of the rectangle that lies inside every mapped picture.
 
     Raises:
-        ValueError: They are less than half of the width or of the height.
+        ValueError: It has less than half of the width or of the height.
     """
     corners = np.array([[[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]], float)
     outlines = np.array([cv2.perspectiveTransform(corners, np.linalg.inv(m))[0] for m in maps])  # (K, 4, 2)

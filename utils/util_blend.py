@@ -1,9 +1,9 @@
-"""Full size: what the network decided on a small copy is carried over to the pictures, in strips, by arithmetic.
+"""Full size: applies the network's decision on a small copy to the full pictures, by arithmetic in strips.
 
 fused = up(F - sum_k w_k q_k) + sum_k up(w_k) x_k
 
 q_k are the exposures at the decision's size, F and w_k the fused picture and the weights there, x_k the exposures at
-full size, and `up` is bilinear. Where a picture is no larger than the decision, this is F.
+full size, and `up` enlarges bilinearly. If the decision has the full size already, the result is F.
 """
 
 import os
@@ -16,17 +16,17 @@ import numpy as np
 from utils.util_exposure import Exposure
 from utils.util_image import to_float
 
-STRIP_PIXELS = 1 << 17  # of a strip: its float planes stay in the cache of a core
+STRIP_PIXELS = 1 << 17  # pixels per strip: its float planes fit in a core's cache
 
 
 def decision_size(height: int, width: int, pixels: int) -> tuple[int, int]:
-    """Returns (height, width) of the copy to decide on: the picture's shape, at most so many pixels."""
+    """Returns (height, width) of the copy to decide on: the picture's shape, shrunk to at most `pixels` pixels."""
     scale = min(1, (pixels / (height * width)) ** 0.5)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns a picture (H, W[, C]), uint8 or uint16, at (height, width), by area, as float32 in [0, 1]."""
+    """Returns a picture (H, W[, C]), uint8 or uint16, shrunk by area to (height, width), as float32 in [0, 1]."""
     if image.shape[:2] != size:
         image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
     return to_float(image)
@@ -40,15 +40,15 @@ def blend(
     fused: np.ndarray,
     strip_pixels: int = STRIP_PIXELS,
 ) -> np.ndarray:
-    """Returns the fused picture at full size, like the images.
+    """Returns the fused picture at full size, of the images' shape and dtype.
 
     Args:
         images: the shots, (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16. Alpha is averaged.
-        exposures: what the network was shown of them, K.
-        small: those at the decision's size, (h, w[, 3]) float32 in [0, 1].
-        weights: (K, h, w) float32, of sum 1.
-        fused: (h, w[, 3]) float32, in [0, 1] or beyond.
-        strip_pixels: worked on at a time; changes no bit of the result.
+        exposures: the K exposures that the network was shown: shots and virtual ones.
+        small: the same at the decision's size, (h, w[, 3]) float32 in [0, 1].
+        weights: of the exposures, (K, h, w) float32 of sum 1.
+        fused: the decision's picture, (h, w[, 3]) float32, not clamped.
+        strip_pixels: pixels per strip; the result does not depend on it.
     """
     image = images[0]
     height, width = image.shape[:2]
@@ -82,9 +82,9 @@ def blend(
 
 
 def enlarge(plane: np.ndarray, rows: slice, height: int, width: int) -> np.ndarray:
-    """Returns some rows of a plane (h, w[, C]) float32 enlarged bilinearly to (height, width).
+    """Returns the given rows of a plane (h, w[, C]) float32 enlarged bilinearly to (height, width).
 
-    Rows are mixed first, then enlarged sideways each for itself: so a row does not depend on the others asked for.
+    Vertically first, then each row on its own: so a row's bits do not depend on the strip that it is in.
     """
     h = plane.shape[0]
     y = np.clip((np.arange(rows.start, rows.stop) + 0.5) * (h / height) - 0.5, 0, h - 1)
@@ -92,5 +92,5 @@ def enlarge(plane: np.ndarray, rows: slice, height: int, width: int) -> np.ndarr
     share = (y - above).astype(np.float32).reshape(-1, *[1] * (plane.ndim - 1))
     mixed = plane[above] * (1 - share) + plane[np.minimum(above + 1, h - 1)] * share
     if len(mixed) == 1:
-        mixed = np.repeat(mixed, 2, 0)  # OpenCV enlarges a lone row by other arithmetic: the last bits differ
+        mixed = np.repeat(mixed, 2, 0)  # OpenCV rounds differently for a single row
     return cv2.resize(mixed, (width, len(mixed)), interpolation=cv2.INTER_LINEAR)[: len(y)]

@@ -1,4 +1,4 @@
-"""Colour: the paper's rule for its networks, and colour that follows the decision for the pyramid.
+"""Colour: the paper's rule, for its networks; for the pyramid, colour that follows the network's weights.
 
 Colours are float32 BGR in [0, 1], or offsets of Cr and Cb from neutral; luminance is full-range BT.601.
 """
@@ -11,11 +11,11 @@ import numpy as np
 from utils.util_exposure import smoothstep
 from utils.util_image import NEUTRAL_CHROMA, bgr_to_ycrcb, ycrcb_to_bgr
 
-EDGE = 0.8  # share of the way from gray to the gamut's edge up to which a colour is left alone
-SHOULDER = 0.9  # luminance from which on what would pass white is bent into it
-NOISY = 0.2  # luminance below which a shot's colour is the less certain the darker it is
-GUIDED = 17  # pixels of the guided filter's window: JPEG's blocks of chroma are 16 wide
-MAX_GAIN = 3.0  # of chroma, by which a darker exposure's colour is lifted: more would show its noise
+EDGE = 0.8  # of the way from gray to the gamut's edge: colours below stay unchanged, those above are bent inside
+SHOULDER = 0.9  # luminance below stays unchanged, luminance above is bent to end in white
+NOISY = 0.2  # luminance of a shot below which its chroma is smoothed, the more the darker it is
+GUIDED = 17  # pixels, side of the guided filter's window: JPEG's blocks of chroma are 16 wide
+MAX_GAIN = 3.0  # largest factor by which a dark exposure's chroma is raised: more would show its noise
 
 
 def fuse_chroma(exposures: Sequence[np.ndarray]) -> np.ndarray:
@@ -32,17 +32,17 @@ def fuse_chroma(exposures: Sequence[np.ndarray]) -> np.ndarray:
 def colour(
     y: np.ndarray, exposures: Sequence[np.ndarray], weights: np.ndarray, origins: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Returns the fused picture (h, w, 3) BGR in [0, 1] of its luminance y (h, w) and what the network was shown.
+    """Returns the fused picture (h, w, 3) BGR in [0, 1], from its luminance y (h, w) and the exposures' chroma.
 
-    An exposure's chroma is scaled to the fused luminance, as light is. It counts by the root of the network's weight,
-    and the more the nearer its own luminance is, unless it clips or lies in the dark. Where it comes from a shot's
-    dark, whose few levels show as blotches when pushed, it is smoothed along the luminance. Differs from the paper,
-    which adds chroma of any brightness as it is.
+    Each exposure's chroma is scaled from its own luminance to the fused one. Its weight is the root of the network's
+    weight, times how near the two luminances are; clipped and dark pixels get almost none. Chroma from a shot's dark
+    areas, whose few levels show as blotches when pushed, is smoothed along the luminance. Differs from the paper, which
+    averages chroma without regard to brightness.
 
     Args:
-        exposures: (h, w, 3) BGR in [0, 1], virtual ones among them.
-        weights: of the exposures, (K, h, w).
-        origins: the luminance (h, w) of the shots that they come from.
+        exposures: shots and virtual exposures, K of (h, w, 3) BGR in [0, 1].
+        weights: the network's, of the exposures, (K, h, w).
+        origins: for each exposure, the luminance (h, w) of the shot that it is made of.
     """
     y = shoulder(y)
     chroma, light, total = np.zeros((*y.shape, 2), np.float32), np.zeros_like(y), np.zeros_like(y)
@@ -76,14 +76,14 @@ def smooth_along(y: np.ndarray, planes: np.ndarray) -> np.ndarray:
 
 
 def shoulder(y: np.ndarray) -> np.ndarray:
-    """Returns luminance in [0, 1] that ends smoothly in white: left alone up to SHOULDER, bent above it."""
+    """Returns luminance in [0, 1]: unchanged up to SHOULDER, above it bent to approach white smoothly."""
     room = 1 - SHOULDER
     bent = SHOULDER + room * np.tanh(np.maximum(y - SHOULDER, 0) / room)
     return np.where(y > SHOULDER, bent, np.maximum(y, 0)).astype(np.float32)
 
 
 def into_gamut(y: np.ndarray, bgr: np.ndarray) -> np.ndarray:
-    """Returns colours (h, w, 3) of luminance y (h, w) in [0, 1]: same hue, saturation bent smoothly into the gamut."""
+    """Returns the colours (h, w, 3) with saturation reduced into the gamut; hue and luminance y (h, w) are kept."""
     offset = bgr - y[..., None]
     with np.errstate(divide="ignore", invalid="ignore"):
         used = np.where(offset > 0, offset / (1 - y)[..., None], -offset / y[..., None]).max(2)  # 1: at the edge

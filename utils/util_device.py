@@ -10,7 +10,7 @@ def device_on(name: str | torch.device = "auto") -> torch.device:
     """Returns the device called `name`: "auto" is CUDA where there is one, "gpu" is "cuda".
 
     Raises:
-        ValueError: no device of these kinds has this name, or it is absent.
+        ValueError: the name is unknown, or this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

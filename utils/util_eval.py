@@ -1,4 +1,4 @@
-"""Fuse scenes with several methods and score the saved pictures: what run_eval.py is made of."""
+"""Fuse scenes with several methods and score the saved pictures: the parts of run_eval.py."""
 
 import functools
 import os
@@ -20,22 +20,22 @@ from utils.utils import write_json
 
 Method = Callable[[Sequence[np.ndarray]], np.ndarray]  # exposures (H, W, 3) BGR uint8 -> picture of the same form
 RESULTS = ("results.csv", "results.md", "results.tex")  # what an evaluation writes, beside pictures/ and sheets/
-MARK = "evaluation.json"  # the settings of an evaluation; a folder that holds it is one that may be emptied
+MARK = "evaluation.json"  # settings of an evaluation; only a folder that holds this file may be emptied
 
 
 def find_eval_scenes(
     folder: str | os.PathLike, pairs: str | os.PathLike | None = None, full_stack: bool = True
 ) -> list[Scene]:
-    """Returns the scenes of a folder with one folder of shots per scene, sorted by name.
+    """Returns the scenes of a folder, sorted by name, or those of a table of pairs in it.
 
     Args:
-        folder: Holds the scenes' folders.
-        pairs: CSV table with the columns scene, under and over, which picks scenes and two shots of each to fuse.
+        folder: Holds one folder of shots per scene.
+        pairs: CSV table with the columns scene, under and over: the scenes, and the two shots of each to fuse.
         full_stack: Score such a pair against every shot in the scene's folder, otherwise against the two alone.
 
     Raises:
-        FileNotFoundError: No such folder or table.
-        ValueError: No scene in the folder, or a table without these columns.
+        FileNotFoundError: There is no such folder or table.
+        ValueError: The folder has no scene, or the table lacks a column.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -61,10 +61,10 @@ def mertens(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def enfuse(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns what the program enfuse (default settings) makes of exposures (H, W, 3) BGR uint8.
+    """Returns the picture fused by the program enfuse (default settings) from exposures (H, W, 3) BGR uint8.
 
     Raises:
-        ValueError: enfuse fails; the message has its last line.
+        ValueError: enfuse fails; the message ends with its last line.
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{i}.png" for i in range(len(images))]
@@ -86,12 +86,12 @@ def enfuse_version() -> str | None:
 
 @functools.cache
 def load_fuser(weights: str, device: str) -> Fuser:
-    """Returns the Fuser of a checkpoint, loaded once a process."""
+    """Returns the Fuser of a checkpoint, loaded once per process."""
     return Fuser.from_checkpoint(weights, device)
 
 
 def fuse_with_weights(images: Sequence[np.ndarray], weights: str, device: str) -> np.ndarray:
-    """Returns the picture that a checkpoint's network makes of exposures (H, W, 3) BGR uint8."""
+    """Returns the picture fused by a checkpoint's network from exposures (H, W, 3) BGR uint8."""
     return load_fuser(weights, device).fuse(images)
 
 
@@ -102,19 +102,17 @@ def clear_output(output: Path, settings: dict, inputs: Sequence[str | os.PathLik
     """Makes the folder `output`, removes an earlier evaluation's results from it, and stores the settings in it.
 
     Args:
-        output: New, without "pictures" and "sheets", or an earlier evaluation's (it then holds MARK).
-        settings: To store, in MARK.
-        inputs: Folders that are read, none of which may lie in `output` or hold it.
+        output: A new folder, one without "pictures" and "sheets", or an earlier evaluation's (which holds MARK).
+        settings: Stored in MARK.
+        inputs: Folders that the evaluation reads; none may lie in `output` or contain it.
 
     Raises:
-        ValueError: `output` and an input lie in each other, or it holds pictures that no evaluation has made.
+        ValueError: An input and `output` lie in each other, or `output` has pictures but no MARK.
     """
     for folder in inputs:
         inner, outer = Path(folder).resolve(), output.resolve()
         if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-            raise ValueError(
-                f"--output {output} and {folder}, which is read, lie in each other: choose another --output"
-            )
+            raise ValueError(f"--output {output} and the input {folder} lie in each other: choose another --output")
     made = [output / "pictures", output / "sheets"]
     if any(folder.exists() for folder in made) and not (output / MARK).is_file():
         raise ValueError(f"{output} holds pictures/ or sheets/ but no {MARK}: remove them, or choose another --output")
@@ -127,10 +125,7 @@ def clear_output(output: Path, settings: dict, inputs: Sequence[str | os.PathLik
 
 
 def read_8bit(path: str | os.PathLike, max_width: int | None = None) -> np.ndarray:
-    """Returns a picture (H, W, 3) BGR uint8; one of 16 bits is rounded to 8, a wider one than `max_width` is shrunk.
-
-    It is shrunk by averaging areas, before it is rounded.
-    """
+    """Returns a picture (H, W, 3) BGR uint8, shrunk by area to at most `max_width`, then rounded to 8 bits."""
     image = read_image(path)
     height, width = image.shape[:2]
     if max_width is not None and width > max_width:
@@ -140,7 +135,7 @@ def read_8bit(path: str | os.PathLike, max_width: int | None = None) -> np.ndarr
 
 
 def picture_of(folder: Path, scene: str) -> Path:
-    """Returns folder/<scene>.png, or the same with another picture suffix where only that is there."""
+    """Returns folder/<scene>.png, or, if there is none, the picture of this name with another suffix."""
     others = (path for suffix in IMAGE_SUFFIXES if (path := folder / f"{scene}{suffix}").is_file())
     png = folder / f"{scene}.png"
     return png if png.is_file() else next(others, png)
@@ -156,20 +151,20 @@ def score_scene(
     sheets: Path | None = None,
     max_width: int | None = None,
 ) -> list[Row]:
-    """Fuses a scene with every method, saves the pictures, reads them back and returns a row of scores per method.
+    """Returns a row of scores per method: fuses the scene, saves the pictures, reads them back and scores them.
 
     Args:
-        scene: What to fuse and what to score against.
-        methods: Those to run; their pictures are saved as folders[name]/<scene>.png.
-        folders: Where each method's pictures lie, those of `methods` and any that were made elsewhere.
+        scene: Its `paths` are fused; its `stack` is what the pictures are scored against.
+        methods: Methods to run; their pictures are saved as folders[name]/<scene>.png.
+        folders: Folder of pictures of every method to score: those of `methods`, and those of other programs.
         reference: Folder of ground truth <scene>.png, or None.
         lpips: Whether to compute LPIPS too, where there is a reference.
         iqa: Names of measures without a reference, as for `util_metric.load_iqa`.
         sheets: Folder for the contact sheet <scene>.png, or None.
-        max_width: Wider pictures, all that are read, are shrunk to this width first (`read_8bit`).
+        max_width: Shots and pictures wider than this are shrunk when they are read (`read_8bit`).
 
     Raises:
-        ValueError, OSError: Anything that is wrong with this scene's pictures.
+        ValueError, OSError: A picture of this scene is missing, cannot be read, or has another size.
     """
     if len(scene.paths) < 2:
         raise ValueError(f"expected two or more exposures, found {len(scene.paths)}")
@@ -202,14 +197,14 @@ def score_scene(
 
 
 def scores(image: np.ndarray, fused: Sequence[np.ndarray], unseen: Sequence[np.ndarray] = ()) -> Row:
-    """Returns every score of a fused picture that needs nothing but the scene's shots.
+    """Returns every score of a fused picture that needs only the scene's shots.
 
-    All of them are against the fused and the unseen shots together, but "mef_ssim_fused", which is against the fused
-    ones alone, and the colour, which is against the unseen ones where there are any.
+    They compare with all shots, with two exceptions: "mef_ssim_fused" compares with `fused` alone, and the three colour
+    scores with `unseen` alone, if there are any.
 
     Args:
-        image: The picture (H, W, 3) BGR uint8.
-        fused: The shots that it was made of, of the same form.
+        image: The fused picture, (H, W, 3) BGR uint8.
+        fused: The shots that it was fused from, of the same form.
         unseen: The scene's other shots.
     """
     gray = metric.matlab_gray(image)
@@ -238,7 +233,7 @@ def scores(image: np.ndarray, fused: Sequence[np.ndarray], unseen: Sequence[np.n
 
 
 def reference_scores(image: np.ndarray, reference: np.ndarray, lpips: bool = False) -> Row:
-    """Returns the scores of (H, W, 3) BGR uint8 against a ground truth of the same form, LPIPS too on demand."""
+    """Returns PSNR and SSIM, and with `lpips` LPIPS and the NTIRE score, against a reference; both BGR uint8."""
     psnr = metric.psnr(image, reference)
     ssim = metric.ssim(metric.matlab_gray(image), metric.matlab_gray(reference))
     row = {"psnr": psnr, "ssim": ssim}

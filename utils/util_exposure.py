@@ -1,8 +1,8 @@
-"""Virtual exposures: where two shots lie far apart, the stack is completed by shots between them.
+"""Virtual exposures: where two shots are many stops apart, they fill the gap between them.
 
 A virtual exposure is a shot sent through a tone curve, as if it had been exposed longer or shorter. It shows nothing
-new, but at a brightness at which the network can use it: the under-exposed shot pushed shows what the light is like in
-the highlights, the over-exposed one pulled shows it in the shadows, and both have the brightness of a shot in between.
+new, but at a brightness that the network can use: the under-exposed shot pushed has detail in the highlights, the
+over-exposed one pulled has detail in the shadows, and both have the brightness of a shot in between.
 """
 
 import functools
@@ -13,37 +13,37 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-GAMMA = 2.2  # of the camera's curve, near enough
-NOISE = 8 / 255  # levels of sensor noise and JPEG's steps, in a shot's dark
-DARK, BRIGHT = 12 / 255, 235 / 255  # luminance outside is noise or clipped, and says nothing of the gap
-WIDE_DARK, WIDE_BRIGHT = 3 / 255, 250 / 255  # where too few pixels lie inside
-ENOUGH = 0.02  # of the pixels: fewer are the outliers of a wider gap
-GAP_PIXELS = 32_768  # of the copies that a gap is measured on: small enough to be without noise
+GAMMA = 2.2  # approximates the camera's tone curve
+NOISE = 8 / 255  # luminance below it is mostly sensor noise and JPEG's steps
+DARK, BRIGHT = 12 / 255, 235 / 255  # luminance outside is noise or clipped: not used to measure a gap
+WIDE_DARK, WIDE_BRIGHT = 3 / 255, 250 / 255  # second try, if too few pixels lie inside the first limits
+ENOUGH = 0.02  # share of the pixels that a measurement needs: fewer are outliers
+GAP_PIXELS = 32_768  # pixels of the copies on which a gap is measured: shrinking averages the noise away
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What the network is shown: a shot as it is, or pushed by so many stops."""
+    """One input of the network: a shot, or a virtual exposure made of it."""
 
-    shot: int  # number in the stack
-    stops: float = 0.0
+    shot: int  # index in the stack
+    stops: float = 0.0  # by which the shot is pushed (> 0) or pulled (< 0); 0 is the shot itself
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """Returns the exposure of its shot (or of a part of it), uint8 or uint16 of any shape."""
+        """Returns the exposure made of its shot, or of a part of it, uint8 or uint16 of any shape."""
         return push(image, self.stops) if self.stops else image
 
 
 def push(image: np.ndarray, stops: float) -> np.ndarray:
-    """Returns uint8 or uint16 of any shape as if exposed so many stops more: linearised by GAMMA, scaled, clipped.
+    """Returns uint8 or uint16 of any shape as if exposed `stops` stops more: linearised by GAMMA, scaled, clipped.
 
-    With more exposure, levels below NOISE are held back the more the lower they are: they hold little but noise.
+    If stops > 0, levels below NOISE are brightened less, down to not at all for black: they are mostly noise.
     """
     return cv2.LUT(image, _curve(stops, image.dtype))
 
 
-@functools.lru_cache(maxsize=32)  # the strips of a picture ask for the same few
+@functools.lru_cache(maxsize=32)  # all strips of a picture need the same few curves
 def _curve(stops: float, dtype: np.dtype) -> np.ndarray:
-    """Returns the table of `push`: the new value of every level of a type."""
+    """Returns the look-up table of `push`: the new value of every level of an integer type."""
     levels = np.iinfo(dtype).max
     value = np.linspace(0, 1, levels + 1)
     curve = value * 2.0 ** (stops / GAMMA)
@@ -59,9 +59,9 @@ def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
 
 
 def gap_between(under: np.ndarray, over: np.ndarray) -> float | None:
-    """Returns by how many stops one shot is brighter than another, both luminance (H, W) float32 in [0, 1].
+    """Returns by how many stops `over` is brighter than `under`, both luminance (H, W) float32 in [0, 1].
 
-    The median over the pixels that are well exposed in both; None where too few are.
+    It is the median over the pixels that are well exposed in both shots; None if these are too few.
     """
     scale = min(1, (GAP_PIXELS / under.size) ** 0.5)
     size = [max(1, round(side * scale)) for side in under.shape[::-1]]
@@ -74,21 +74,21 @@ def gap_between(under: np.ndarray, over: np.ndarray) -> float | None:
 
 
 def fill(under: int, over: int, gap: float, positions: int) -> list[Exposure]:
-    """Returns the virtual exposures between two shots: the darker pushed and the brighter pulled to each position."""
+    """Returns the virtual exposures between two shots: at each position the darker one pushed, the brighter pulled."""
     steps = [gap * (i + 1) / (positions + 1) for i in range(positions)]
     return [Exposure(under, step) for step in steps] + [Exposure(over, -step) for step in steps]
 
 
 def complete(lumas: Sequence[np.ndarray], max_gap: float, stops: Sequence[float] | None = None) -> list[Exposure]:
-    """Returns what the network is shown of a stack: its shots, and virtual ones where neighbours lie far apart.
+    """Returns the network's inputs for a stack: its shots, and virtual exposures where neighbours are far apart.
 
-    Between two neighbours more than max_gap apart one position is filled, or two from twice that gap on. The gap is
-    measured in the pixels: it is then that of the curve by which they are pushed, whatever the camera's is.
+    A gap wider than max_gap is filled at one position, from 2 max_gap on at two. The gap is measured in the pixels, so
+    it fits the curve of `push` whatever the camera's curve is.
 
     Args:
-        lumas: of the shots, (H, W) float32 in [0, 1], in any order, at any size.
-        max_gap: in stops; infinity completes nothing.
-        stops: of the shots' exposures, as the camera noted them: for neighbours with too few pixels in common.
+        lumas: luminance of the shots, (H, W) float32 in [0, 1], in any order, of any size.
+        max_gap: in stops; infinity fills no gap.
+        stops: exposures of the shots as the camera noted them, used if too few pixels are well exposed in both shots.
     """
     order = sorted(range(len(lumas)), key=lambda k: lumas[k].mean())
     exposures = [Exposure(k) for k in range(len(lumas))]

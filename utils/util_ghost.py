@@ -1,4 +1,4 @@
-"""Take out of a stack what moved between its shots: people, cars, animals, shadows."""
+"""Remove from a stack what moved between its shots: people, cars, animals, shadows."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -6,40 +6,40 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
-WORKING_PIXELS = 300_000  # of the size at which is decided what moved: people far off are still some pixels wide
-ROUNDS = 2  # of matching two shots: the second leaves out what the first found to move
-STIFFNESS = 30.0  # of a brightness curve: it is smoothed over about seven levels
-DARK, WHITE = 6, 250  # levels of 255 below and above which a shot no longer tells what it saw
-SOURCE_TOLERANCE, SHOT_TOLERANCE = 5, 10  # levels by which either shot may miss the curve: noise, JPEG
-DEVIATIONS = 2  # times the spread around the curve, added to it
+WORKING_PIXELS = 300_000  # pixels of the copies on which motion is found: distant people are still some pixels wide
+ROUNDS = 2  # of matching two shots: the second ignores the pixels that the first found moving
+STIFFNESS = 30.0  # of a brightness curve: smooths it over about seven levels
+DARK, WHITE = 6, 250  # levels of 255: below and above, a shot is black or clipped and tells nothing
+SOURCE_TOLERANCE, SHOT_TOLERANCE = 5, 10  # levels that each shot may be off the curve: noise, JPEG
+DEVIATIONS = 2  # standard deviations around the curve, added to SHOT_TOLERANCE
 CLIPPED_TOLERANCE = 15  # more levels where another channel is clipped: cameras shift the hue there
-CLEAR = 10  # levels, and another deviation, beyond all that start a moving region; connected pixels with less follow
+CLEAR = 10  # levels, plus a deviation, beyond all tolerances that start a moving region; it grows over all excess
 WELL_EXPOSED = 20, 240  # levels, for the choice of the reference
-MOVING_WEIGHT = 3  # how much more the exposure of the moving regions counts in it than that of the whole picture
-TILE = 128  # pixels of a side, at full size: the only place where floats are made of the pictures
+MOVING_WEIGHT = 3  # weight of the moving regions in that choice; the whole picture has 1
+TILE = 128  # pixels, side of the blocks in which full-size pictures are changed: floats need memory for one block only
 LEVELS = np.arange(256)
 THIN, WIDE, GAP = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in (7, 9, 9))
-SOFT = 1.5  # pixels at the working size, by which a replaced region is blurred: less than half of THIN
+SOFT = 1.5  # pixels, sigma of the blur of a replaced region's edge, at working size: less than half of THIN
 
 
 def remove_ghosts(images: Sequence[np.ndarray], reference: int | None = None) -> list[np.ndarray]:
-    """Returns the exposures, in which everything that moved is where the reference shows it; the inputs stay as is.
+    """Returns copies of the exposures in which everything that moved is where the reference shows it.
 
-    From the reference outwards, in the order of brightness, each shot is compared with its neighbour, which has been
-    cleaned already. A monotone curve in each channel tells what the neighbour's levels became in the shot. Where the
-    shot lies outside what the curve allows, it is replaced by the neighbour through the curve. The neighbours have most
-    in common; and where the reference is clipped, the next shot that sees something takes its place.
+    From the reference outwards, in order of brightness, each shot is compared with its neighbour, which is already
+    clean. A monotone curve per channel maps the neighbour's levels to the shot's. Where the shot is too far from the
+    mapped neighbour, something moved: the mapped neighbour replaces it. Neighbours have most in common; and where the
+    reference is clipped, the next shot that is not takes its place.
 
-    Where the shot before is clipped and something moves in this one, nobody knows what is behind it: the place is
-    filled smoothly from its rim.
+    Where the neighbour is clipped and something moves in the shot, the background is unknown: the region is filled
+    smoothly from its rim.
 
     Args:
         images: Two or more aligned (H, W), (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16 of one shape, in
             any order. Alpha stays as it is.
-        reference: Which of them tells where things are; None: `choose_reference`.
+        reference: Index of the exposure that shows things where they shall stay; None: `choose_reference`.
 
     Raises:
-        ValueError: There is no exposure of this number.
+        ValueError: There is no exposure of this index.
     """
     smalls = [_small(image) for image in images]
     if reference is None:
@@ -61,12 +61,12 @@ def remove_ghosts(images: Sequence[np.ndarray], reference: int | None = None) ->
 
 
 def choose_reference(images: Sequence[np.ndarray]) -> int:
-    """Returns which exposure is best exposed, above all where something moves; `images` as of `remove_ghosts`."""
+    """Returns the index of the best exposed image, above all where something moves; `images` as for `remove_ghosts`."""
     return _best_exposed([_small(image) for image in images])
 
 
 def _small(image: np.ndarray) -> np.ndarray:
-    """Returns a picture without alpha as (h, w, C) uint8, at most WORKING_PIXELS."""
+    """Returns a picture without alpha as (h, w, C) uint8, shrunk to at most WORKING_PIXELS."""
     image = np.atleast_3d(image)[..., :3]
     scale = min(1, (WORKING_PIXELS / (image.shape[0] * image.shape[1])) ** 0.5)
     size = [max(round(side * scale), 1) for side in image.shape[1::-1]]
@@ -90,14 +90,17 @@ def _best_exposed(smalls: Sequence[np.ndarray]) -> int:
 
 
 def _compare(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Returns how a shot (h, w, C) uint8 follows from its neighbour and where it does not.
+    """Returns (curves, field, lost): how a shot follows from its neighbour `source`, and where it does not.
+
+    Args:
+        source, shot: (h, w, C) uint8.
 
     Returns:
         curves: (C, 256), from the source's levels to the shot's.
-        field: (h, w, 1 + C) float32, None where nothing moved: the share of the source in the result, in [0, 1], and
-            levels to add where the source is lost.
-        lost: (256,) float32 in [0, 1], for each level of the source how far it is lost: it is clipped, and the shot
-            sees more.
+        field: (h, w, 1 + C) float32, None if nothing moved: the source's share in the result, in [0, 1], and the levels
+            to add to it where the source is lost.
+        lost: (256,) float32 in [0, 1], by level of the source: 1 where it is clipped while the shot is not, so that the
+            curve knows nothing.
     """
     curves, mask = _match(source, shot)
     brighter = shot.mean() > source.mean()
@@ -106,14 +109,14 @@ def _compare(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if not mask.any():
         return curves, None, lost
     at = _most(lost, source)
-    # round a moving thing nothing of the shot is given away where the source has nothing to put there
+    # a margin around the moving thing is replaced too; a thin one where the source is lost and has nothing to offer
     mask = np.where(at > 0.5, cv2.dilate(mask, THIN), cv2.dilate(mask, WIDE))
     offset = _spread(shot - _look_up(source, curves), at * (mask == 0))
     return curves, np.dstack([cv2.GaussianBlur(mask.astype(np.float32), (0, 0), SOFT), offset]), lost
 
 
 def _match(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the curves (C, 256) and where the shot does not follow them (h, w) uint8, 0 or 1."""
+    """Returns the curves (C, 256), and a mask (h, w) uint8 of 0 and 1: 1 where the shot does not follow them."""
     mask = np.zeros(source.shape[:2], np.uint8)
     for _ in range(ROUNDS):
         curves, spreads = _curves(source, shot, mask == 0)
@@ -124,10 +127,10 @@ def _match(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _curves(source: np.ndarray, shot: np.ndarray, still: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns curves (C, 256) and how widely the shot spreads around them, as a standard deviation (C, 256).
+    """Returns curves (C, 256), and the standard deviation (C, 256) of the shot around them.
 
-    A curve runs through the shot's median at each level of the source, which motion of less than half of the pixels of
-    a level leaves in place. It is monotone, and smooth where few pixels have a level or they disagree.
+    A curve follows the median of the shot at each level of the source, so that motion of less than half of a level's
+    pixels does not matter. It is monotone, and smoother where few pixels have a level or they disagree.
     """
     bend = np.diff(np.eye(256), 2, axis=0)
     bend = STIFFNESS * bend.T @ bend
@@ -145,12 +148,12 @@ def _curves(source: np.ndarray, shot: np.ndarray, still: np.ndarray) -> tuple[np
         values = np.stack([median, spread], 1)
         curve, spread = np.linalg.solve(np.diag(weight) + bend, weight[:, None] * values).T
         curves.append(np.maximum.accumulate(curve).clip(0, 255))
-        spreads.append(spread.clip(0, 12))  # more would forgive everything
+        spreads.append(spread.clip(0, 12))  # a larger tolerance would hide all motion
     return np.array(curves, np.float32), np.array(spreads, np.float32)
 
 
 def _quantile(joint: np.ndarray, total: np.ndarray, share: float) -> np.ndarray:
-    """Returns the quantile (256,) of each row of a histogram (256, 256), between levels; `total` is its cumulation."""
+    """Returns the quantile (256,) of each row of a histogram (256, 256), interpolated; `total`: its cumsum by row."""
     wanted = share * total[:, -1]
     level = (total < wanted[:, None]).sum(1)
     here = joint[LEVELS, level]
@@ -158,8 +161,8 @@ def _quantile(joint: np.ndarray, total: np.ndarray, share: float) -> np.ndarray:
 
 
 def _monotone(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns the values (n,) that never fall and are nearest to these by weighted squares."""
-    blocks: list[tuple[float, float, int]] = []  # mean, weight, length of those pooled so far
+    """Returns the non-decreasing values (n,) nearest to these by weighted squares (pool adjacent violators)."""
+    blocks: list[tuple[float, float, int]] = []  # mean, weight, length of each pooled run
     for value, weight in zip(values, weights, strict=True):
         length = 1
         while blocks and blocks[-1][0] >= value:
@@ -172,9 +175,9 @@ def _monotone(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _moving(source: np.ndarray, shot: np.ndarray, curves: np.ndarray, spreads: np.ndarray) -> np.ndarray:
-    """Returns where a shot cannot be the source at another exposure (h, w) uint8, 0 or 1; pictures (h, w, C) uint8.
+    """Returns a mask (h, w) uint8, 1 where the shot cannot be the source at another exposure; both (h, w, C) uint8.
 
-    The source may lie a pixel aside, and the tolerances allow for noise. At its clipped ends it allows everything.
+    A shift of one pixel and noise within the tolerances are allowed; where the source is clipped, everything is.
     """
     square = np.ones((3, 3), np.uint8)
     least, most = (np.atleast_3d(grow(source, square)) for grow in (cv2.erode, cv2.dilate))
@@ -182,7 +185,7 @@ def _moving(source: np.ndarray, shot: np.ndarray, curves: np.ndarray, spreads: n
     lows = curves[:, np.maximum(LEVELS - SOURCE_TOLERANCE, 0)] - tolerance
     highs = curves[:, np.minimum(LEVELS + SOURCE_TOLERANCE, 255)] + tolerance
     for c, channel in enumerate(source.reshape(-1, source.shape[2]).T):
-        # a haze has no black, and a shot that was darkened after it was taken is clipped below 255
+        # relative to the extremes: haze is never black, and a shot darkened by an editor clips below 255
         lows[c, : max(DARK, channel.min() + SOURCE_TOLERANCE)] = -np.inf
         highs[c, min(WHITE, channel.max() - SOURCE_TOLERANCE) :] = np.inf
     excess = np.maximum(_look_up(least, lows) - shot, shot - _look_up(most, highs)).max(2)
@@ -197,25 +200,25 @@ def _moving(source: np.ndarray, shot: np.ndarray, curves: np.ndarray, spreads: n
 
 
 def _look_up(image: np.ndarray, tables: Iterable[np.ndarray]) -> np.ndarray:
-    """Returns the entry of each channel's table (C, levels) for each value of (h, w, C)."""
+    """Returns (h, w, C) with each value looked up in its channel's table (C, levels)."""
     return np.dstack([table[image[..., c]] for c, table in enumerate(tables)])
 
 
 def _most(lost: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Returns how far the channel that is lost most is lost (h, w), of (h, w, C); one end of the table loses."""
+    """Returns the largest `lost` over the channels (h, w), of (h, w, C); `lost` rises or falls with the level."""
     extreme = np.maximum if lost[-1] > lost[0] else np.minimum
     return lost[functools.reduce(extreme, np.moveaxis(image, 2, 0))]
 
 
 def _spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Returns values (h, w, C) that are known to a degree (h, w), smooth and spread over the whole picture."""
+    """Returns values (h, w, C), smoothed, and spread to the whole picture from where they are `known` (h, w), 0..1."""
     return _pull(np.dstack([values * known[..., None], known]).astype(np.float32), 2)[..., :-1]
 
 
 def _pull(sums: np.ndarray, rough: int) -> np.ndarray:
-    """Returns values, and 1, of (h, w, C + 1): values times their weight, and the weight, at most 1.
+    """Returns values and 1 (h, w, C + 1), from `sums`: values times weight, and the weight, at most 1.
 
-    Half the size, filled, fills what has little weight; the finest `rough` levels count for nothing.
+    Pixels with little weight are filled from the half-size picture, recursively; the finest `rough` levels are ignored.
     """
     if max(sums.shape[:2]) == 1:
         return sums / max(sums[0, 0, -1], 1e-6)
@@ -228,7 +231,7 @@ def _pull(sums: np.ndarray, rough: int) -> np.ndarray:
 def _replace(
     shot: np.ndarray, source: np.ndarray, curves: np.ndarray, field: np.ndarray, lost: np.ndarray
 ) -> np.ndarray:
-    """Returns the shot with what moved replaced, of its shape and type; the other arguments as of `_compare`."""
+    """Returns the shot with what moved replaced, of its shape and type; the other arguments as from `_compare`."""
     height, width = shot.shape[:2]
     top = np.iinfo(shot.dtype).max
     levels = np.linspace(0, 255, top + 1)
@@ -251,14 +254,14 @@ def _replace(
 
 
 def _between(size: int, small: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns for each of `size` pixels its two neighbours among `small` ones and the share of the second."""
+    """Returns, for bilinear interpolation of `small` pixels to `size`: both neighbours of each, the second's share."""
     at = ((np.arange(size) + 0.5) * (small / size) - 0.5).clip(0, small - 1)
     first = at.astype(int)
     return first, np.minimum(first + 1, small - 1), (at - first).astype(np.float32)
 
 
 def _enlarged(field: np.ndarray, rows: Sequence[np.ndarray], columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the field (h, w, C) interpolated at rows and columns of `_between`; empty channels cost little."""
+    """Returns the field (h, w, C) interpolated at rows and columns from `_between`; uninterpolated where all is 0."""
     (y0, y1, dy), (x0, x1, dx) = rows, columns
     near = field[y0[0] : y1[-1] + 1, x0[0] : x1[-1] + 1]
     if not near[..., 0].any():

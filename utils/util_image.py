@@ -1,8 +1,8 @@
 """Read and write pictures, and their colour: the only border to the disk.
 
-On disk a picture is whatever its file holds. At this border it is OpenCV's (H, W, 3) BGR in uint8 or uint16; of
-photographs that are fused also (H, W) gray and (H, W, 4) BGR with alpha; a radiance map is float32, linear and without
-an upper end. Inside, everything is float32 in [0, 1]; colour is full-range BT.601 Y, Cr, Cb in OpenCV's order, neutral
+On disk a picture is whatever its file holds. At this border it is OpenCV's (H, W, 3) BGR in uint8 or uint16; exposures
+and fused pictures may also be (H, W) gray or (H, W, 4) BGR with alpha; a radiance map is linear float32 without an
+upper limit. Inside, everything is float32 in [0, 1]; colour is full-range BT.601 Y, Cr, Cb in OpenCV's order, neutral
 at NEUTRAL_CHROMA.
 """
 
@@ -35,18 +35,18 @@ from utils.util_metadata import (
 from utils.utils import replacing
 
 WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".heic", ".heif")
-IMAGE_SUFFIXES = (*WRITTEN_SUFFIXES, ".hif", *RAW_SUFFIXES)  # of photographs
-HEIF_SUFFIXES = (".heic", ".heif")  # that are written
+IMAGE_SUFFIXES = (*WRITTEN_SUFFIXES, ".hif", *RAW_SUFFIXES)  # photographs that can be read
+HEIF_SUFFIXES = (".heic", ".heif")  # HEIF that can be written
 RADIANCE_SUFFIXES = (".hdr", ".exr")
 QUALITY = 95  # of lossy formats
 NEUTRAL_CHROMA = 0.5
-MAX_PIXELS = 2**28  # of a picture: 268 million, of which two of 8 bits take 1.6 GB
-# Photographs have at least a sixteenth of a byte per pixel; a file with less is flat colour, or was made to do harm.
-FREE_PIXELS, PIXELS_PER_BYTE = 2**26, 64  # so many, 67 million, are granted to any file, and these to each byte
-USUAL_SCANS = 16  # of a progressive JPEG; each takes its time again
+MAX_PIXELS = 2**28  # 268 million: two such pictures of 8 bits take 1.6 GB
+# Photographs have at most 16 pixels per byte of their file; a file with more is flat colour, or was made to do harm.
+FREE_PIXELS, PIXELS_PER_BYTE = 2**26, 64  # a file of n bytes may have 67 million + 64 n pixels
+USUAL_SCANS = 16  # of a progressive JPEG; each scan takes the decoding time again
 SCAN = b"\xff\xda"  # begins each scan of a JPEG
-# What the libraries behind OpenCV and Pillow write to stderr of a file; and what of that does no harm to its pixels:
-# warnings, and a few bytes too many before a marker, which cameras leave.
+# Lines that the libraries behind OpenCV and Pillow write to stderr about a file; and those of them that mean no damage
+# to the pixels: warnings, and a few extra bytes before a marker, which some cameras write.
 LIBRARIES = re.compile(
     rb"(?:Corrupt JPEG data|Premature end of JPEG file|JPEGLib|libpng (?:error|warning)|tempfile\.tif"
     rb"|\w*(?:TIFF|[Cc]ode)\w*|Warning: unknown JFIF|unknown file)[: ][^\n]*\n"
@@ -56,16 +56,16 @@ HARMLESS = re.compile(
     rb"|[^\n]*: (?:\d extraneous bytes before marker 0xd9|\d+ extraneous bytes before marker 0x(?:[ce].|d[b-f]))\n"
 )
 
-# A file that OpenCV cannot read becomes an exception here; the library's own lines would come on top.
+# A file that OpenCV cannot read raises here; without this, OpenCV would print lines of its own too.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def list_images(
     folder: str | os.PathLike, recursive: bool = False, suffixes: Sequence[str] = IMAGE_SUFFIXES
 ) -> list[Path]:
-    """Returns the pictures in a folder by their suffix (any case), sorted by path.
+    """Returns the paths of the pictures in a folder by their suffix (any case), sorted.
 
-    Camera raw is left out where a picture of the same name lies beside it, which is the same shot, developed.
+    Camera raw is left out where another picture of the same name lies beside it: the same shot, developed.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -83,7 +83,7 @@ def list_images(
 
 
 def read_image(path: str | os.PathLike, max_pixels: int | None = None, shrink: int = 1) -> np.ndarray:
-    """Returns a picture as (H, W, 3) BGR, uint8 or uint16 as the file holds it, upright by its EXIF orientation.
+    """Returns a picture as (H, W, 3) BGR, uint8 or uint16 as in its file, upright by its EXIF orientation.
 
     Args:
         max_pixels, shrink: As for `read_photo`.
@@ -101,21 +101,21 @@ def read_photo(
     white: tuple[float, ...] | None = None,
     shrink: int = 1,
 ) -> tuple[np.ndarray, Metadata]:
-    """Returns a picture, upright, as its file holds it, and its metadata.
+    """Returns a picture, upright, and its metadata.
 
-    The picture is (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16.
+    The picture is (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16, as in its file.
 
     Args:
-        path: A file of one of the formats of IMAGE_SUFFIXES, whatever its name (but camera raw needs its own).
-        max_pixels: The most that it may have; None allows what `check_pixels` says.
-        white: As `Metadata.white`, by which to develop camera raw; None is what the file itself notes.
-        shrink: 1, 2, 4 or 8. JPEGs come at 1/shrink of their sides, rounded up, as BGR, which is faster where
-            they are large; all others come in full size.
+        path: A file of a format in IMAGE_SUFFIXES; its suffix may be wrong, except for camera raw.
+        max_pixels: Largest picture that is read; None is the default of `check_pixels`.
+        white: White balance for camera raw, as `Metadata.white`; None is the file's own.
+        shrink: 1, 2, 4 or 8. JPEGs are decoded at 1/shrink of their sides, rounded up, as BGR, which is faster for
+            large ones; all other formats keep their full size.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a whole picture of 8 or 16 bits, is damaged where that can be noticed, is too large,
-            or of a layout that cannot be fused (CMYK ...).
+        ValueError: The file is not a whole picture of 8 or 16 bits, is visibly damaged, is too large, or has a layout
+            that cannot be fused (CMYK ...).
     """
     metadata = read_metadata(path)
     if metadata.radiance:
@@ -127,10 +127,10 @@ def read_photo(
 def read_radiance(path: str | os.PathLike, max_pixels: int | None = None) -> tuple[np.ndarray, Metadata]:
     """Returns a radiance map, upright, (H, W) gray or (H, W, 3) BGR, linear float32, and its metadata.
 
-    Alpha is left out, and so is the colour profile, which is one of linear light.
+    Alpha is left out, and so is the colour profile, since it describes linear light.
 
     Raises:
-        FileNotFoundError, ValueError: As `read_photo`, of a float TIFF, OpenEXR or Radiance RGBE.
+        FileNotFoundError, ValueError: As for `read_photo`; or the file is no float TIFF, OpenEXR or Radiance RGBE.
     """
     metadata = read_metadata(path)
     if not metadata.radiance:
@@ -142,7 +142,7 @@ def read_radiance(path: str | os.PathLike, max_pixels: int | None = None) -> tup
 def _read(
     path: str | os.PathLike, metadata: Metadata, max_pixels: int | None, dtypes: tuple[type, ...], shrink: int = 1
 ) -> np.ndarray:
-    """Returns the picture in a file, upright, of one of these types; `shrink` as for `read_photo`."""
+    """Returns the picture in a file, upright, of one of these dtypes; arguments and errors as for `read_photo`."""
     data = Path(path).read_bytes()  # cv2.imread cannot open non-ASCII paths on Windows
     scans = data.count(SCAN) if metadata.format in ("JPEG", "MPO") else 1
     check_pixels(path, *metadata.size, len(data), max_pixels, scans)
@@ -161,31 +161,31 @@ def _read(
 def check_pixels(
     path: str | os.PathLike, width: int, height: int, size: int, max_pixels: int | None, scans: int
 ) -> None:
-    """Raises ValueError where a picture has more than `max_pixels`; by default, more than a file of `size` bytes may.
+    """Raises ValueError if a picture has more than `max_pixels` (None: more than a file of `size` bytes may have).
 
-    A few bytes can claim billions of pixels, or thousands of scans over some, which take all memory, or minutes.
+    A few bytes can claim billions of pixels, which take all memory, or thousands of scans, which take minutes.
     """
     limit = max_pixels or min(MAX_PIXELS, FREE_PIXELS + PIXELS_PER_BYTE * size)
     if width * height * max(1, scans / USUAL_SCANS) > limit:
         scanned = f" in {scans} scans" if scans > USUAL_SCANS else ""
         raise ValueError(
             f"{path}: {width} x {height} pixels{scanned} in a file of {size:,} bytes, expected at most {limit:,}: "
-            "where this is right, allow more with --max_pixels"
+            "if the file is right, allow more with --max_pixels"
         )
 
 
 def _decode(data: bytes, metadata: Metadata) -> np.ndarray | None:
-    """Returns the picture that OpenCV makes of a file's bytes, not turned; None where it cannot."""
+    """Returns the picture that OpenCV decodes from a file's bytes, not turned; None if it cannot."""
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def _decode_reduced(flag: int, data: bytes, metadata: Metadata) -> np.ndarray | None:
-    """Returns the (H, W, 3) BGR uint8 that OpenCV makes of a JPEG's bytes at a fraction of its sides, not turned."""
+    """Returns a JPEG's picture at a fraction of its sides (`flag`), (H, W, 3) BGR uint8, not turned."""
     return cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def _decode_tiff(data: bytes, metadata: Metadata) -> np.ndarray | None:
-    """Returns the picture in a TIFF's bytes, not turned. OpenCV would repair 8-bit ones, and multiply them by alpha."""
+    """Returns a TIFF's picture, not turned; 8 bits by Pillow, since OpenCV hides damage and multiplies by alpha."""
     data = _without_orientation(data)
     if metadata.bits > 8:
         return _decode(data, metadata)
@@ -198,7 +198,7 @@ def _decode_tiff(data: bytes, metadata: Metadata) -> np.ndarray | None:
 
 
 def _without_orientation(data: bytes) -> bytes:
-    """Returns a TIFF's bytes with orientation 1: decoders turn some layouts and not others."""
+    """Returns a TIFF's bytes with orientation 1, since decoders turn some layouts but not others."""
     order, big = "<" if data[:2] == b"II" else ">", 43 in data[2:4]  # BigTIFF
     first, counter, entry_size, value = ("Q", "Q", 20, 12) if big else ("I", "H", 12, 8)
     (start,) = struct.unpack_from(order + first, data, 8 if big else 4)
@@ -216,8 +216,8 @@ def _without_orientation(data: bytes) -> bytes:
 def _decode_raw(data: bytes, metadata: Metadata) -> np.ndarray:
     """Returns a camera's raw picture developed to sRGB, 16 bits, not turned, (H, W, 3) BGR.
 
-    Nothing in it depends on what the picture shows, so that the shots of a bracket agree: no automatic brightness, the
-    camera's own white level, and the white balance of `metadata` (daylight where there is none).
+    All settings are independent of the picture's content, so that the shots of a bracket agree: no automatic
+    brightness, the camera's own white level, the white balance of `metadata` (daylight if it has none).
     """
     import rawpy
 
@@ -274,15 +274,16 @@ REDUCED = {n: functools.partial(_decode_reduced, getattr(cv2, f"IMREAD_REDUCED_C
 
 
 class _Overhear:
-    """Calls decoders in C, and hears what they write to stderr: their only way to tell of damage to a picture."""
+    """Calls decoders written in C and captures their lines on stderr, their only way to report a damaged picture."""
 
     def __init__(self):
         self.free, self.callers, self.said = threading.Condition(), 0, b""
 
     def __call__(self, decode: Callable[..., np.ndarray | None], *args: object) -> tuple[np.ndarray | None, bytes]:
-        """Returns decode(*args), and the lines that it wrote.
+        """Returns (decode(*args), the lines that it wrote).
 
-        Several threads may decode at a time; where one of them complains, each decodes again, alone.
+        Several threads may decode at the same time. If any line appears meanwhile, each of them decodes again, alone,
+        to learn whose line it was.
         """
         with self.free:
             start = self._begin()
@@ -302,7 +303,7 @@ class _Overhear:
         return picture, said
 
     def _begin(self) -> int:
-        """Turns stderr into a pipe where it is none yet; returns the length of what was said."""
+        """Replaces stderr by a pipe, unless it is one already; returns the length of the lines captured so far."""
         if not self.callers:
             self.stderr, self.said = os.dup(2), b""
             self.ours, self.pipe = os.pipe()
@@ -311,8 +312,8 @@ class _Overhear:
         return len(self.said)
 
     def _end(self) -> bytes:
-        """Returns all that decoders said; what others wrote is passed on. The last one gives stderr back."""
-        os.write(self.pipe, b"\0")  # so that there is something to read
+        """Returns the decoders' captured lines, passes other lines on, and restores stderr after the last caller."""
+        os.write(self.pipe, b"\0")  # so that the read below does not block
         heard = os.read(self.ours, 2**16).replace(b"\0", b"")
         os.write(self.stderr, LIBRARIES.sub(b"", heard))
         self.said += b"".join(match[0] for match in LIBRARIES.finditer(heard))
@@ -329,7 +330,7 @@ _overhear = _Overhear()
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Returns a picture (H, W[, C]) turned as the EXIF orientation 1 to 8 says."""
+    """Returns a picture (H, W[, C]) turned upright according to its EXIF orientation, 1 to 8."""
     if orientation >= 5:
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -342,16 +343,16 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
 def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata | None = None) -> None:
     """Writes a picture in the format of the path's suffix; the file appears whole or not at all.
 
-    JPEG, WebP, AVIF (all of quality 95) and BMP hold 8 bits, HEIC (the same) 10: 16 are rounded to them. BMP holds no
-    metadata.
+    16 bits are rounded to 8 for JPEG, WebP, AVIF and BMP, and to 10 for HEIC; all but BMP are lossy, of QUALITY. BMP
+    holds no metadata.
 
     Args:
         path: Its suffix is one of WRITTEN_SUFFIXES; missing folders are made.
         image: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16.
-        metadata: To go with it; the orientation becomes 1, a thumbnail is left out.
+        metadata: Written too, with orientation 1 and without a thumbnail.
 
     Raises:
-        ValueError: The suffix is unknown, or the format cannot hold such a picture.
+        ValueError: The suffix is unknown, or the format cannot hold this picture (alpha, size).
     """
     path = Path(path)
     suffix = check_suffix(path)
@@ -376,7 +377,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata |
 
 
 def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metadata | None) -> list[bytes | memoryview]:
-    """Returns the pieces of the file that holds a picture; none where it cannot be made."""
+    """Returns the encoded file in pieces; [] if the format cannot hold the picture or its metadata."""
     height, width = image.shape[:2]
     tiff = suffix in (".tif", ".tiff")
     try:
@@ -399,7 +400,7 @@ def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metada
 
 
 def _encode_modern(suffix: str, image: np.ndarray, metadata: Metadata | None) -> memoryview:
-    """Returns the AVIF (by Pillow) or HEIC (by pillow-heif) that holds a picture, in full chroma resolution."""
+    """Returns a picture encoded as AVIF (by Pillow) or HEIC (by pillow-heif), in full chroma resolution."""
     height, width = image.shape[:2]
     options = {"quality": QUALITY, "icc_profile": metadata and metadata.icc}
     if metadata and metadata.exif:
@@ -418,7 +419,7 @@ def _encode_modern(suffix: str, image: np.ndarray, metadata: Metadata | None) ->
 
 
 def check_suffix(path: str | os.PathLike) -> str:
-    """Returns the suffix of a picture to be written, in small letters.
+    """Returns the suffix of a picture to be written, in lower case.
 
     Raises:
         ValueError: It is none of WRITTEN_SUFFIXES, or needs a package that is not installed.
@@ -432,7 +433,7 @@ def check_suffix(path: str | os.PathLike) -> str:
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
-    """Returns uint8 or uint16 of any shape as float32 in [0, 1]; float32 is so already."""
+    """Returns uint8 or uint16 of any shape as float32 in [0, 1]; float32 is returned as it is."""
     if image.dtype == np.float32:
         return image
     return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
@@ -457,5 +458,5 @@ def bgr_to_ycrcb(image: np.ndarray) -> np.ndarray:
 
 
 def ycrcb_to_bgr(image: np.ndarray) -> np.ndarray:
-    """Returns BGR (H, W, 3) of Y, Cr, Cb (H, W, 3), both float32; it can leave [0, 1] where no such colour exists."""
+    """Returns BGR (H, W, 3) of Y, Cr, Cb (H, W, 3), both float32; outside [0, 1] where no such colour exists."""
     return cv2.cvtColor(image, cv2.COLOR_YCrCb2BGR)

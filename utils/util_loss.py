@@ -1,7 +1,7 @@
-"""What training minimises: SSIM for reconstruction, MEF-SSIM for fusion. Pure functions of tensors, and thin modules.
+"""The training losses: SSIM for reconstruction, MEF-SSIM for fusion. Pure functions of tensors, and a thin module.
 
-A window is separable, and all planes that are averaged are channels of one depthwise convolution. A CPU wants its
-channels last: this is several times faster than a plane at a time, or than products with banded matrices.
+Windows are separable, and all planes go through one depthwise convolution as its channels. On a CPU in channels-last
+layout this is several times faster than one plane at a time, or than products with banded matrices.
 """
 
 import functools
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-WINDOW = 11
+WINDOW = 11  # pixels, side
 BOX, GAUSSIAN, GAUSSIAN_LUM = 0.0, 1.5, WINDOW / 6  # sigmas of the windows; 0 is the uniform one
 
 
@@ -18,8 +18,8 @@ def window_mean(x: torch.Tensor, sigma: float, pad: int = 0) -> torch.Tensor:
     """Returns the means (..., H + 2 pad - 10, W + 2 pad - 10) of x (..., H, W) in 11x11 windows.
 
     Args:
-        sigma: of the Gaussian window; 0 for the uniform one.
-        pad: zeros around the picture; 0 keeps the windows inside.
+        sigma: of the Gaussian window, in pixels; 0 is the uniform window.
+        pad: width of the border of zeros; 0 uses only windows inside the picture.
     """
     at = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     window = torch.exp(-(at**2) / (2 * sigma**2)) if sigma else torch.ones_like(at)
@@ -51,13 +51,13 @@ def mef_ssim_map(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
     """Returns the MEF-SSIM map (N, H - 10, W - 10) of fused (N, 1, H, W) against exposures (N, K, H, W), in [0, 1].
 
     Ma, Zeng, Wang, "Perceptual quality assessment for multi-exposure image fusion", TIP 2015, as in the authors' code,
-    at one scale. Every norm of a mean-removed patch is a quadratic form in the windows' covariances, so no patch is
-    ever cut out: with uniform covariances B of the exposures, ||sum_k a_k x_k||^2 = 121 sum_ij a_i a_j B_ij.
+    at one scale. No patch is ever cut out: each norm of a mean-removed patch is a quadratic form in covariances. With
+    B, the exposures' covariances under the uniform window, ||sum_k a_k x_k||^2 = 121 sum_ij a_i a_j B_ij.
     """
     n, eps, c2 = WINDOW**2, 2.2e-16, (0.03 * 255) ** 2
     x, f = (exposures - 0.5) * 255, (fused - 0.5) * 255  # centred: float32 keeps the small variances
     i, j = torch.triu_indices(x.shape[1], x.shape[1], device=x.device)
-    count = torch.where(i == j, 1, 2)[:, None, None]  # a pair i < j stands for j, i as well
+    count = torch.where(i == j, 1, 2)[:, None, None]  # a pair i < j counts twice, for (j, i) too
 
     def covariances(products: torch.Tensor, means: torch.Tensor, sigma: float) -> torch.Tensor:
         return window_mean(products, sigma) - means[:, i] * means[:, j]
@@ -76,22 +76,22 @@ def mef_ssim_map(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
         power = torch.tan(torch.pi / 2 * consistency).clamp(0, 10)[:, None]
         weight = (strength / WINDOW) ** power + eps
         a = weight / weight.sum(1, keepdim=True) / strength
-        # The desired patch is sum_k a_k x_k at the strength of the strongest. It is flat where all inputs are, and
-        # where they cancel each other to within rounding.
+        # The desired patch is sum_k a_k x_k, scaled to the strength of the strongest input. It is flat where all inputs
+        # are flat, and where they cancel each other up to rounding.
         length = variance(a[:, i] * a[:, j], box).sqrt()
         known = (norm.amax(1) > 1) & (length > 30 * torch.finfo(x.dtype).eps ** 0.5)
         a = a * torch.where(known, strength.amax(1) / length, 0)[:, None]
         var_r = variance(a[:, i] * a[:, j], covariances(products, mean_x, GAUSSIAN))
     cov = (a * (window_mean(x * f, GAUSSIAN) - mean_x * mean_f)).sum(1)
     var_f = (window_mean(f * f, GAUSSIAN) - mean_f**2)[:, 0].clamp(min=0)
-    bound = (var_r + var_f) / 2  # of |cov|, which rounding may pass
+    bound = (var_r + var_f) / 2  # |cov| is never larger, except by rounding
     return (2 * torch.minimum(torch.maximum(cov, -bound), bound) + c2) / (2 * bound + c2)
 
 
 def mef_ssim_scales(fused: torch.Tensor, exposures: torch.Tensor, scales: int) -> torch.Tensor:
-    """Returns the means (N, scales) of `mef_ssim_map` at dyadic scales, finest first, by 2x2 means in between.
+    """Returns the means (N, scales) of `mef_ssim_map` at dyadic scales, finest first; 2x2 means lead to the next.
 
-    Fewer scales come back where the picture is smaller than the window.
+    The scales end where a side is smaller than the window, so there may be fewer.
     """
     means: list[torch.Tensor] = []
     while len(means) < scales and min(fused.shape[-2:]) >= WINDOW:
@@ -103,9 +103,9 @@ def mef_ssim_scales(fused: torch.Tensor, exposures: torch.Tensor, scales: int) -
 def mef_ssim_lum(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
     """Returns MEFNet's MEF-SSIM (N,) of fused (N, 1, H, W) against exposures (N, K, H, W), in [0, 1].
 
-    Ma, Duanmu, Zhu, Fang, Wang, "Deep guided learning for fast multi-exposure image fusion", TIP 2020: the fused patch
-    against the exposure of largest variance, times the luminance against a mean of the well-exposed. The windows reach
-    over the border into zeros, as in their code.
+    Ma, Duanmu, Zhu, Fang, Wang, "Deep guided learning for fast multi-exposure image fusion", TIP 2020: structure
+    compared with the exposure of largest variance, times luminance compared with a mean of the well-exposed ones. The
+    windows reach over the border into zeros, as in their code.
     """
     c1, c2, sigma_g, sigma_l = 0.01**2, 0.03**2, 0.2, 0.2
     pad = WINDOW // 2
@@ -126,11 +126,12 @@ def mef_ssim_lum(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
 class MEFLoss(nn.Module):
     """The loss (N,) of each fused picture (N, 1, H, W) against its judges (N, J, H, W), all in [0, 1].
 
-    1 - MEF-SSIM, averaged over dyadic scales: the fine ones keep the detail, the coarse ones forbid halos and veils.
-    Six of them need 321 pixels; a smaller picture is judged by those that it has. Plus, weighted, 1 - MEFNet's
-    MEF-SSIM, whose luminance term settles the brightness that the former leaves free. It also flattens the scene, which
-    the larger weights of the coarsest scales hold off. Plus the mean distance by which the picture leaves [0, 1], where
-    the display would clip it.
+    The sum of three parts:
+    - 1 - MEF-SSIM, averaged over dyadic scales: the fine ones keep detail, the coarse ones prevent halos and veils. Six
+      scales need 321 pixels; a smaller picture is judged at fewer scales.
+    - `lum_weight` times 1 - MEFNet's MEF-SSIM, whose luminance term fixes the brightness that MEF-SSIM leaves free. It
+      lowers large-scale contrast, which the larger weights of the coarsest scales counteract.
+    - The mean distance of the picture's values from [0, 1], since a display clips them.
 
     Differs from the paper, whose loss is the first part at one scale.
     """
@@ -143,7 +144,7 @@ class MEFLoss(nn.Module):
         return functools.reduce(torch.add, self.parts(fused, stack).values())
 
     def parts(self, fused: torch.Tensor, stack: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Returns the three parts (N,) by their names; the loss is their sum."""
+        """Returns the three parts (N,) of the loss by name."""
         shown = fused.clamp(0, 1)
         scores = mef_ssim_scales(shown, stack, len(self.scale_weights))
         weights = scores.new_tensor(self.scale_weights[: scores.shape[1]])

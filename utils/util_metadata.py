@@ -1,7 +1,7 @@
-"""EXIF and colour profiles: read from a picture file, and made ready for writing into another, by Pillow.
+"""EXIF and colour profiles: read from one picture file and prepared for writing into another, by Pillow.
 
-EXIF is a TIFF structure: a header, a main directory of tags, and two more that it points to. In a TIFF file that
-structure is the file itself; JPEG, PNG and WebP hold it as one block.
+EXIF is a TIFF structure: a header, a main directory of tags, and two more directories to which it points. A TIFF file
+is itself this structure; JPEG, PNG and WebP hold it as one block.
 """
 
 import contextlib
@@ -25,52 +25,51 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 Image.MAX_IMAGE_PIXELS = None  # `util_image.check_pixels` is the limit, before pixels are decoded
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "AVIF")  # that Pillow may read; READERS has the others
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "AVIF")  # read with Pillow; READERS has the others
 RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".iiq", ".mos", ".mrw", ".nef", ".nrw", ".orf"),
     *(".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
 )
-RAW_HEADERS = (b"II*\0", b"MM\0*", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")  # TIFF, as Olympus and Panasonic call it, too
+RAW_HEADERS = (b"II*\0", b"MM\0*", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")  # TIFF, also Olympus's and Panasonic's kinds
 FLIPS = {3: 3, 5: 8, 6: 6}  # LibRaw's turn -> EXIF orientation
-# Asked for only where such a file comes: import name and the name to install.
+# Import name and name to install; needed only when such a file is read or written.
 PACKAGES = {"RAW": ("rawpy", "rawpy"), "HEIF": ("pillow_heif", "pillow-heif"), "EXR": ("OpenEXR", "OpenEXR")}
-REFUSED = ("CMYK", "LAB", "I", "16-bit YCbCr", "16-bit planar", "16-bit inverted")  # kinds with another meaning
+REFUSED = ("CMYK", "LAB", "I", "16-bit YCbCr", "16-bit planar", "16-bit inverted")  # not gray or RGB values
 FLOAT = "F"  # the kind of a radiance map
 
-MAIN, EXIF, GPS = 0, 0x8769, 0x8825  # the directories that are kept
+MAIN, EXIF, GPS = 0, 0x8769, 0x8825  # the directories that are kept; EXIF and GPS are also their pointers' tags
 BITS, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, PLANAR, ICC = 258, 262, 273, 274, 284, 34675  # tags of MAIN
-COLUMNS, ROWS, SAMPLE_FORMAT = 256, 257, 339  # of MAIN, too; a sample's format 3 is float
+COLUMNS, ROWS, SAMPLE_FORMAT = 256, 257, 339  # tags of MAIN, too; sample format 3 is float
 EXPOSURE_TIME, F_NUMBER, SENSITIVITY, CAPTURED, SUBSECOND = 33434, 33437, 34855, 36867, 37521  # tags of EXIF
-MAKER_NOTE = 37500
-WIDTH, HEIGHT, INTEROP = 40962, 40963, 40965
-# What MAIN says of the photograph; the rest of it is how the file stores its pixels. Description, make, model,
-# resolution (3), software, date, artist, host, rating (2), copyright, Windows' title to subject (5).
+MAKER_NOTE, WIDTH, HEIGHT, INTEROP = 37500, 40962, 40963, 40965  # tags of EXIF, too
+# Tags of MAIN that describe the photograph; the others describe how the file stores its pixels. Description, make,
+# model, resolution (3), software, date, artist, host, rating (2), copyright, Windows' title to subject (5).
 DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096))
 HEADER = b"II*\0\x08\0\0\0"  # little endian; MAIN follows at once
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a picture file says beside its pixels."""
+    """The information in a picture file beside its pixels."""
 
-    exif: dict[int, Directory] = field(default_factory=dict)  # MAIN, EXIF and GPS, as far as present: what is kept
+    exif: dict[int, Directory] = field(default_factory=dict)  # MAIN, EXIF and GPS, if present: the tags that are kept
     icc: bytes | None = None  # colour profile
     orientation: int = 1  # 1 to 8, as stored: `read_photo` has turned the pixels already
     size: tuple[int, int] = (0, 0)  # width and height, as stored or upright
     format: str = ""  # as Pillow calls it: JPEG, PNG, TIFF ...; or RAW, HEIF, EXR, HDR
     bits: int = 8  # of a TIFF's samples
-    radiance: bool = False  # float: light as it was, to be rendered to exposures
-    white: tuple[float, ...] | None = None  # of camera raw: the multipliers of R, G, B, G that the camera noted
+    radiance: bool = False  # float pixels: linear light, to be rendered to exposures
+    white: tuple[float, ...] | None = None  # white balance of camera raw: the camera's multipliers of R, G, B, G
 
     @property
     def exposure_time(self) -> float | None:
-        """Seconds."""
+        """Exposure time in seconds, or None."""
         value = _value(self.exif, EXIF, EXPOSURE_TIME)
         return float(value) if isinstance(value, numbers.Real) and 0 < float(value) < math.inf else None
 
     @property
     def stops(self) -> float | None:
-        """The exposure in stops, log2(time * ISO / aperture^2), where the file notes all three."""
+        """Exposure in stops, log2(time * ISO / aperture^2), or None unless the file notes all three."""
         try:
             time, aperture, iso = (float(_value(self.exif, EXIF, x)) for x in (EXPOSURE_TIME, F_NUMBER, SENSITIVITY))
         except (TypeError, ValueError, ZeroDivisionError):
@@ -80,18 +79,18 @@ class Metadata:
 
     @property
     def captured(self) -> str | None:
-        """Capture time, "YYYY:MM:DD HH:MM:SS.sss"."""
+        """Capture time "YYYY:MM:DD HH:MM:SS.sss", or None."""
         value, fraction = _value(self.exif, EXIF, CAPTURED), _value(self.exif, EXIF, SUBSECOND)
         return f"{value}.{str(fraction or '').strip() or 0}" if isinstance(value, str) else None
 
 
 def read_metadata(path: str | os.PathLike) -> Metadata:
-    """Returns the metadata of a picture file, without decoding its pixels; what is damaged is left out with a warning.
+    """Returns the metadata of a picture file without decoding its pixels; leaves out damaged tags, with a warning.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a picture, of a layout that fusing has no meaning for (CMYK, Lab ...), or needs a
-            package that is not installed.
+        ValueError: The file is not a picture, has a layout that cannot be fused (CMYK, Lab ...), or needs a package
+            that is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -105,9 +104,9 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
             advice = "convert it to RGB or gray, interleaved, of 8 or 16 bits"
             raise ValueError(f"{path}: {header.kind} pictures cannot be fused: {advice}")
         exif, dropped = _read_directories(header.exif) if header.exif else ({}, [])
-        if header.format == "RAW" and EXIF in exif:  # its maker notes hold previews, and would not fit into a JPEG
+        if header.format == "RAW" and EXIF in exif:  # too large for a JPEG: it holds previews
             exif[EXIF].pop(MAKER_NOTE, None)
-    icc = header.icc if isinstance(header.icc, bytes) and header.icc[36:40] == b"acsp" else None  # every profile's mark
+    icc = header.icc if isinstance(header.icc, bytes) and header.icc[36:40] == b"acsp" else None  # in every profile
     if header.icc and not icc:
         dropped.append("the colour profile")
     if dropped:
@@ -119,7 +118,7 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
 
 
 def check_package(path: str | os.PathLike, kind: str) -> None:
-    """Raises ValueError where a format needs a package (PACKAGES) that is not installed."""
+    """Raises ValueError if a format needs a package (PACKAGES) that is not installed."""
     module, package = PACKAGES.get(kind, ("io", ""))
     try:
         importlib.import_module(module)
@@ -129,7 +128,7 @@ def check_package(path: str | os.PathLike, kind: str) -> None:
 
 
 def _format(path: Path, head: bytes) -> str:
-    """Returns a name of READERS, or "" for what Pillow tells apart. Many camera raws are TIFF: their suffix tells."""
+    """Returns a key of READERS, or "" for Pillow. Camera raw is known by its suffix, since many kinds are TIFF."""
     if path.suffix.lower() in RAW_SUFFIXES:
         return "RAW"
     if head[4:8] == b"ftyp":  # the brands follow
@@ -141,7 +140,7 @@ def _format(path: Path, head: bytes) -> str:
 
 @contextlib.contextmanager
 def named_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turns what a decoder raises into a ValueError that names the file; there is no list of what they raise."""
+    """Turns any exception of a decoder into a ValueError that names the file; decoders document no list of theirs."""
     try:
         yield
     except MemoryError as error:
@@ -154,7 +153,7 @@ def named_errors(path: str | os.PathLike) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Header:
-    """What a picture file begins with, as it says itself."""
+    """The header of a picture file, unchecked."""
 
     format: str
     size: tuple[int, int]
@@ -162,48 +161,55 @@ class _Header:
     exif: BinaryIO | None  # a TIFF structure
     icc: object
     bits: int = 8
-    orientation: int | None = None  # where it is not EXIF that says it
+    orientation: int | None = None  # None: EXIF has it
     white: tuple[float, ...] | None = None  # as in Metadata
 
 
 def _read_with_pillow(file: BinaryIO) -> _Header:
-    """Returns the header of any of FORMATS. A PNG's EXIF may lie behind its pixels: Pillow would decode them for it."""
+    """Returns the header of any of FORMATS; finds a PNG's EXIF itself, since Pillow might decode the pixels first."""
     file.seek(0)
     if file.read(2) in (b"II", b"MM"):
         main = _directory(file)
-        if 3 in np.atleast_1d(main.get(SAMPLE_FORMAT, 1)):  # in colour Pillow does not know them
+        if 3 in np.atleast_1d(main.get(SAMPLE_FORMAT, 1)):  # float: Pillow cannot open these in colour
             return _Header("TIFF", (main[COLUMNS], main[ROWS]), FLOAT, file, None, max(main[BITS]))
     with Image.open(file, formats=FORMATS) as picture:
         kind, bits, block = picture.mode, 8, picture.info.get("exif")
         if isinstance(picture, TiffImageFile):
             tags = picture.tag_v2
             bits = max(tags.get(BITS, (1,)))
-            odd = {kind: kind == "YCbCr", "planar": tags.get(PLANAR) == 2, "inverted": tags.get(PHOTOMETRIC) == 0}
-            kind = next((f"16-bit {name}" for name, found in odd.items() if bits > 8 and found), kind)
+            if bits > 8 and kind == "YCbCr":
+                kind = "16-bit YCbCr"
+            elif bits > 8 and tags.get(PLANAR) == 2:
+                kind = "16-bit planar"
+            elif bits > 8 and tags.get(PHOTOMETRIC) == 0:
+                kind = "16-bit inverted"
         elif picture.format == "PNG":
             block = _chunks(file, 8, {b"eXIf": 2**32}).get(b"eXIf", block)
         if not block and picture.format != "TIFF":
-            others = Image.Image.getexif(picture)  # of older programs, or from XMP
+            others = Image.Image.getexif(picture)  # as older programs store it, or from XMP
             block = others.tobytes() if others else None
-        exif = file if picture.format == "TIFF" else io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
+        exif = file if picture.format == "TIFF" else _exif_file(block)
         return _Header(picture.format or "", picture.size, kind, exif, picture.info.get("icc_profile"), bits)
 
 
+def _exif_file(block: bytes | None) -> BinaryIO | None:
+    """Returns the TIFF structure in a block of EXIF as a file; None without a block."""
+    return io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
+
+
 def _read_webp(file: BinaryIO) -> _Header:
-    """Returns the header of a WebP file, for which Pillow would allocate the whole picture, twice."""
+    """Returns the header of a WebP file, read by itself since Pillow would allocate the whole picture, twice."""
     found = _chunks(file, 12, {b"VP8X": 10, b"VP8 ": 10, b"VP8L": 5, b"EXIF": 2**32, b"ICCP": 2**32})
     sizes = []
     if b"VP8X" in found:  # width - 1 and height - 1, of 24 bits
         sizes.append([int.from_bytes(found[b"VP8X"][start : start + 3], "little") + 1 for start in (4, 7)])
-    if b"VP8 " in found:  # of 14 bits, behind 6 bytes
+    if b"VP8 " in found:  # width and height, of 14 bits, after 6 bytes
         sizes.append([side & 0x3FFF for side in struct.unpack_from("<HH", found[b"VP8 "], 6)])
-    if b"VP8L" in found:  # less 1 and of 14 bits, behind 1 byte
+    if b"VP8L" in found:  # width - 1 and height - 1, of 14 bits, after 1 byte
         packed = int.from_bytes(found[b"VP8L"][1:5], "little")
         sizes.append([(packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1])
-    block = found.get(b"EXIF")
-    exif = io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
     width, height = max(sizes)
-    return _Header("WEBP", (width, height), "RGB", exif, found.get(b"ICCP"))
+    return _Header("WEBP", (width, height), "RGB", _exif_file(found.get(b"EXIF")), found.get(b"ICCP"))
 
 
 def _read_raw(file: BinaryIO) -> _Header:
@@ -217,22 +223,20 @@ def _read_raw(file: BinaryIO) -> _Header:
             exif = io.BytesIO((b"II*\0" if start[:2] == b"II" else b"MM\0*") + file.read())
         else:
             exif = None
-            with contextlib.suppress(rawpy.LibRawError, OSError):  # none, or damaged
+            with contextlib.suppress(rawpy.LibRawError, OSError):  # no preview, or a damaged one
                 with Image.open(io.BytesIO(raw.extract_thumb().data), formats=["JPEG"]) as preview:
-                    block = preview.info.get("exif")
-                    exif = io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
+                    exif = _exif_file(preview.info.get("exif"))
     known = white if min(white[:3]) > 0 else None
     return _Header("RAW", (sizes.width, sizes.height), "RGB", exif, None, 16, FLIPS.get(sizes.flip, 1), known)
 
 
 def _read_heif(file: BinaryIO) -> _Header:
-    """Returns the header of HEIF, whose decoder turns the picture, whatever its EXIF says."""
+    """Returns the header of HEIF, with orientation 1: its decoder turns the picture upright itself."""
     import pillow_heif
 
     file.seek(0)
     heif = pillow_heif.open_heif(file)
-    block = heif.info.get("exif")
-    exif = io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
+    exif = _exif_file(heif.info.get("exif"))
     return _Header("HEIF", heif.size, "RGB", exif, heif.info.get("icc_profile"), orientation=1)
 
 
@@ -247,7 +251,7 @@ def _read_exr(file: BinaryIO) -> _Header:
 
 
 def _read_hdr(file: BinaryIO) -> _Header:
-    """Returns the header of Radiance RGBE: lines of text, an empty one, and the size."""
+    """Returns the header of Radiance RGBE: lines of text, an empty line, the size."""
     file.seek(0)
     size = re.search(rb"\n\n-Y (\d+) \+X (\d+)\n", file.read(2**16))
     if not size:
@@ -259,10 +263,13 @@ READERS = {"RAW": _read_raw, "WEBP": _read_webp, "HEIF": _read_heif, "EXR": _rea
 
 
 def _chunks(file: BinaryIO, start: int, wanted: dict[bytes, int]) -> dict[bytes, bytes]:
-    """Returns the first chunk of each wanted name in a PNG (start 8) or WebP (start 12), up to so many bytes of it.
+    """Returns the first chunk of each wanted name in a PNG (start 8) or WebP (start 12).
+
+    Args:
+        wanted: name -> most bytes to read of the chunk.
 
     Raises:
-        ValueError: A chunk is longer than the file. OpenCV would allocate what it claims.
+        ValueError: A chunk is longer than the file; OpenCV would allocate the length that it claims.
     """
     found: dict[bytes, bytes] = {}
     png, end, name = start == 8, file.seek(0, os.SEEK_END), b""
@@ -275,19 +282,19 @@ def _chunks(file: BinaryIO, start: int, wanted: dict[bytes, int]) -> dict[bytes,
             raise ValueError("cut short")
         if name in wanted:
             found.setdefault(name, file.read(min(length, wanted[name])))
-        start += 4 if png else length % 2  # a checksum; a byte that makes the length even
+        start += 4 if png else length % 2  # PNG: a checksum; WebP: a byte to make the length even
     return found
 
 
 def exif_block(metadata: Metadata, width: int, height: int) -> bytes:
-    """Returns EXIF for a picture of this size, for JPEG, PNG and WebP: orientation 1, no thumbnail."""
+    """Returns the EXIF block of a picture of this size for JPEG, PNG and WebP, with orientation 1, no thumbnail."""
     return _tiff_structure(*_kept(metadata, width, height))
 
 
 def add_to_tiff(encoded: memoryview, metadata: Metadata, width: int, height: int) -> list[bytes | memoryview]:
-    """Returns a TIFF, as encoded by OpenCV, with metadata: in two pieces, new directories and the rest of the old file.
+    """Returns a TIFF encoded by OpenCV with metadata added, in two pieces: new directories, and the old file's rest.
 
-    Orientation is 1; there is no thumbnail.
+    The orientation becomes 1; there is no thumbnail.
     """
     main, others = _kept(metadata, width, height)
     with TiffImageFile(io.BytesIO(encoded)) as picture:
@@ -312,7 +319,7 @@ def _directory(file: BinaryIO) -> Directory:
 
 
 def _read_directories(file: BinaryIO) -> tuple[dict[int, Directory], list[str]]:
-    """Returns what is kept of MAIN, EXIF and GPS of a TIFF structure, and the names of what is damaged."""
+    """Returns the kept tags of MAIN, EXIF and GPS of a TIFF structure, and the names of the damaged tags."""
     file.seek(0)
     header = file.read(16)
     header = header if 43 in header[2:4] else header[:8]  # that of BigTIFF is longer
@@ -334,26 +341,27 @@ def _read_directories(file: BinaryIO) -> tuple[dict[int, Directory], list[str]]:
             continue
         found[pointer] = source
         for tag in list(source):
-            if tag == INTEROP if pointer else tag not in (*DESCRIPTIVE, ORIENTATION):
+            kept = tag in (*DESCRIPTIVE, ORIENTATION) if pointer == MAIN else tag != INTEROP
+            if not kept:
                 del source[tag]
                 continue
             try:
                 trial = Directory(HEADER, group=pointer or None)
                 _put(trial, tag, source[tag], source.tagtype[tag])
                 trial.tobytes()
-            except Exception:  # of a type or a range that its tag does not have
+            except Exception:  # the value has a type or range that its tag does not allow
                 del source[tag]
                 dropped.append(TiffTags.lookup(tag, pointer or None).name)
     return found, dropped
 
 
 def _value(exif: dict[int, Directory], directory: int, tag: int) -> Any:
-    """Returns the value of a tag; None where there is no such directory, or no such tag in it."""
+    """Returns the value of a tag; None if the directory or the tag is missing."""
     return exif[directory].get(tag) if directory in exif else None
 
 
 def _kept(metadata: Metadata, width: int, height: int) -> tuple[Directory, dict[int, Directory]]:
-    """Returns what is carried over to a picture of this size: MAIN, and those of EXIF and GPS that there are."""
+    """Returns the directories to write with a picture of this size: MAIN, and a dict of EXIF and GPS, if present."""
     kept = {MAIN: Directory(HEADER)}
     for pointer, source in metadata.exif.items():
         kept[pointer] = Directory(HEADER, group=pointer or None)
@@ -367,13 +375,13 @@ def _kept(metadata: Metadata, width: int, height: int) -> tuple[Directory, dict[
 
 
 def _put(directory: Directory, tag: int, value: object, kind: int) -> None:
-    """Sets a value of a TIFF type; text goes as the very bytes that were read, since Pillow would write ASCII only."""
+    """Sets a tag to a value of TIFF type `kind`; text as the bytes that were read: Pillow would write ASCII only."""
     directory.tagtype[tag] = kind
     directory[tag] = value.encode("latin-1") if isinstance(value, str) else value
 
 
 def _tiff_structure(main: Directory, others: dict[int, Directory]) -> bytes:
-    """Returns header, MAIN and those that it points to; its strip offsets, if any, count from the end of this."""
+    """Returns header, MAIN and `others`, to which MAIN points, as bytes; strip offsets count from the end of them."""
     for pointer in others:
         _put(main, pointer, 0, TiffTags.LONG)
     start, tail = len(HEADER) + len(main.tobytes(len(HEADER))), b""

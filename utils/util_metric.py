@@ -1,4 +1,4 @@
-"""What run_eval.py reports: how much of the exposures' structure a fused picture keeps, and how it looks.
+"""The scores of run_eval.py: how much of the exposures' structure a fused picture keeps, and how it looks.
 
 Gray pictures are (H, W), stacks of exposures (K, H, W), any K >= 1, with values 0..255 in any dtype, never 0..1; colour
 pictures are (H, W, 3) BGR uint8. Everything is computed in float64. Three different quantities are published as
@@ -19,9 +19,9 @@ EDGE = WINDOW // 2
 N = WINDOW * WINDOW
 EPS = np.finfo(np.float64).eps
 SCALE_WEIGHTS = np.array([0.0448, 0.2856, 0.3001]) / 0.6305  # the three finest of MS-SSIM's, normalised
-STRIP_PIXELS = 1 << 18  # pixels that are worked on at a time: their intermediate planes stay in the cache
-UNCLIPPED = (0.05 * 255, 0.95 * 255)  # of B, G and R, beyond which noise or clipping may have changed a colour
-COLOURED = 10  # CIELAB chroma below which a hue is hardly seen and mostly noise
+STRIP_PIXELS = 1 << 18  # pixels per strip: its intermediate planes fit in the cache
+UNCLIPPED = (0.05 * 255, 0.95 * 255)  # range of B, G and R outside which noise or clipping may change a colour
+COLOURED = 10  # CIELAB chroma below which a hue is hardly visible and mostly noise
 
 
 def matlab_gray(image: np.ndarray) -> np.ndarray:
@@ -38,11 +38,11 @@ def matlab_gray(image: np.ndarray) -> np.ndarray:
 def mef_ssim(fused: np.ndarray, stack: np.ndarray) -> float:
     """Returns MEF-SSIM (Ma, Zeng and Wang, TIP 2015, doi 10.1109/TIP.2015.2442920), at most 1: higher is better.
 
-    The structure of every 11x11 patch is compared with a desired structure that is blended from the exposures' and has
-    the contrast of the strongest of them. Three scales, combined as Q1^0.071 Q2^0.453 Q3^0.476. It knows nothing of
-    brightness: adding a constant to `fused` does not change it. To compare with published figures give both pictures
-    as `matlab_gray` makes them and `fused` as it was saved. This is the authors' Matlab code in closed form: every norm
-    in it is a quadratic form in the covariances of the inputs under a box or a Gaussian window.
+    Each 11x11 patch is compared with a desired patch: a blend of the exposures' structures, with the contrast of the
+    strongest exposure. Three scales are combined as Q1^0.071 Q2^0.453 Q3^0.476. Brightness does not count: adding a
+    constant to `fused` changes nothing. To compare with published figures, convert all pictures by `matlab_gray`, and
+    `fused` after it was saved. The computation is the authors' Matlab code in closed form: each norm is a quadratic
+    form in the covariances of the inputs under a box or a Gaussian window.
 
     Args:
         fused: (H, W), 0..255.
@@ -57,9 +57,8 @@ def mef_ssim(fused: np.ndarray, stack: np.ndarray) -> float:
 def mef_ssim_scales(fused: np.ndarray, stack: np.ndarray, scales: int = 6) -> np.ndarray:
     """Returns the scale profile (scales,): the mean of MEF-SSIM's 2015 map at each dyadic scale, finest first.
 
-    The published number keeps the first three, which cannot see a halo round a window or a grey veil over the scene:
-    those sit in the coarse ones. NaN where a side is under 11 pixels at that scale. Arguments and errors as for
-    `mef_ssim`.
+    The published number uses the first three scales. A halo around a window or a grey veil over the scene shows only in
+    the coarser ones. A scale at which a side is under 11 pixels is NaN. Arguments and errors as for `mef_ssim`.
     """
     fused, stack = _checked(fused, stack)
     smallest = WINDOW << (len(SCALE_WEIGHTS) - 1)
@@ -80,7 +79,7 @@ def mef_ssim_scales(fused: np.ndarray, stack: np.ndarray, scales: int = 6) -> np
 def combine_scales(profile: np.ndarray) -> float:
     """Returns MEF-SSIM from a scale profile: the weighted product of its three finest scales.
 
-    A negative one, of inverted structure, has no real power: it is raised to just above 0, with a warning.
+    A negative value (inverted structure) has no real power: it is replaced by a tiny positive one, with a warning.
     """
     finest = profile[: len(SCALE_WEIGHTS)]
     if (finest <= 0).any():
@@ -91,11 +90,11 @@ def combine_scales(profile: np.ndarray) -> float:
 def mef_ssim_lum(fused: np.ndarray, stack: np.ndarray) -> float:
     """Returns MEFNet's training and test metric (Ma et al., TIP 2020, its mefssim.py): higher is better.
 
-    Often published as "MEF-SSIM", but another quantity: one scale; a Gaussian window of sigma 11/6 with zero padding,
-    so that the border counts; the fused patch is compared with that exposure's whose variance is largest; times a
-    luminance term that wants exposures blended by how well exposed they are, in their patch and as a whole. The mean of
-    the luminance map times the mean of the structure map. (Float luma, as MEFNet has it, instead of `matlab_gray` moves
-    it by less than 0.001.)
+    Often published as "MEF-SSIM", but another quantity: the mean of a structure map times the mean of a luminance map,
+    at one scale, with a Gaussian window of sigma 11/6 and zero padding, so that the border counts. Structure compares
+    with the exposure whose patch has the largest variance. Luminance compares with a mean of the exposures, weighted by
+    how well each is exposed in the patch and as a whole. (MEFNet uses float luma instead of `matlab_gray`: a difference
+    of less than 0.001.)
 
     Args:
         fused: (H, W), 0..255.
@@ -131,12 +130,13 @@ def mef_ssim_lum(fused: np.ndarray, stack: np.ndarray) -> float:
 
 
 def q_abf(fused: np.ndarray, stack: np.ndarray) -> float:
-    """Returns Q^AB/F (Xydeas and Petrovic, Electronics Letters 2000), 0..1: the share of the inputs' edges it keeps.
+    """Returns Q^AB/F (Xydeas and Petrovic, Electronics Letters 2000), 0..1: the share of the inputs' edges kept.
 
-    Sobel strength and orientation of each input against the fused picture, through the published sigmoids, weighted by
-    the input's edge strength. As in the code in common use (MEFB and others) the difference of the orientations, each
-    in (-pi/2, pi/2], is not wrapped round, so near-vertical edges can lose by noise; unlike it, equal edge strengths
-    have the ratio 1. MEFB averages it over R, G and B. 1 where no input has an edge. Arguments as for `mef_ssim`.
+    Compares Sobel strength and orientation of each input with those of the fused picture, through the published
+    sigmoids, weighted by the input's edge strength; 1 if no input has an edge. As in the common code (MEFB and others),
+    the difference of orientations, each in (-pi/2, pi/2], is not wrapped around, so noise can lower the value of
+    near-vertical edges; unlike that code, equal edge strengths have the ratio 1. MEFB averages over R, G and B.
+    Arguments as for `mef_ssim`.
     """
     fused, stack = _checked(fused, stack)
     strength_f, angle_f = _edges(fused)
@@ -155,11 +155,11 @@ def q_abf(fused: np.ndarray, stack: np.ndarray) -> float:
 def viff(fused: np.ndarray, stack: np.ndarray) -> float:
     """Returns VIFF, visual information fidelity for fusion (Han et al., Information Fusion 14, 2013): higher is better.
 
-    At each of four scales and each pixel the exposure that the fused picture amplifies least (smallest regression gain)
-    counts: its visual information kept in the fused picture over all it has, summed over the scale; the scales are
-    weighted 1, 0, 0.15 and 1 over 2.15. Stronger contrast than the inputs' gives values above 1. It follows the
-    author's code, which takes CIELAB lightness of colour pictures; give it whichever plane you name.
-    Arguments as for `mef_ssim`; 1 where no input has any information.
+    At each pixel and scale, only the exposure with the smallest regression gain counts. The score of a scale is the
+    visual information of these exposures that the fused picture keeps, over all that they have; the four scales are
+    weighted 1, 0, 0.15 and 1 over 2.15. Stronger contrast than the inputs' gives values above 1; it is 1 if no input
+    has any information. It follows the author's code, which takes CIELAB lightness of colour pictures; here the caller
+    chooses the plane. Arguments as for `mef_ssim`.
 
     Raises:
         ValueError: Wrong shapes or range, or a side under 41 pixels.
@@ -196,7 +196,7 @@ def viff(fused: np.ndarray, stack: np.ndarray) -> float:
 
 def entropy(gray: np.ndarray) -> float:
     """Returns the entropy in bits of the histogram of a gray picture (H, W) of whole numbers. Noise raises it."""
-    from skimage.measure import shannon_entropy  # scikit-image is imported where it is used: MEF-SSIM works without
+    from skimage.measure import shannon_entropy  # imported here: MEF-SSIM works without scikit-image
 
     return float(shannon_entropy(_checked_gray(gray)))
 
@@ -239,12 +239,12 @@ def colourfulness(image: np.ndarray) -> float:
 def colour_errors(image: np.ndarray, shots: Sequence[np.ndarray]) -> tuple[float, float, float]:
     """Returns how the colours of a fused picture differ from the scene's: (difference, hue error, saturation).
 
-    The truth at a pixel is the colour of its best exposed shot: of the shots that are unclipped there (B, G and R all
-    within .05 to .95 of the range) the one whose luma is nearest to the middle of the range. It is brought to the
-    picture's luma by one factor for B, G and R, which is what another exposure of the same surface would show, and
-    compared where that leaves it in gamut (at most 1). Over these pixels, in CIELAB (sRGB, D65):
+    The true colour of a pixel is that of its best exposed shot: of the shots that are unclipped there (B, G and R all
+    in .05 to .95 of the range), the one with luma nearest to the middle of the range. One factor for B, G and R scales
+    it to the picture's luma, as another exposure of the same surface would show it. Pixels where this leaves the gamut
+    (above 1) are ignored. Over the others, in CIELAB (sRGB, D65):
 
-    - difference: mean distance of a, b; 0 is best, about 2 can just be seen side by side;
+    - difference: mean distance of a, b; 0 is best, about 2 is just visible side by side;
     - hue error: mean angle between the two a, b in degrees, where both have a chroma of at least 10;
     - saturation: mean chroma of the picture over mean chroma of the truth; 1 is best, 0 is gray.
 
@@ -252,7 +252,7 @@ def colour_errors(image: np.ndarray, shots: Sequence[np.ndarray]) -> tuple[float
 
     Args:
         image: (H, W, 3) BGR uint8.
-        shots: One or more pictures of the same form, best such that the fusion did not see.
+        shots: One or more pictures of the same form; preferably shots that were not fused.
     """
     _check_alike(image, *shots)
     rows = max(1, STRIP_PIXELS // image.shape[1])
@@ -341,7 +341,7 @@ def load_iqa(name: str) -> tuple[Callable[[np.ndarray], float], bool]:
     """
     if name == "brisque":
         model = _optional_package("brisque", name).BRISQUE(url=False)
-        scale = model.scale_features  # its features hold arrays of one number, which NumPy 2.4 takes for no number
+        scale = model.scale_features  # NumPy 2.4 no longer accepts its features' arrays of one number
         model.scale_features = lambda features: scale([np.squeeze(feature) for feature in features])
         return lambda image: float(model.score(image[..., ::-1])), True
     pyiqa = _optional_package("pyiqa", name)
@@ -366,7 +366,7 @@ def _rgb_tensor(image: np.ndarray):
 
 
 def _checked(fused: np.ndarray, stack: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both as float64, or raises ValueError where shapes or values are not as the module says."""
+    """Returns both as float64; raises ValueError unless shapes and values are those of the module's docstring."""
     fused, stack = np.asarray(fused, np.float64), np.asarray(stack, np.float64)
     if fused.ndim != 2 or stack.ndim != 3 or not len(stack) or stack.shape[1:] != fused.shape:
         raise ValueError(f"expected a gray picture (H, W) and a stack (K, H, W), got {fused.shape} and {stack.shape}")
@@ -376,7 +376,7 @@ def _checked(fused: np.ndarray, stack: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _check_range(name: str, x: np.ndarray) -> None:
-    """Raises ValueError unless the values are of 0..255 (fractions of 0..1 alone are a picture that was divided)."""
+    """Raises ValueError unless the values are in 0..255; fractions in 0..1 mean a picture divided by 255."""
     if not (x.min() >= 0 and x.max() <= 255):  # also true for NaN
         raise ValueError(f"the {name} must have values 0..255, got {x.min():g}..{x.max():g}")
     if x.max() <= 1 and (x != np.rint(x)).any():  # whole numbers 0 and 1 are a black picture
@@ -384,7 +384,7 @@ def _check_range(name: str, x: np.ndarray) -> None:
 
 
 def _checked_gray(gray: np.ndarray) -> np.ndarray:
-    """Returns a gray picture as float64, or raises ValueError where it is not (H, W) of 0..255."""
+    """Returns a gray picture as float64; raises ValueError unless it is (H, W) in 0..255."""
     gray = np.asarray(gray, np.float64)
     if gray.ndim != 2 or not gray.size:
         raise ValueError(f"expected a gray picture (H, W), got {gray.shape}")
@@ -409,8 +409,10 @@ def _size(image: np.ndarray) -> str:
 
 
 def _halved(x: np.ndarray) -> np.ndarray:
-    """Returns the 2x2 means (H, W) -> (ceil(H/2), ceil(W/2)); odd sides repeat their last row or column (Matlab's
-    imfilter with symmetric extension, every second pixel)."""
+    """Returns the 2x2 means of (H, W), as (ceil(H/2), ceil(W/2)); an odd side repeats its last row or column.
+
+    As Matlab's imfilter with symmetric extension, every second pixel.
+    """
     x = np.pad(x, [(0, side % 2) for side in x.shape], mode="edge")
     return (x[::2, ::2] + x[1::2, ::2] + x[::2, 1::2] + x[1::2, 1::2]) / 4
 
@@ -418,12 +420,12 @@ def _halved(x: np.ndarray) -> np.ndarray:
 def _structure_map(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
     """Returns the 2015 map (H - 10, W - 10) of gray (H, W) and (K, H, W), each value at most 1.
 
-    With x_k the mean-removed patch of exposure k, the desired structure is r = s sum_k a_k x_k, so that its norm, its
-    variance and its covariance with the fused patch need only inner products of the x_k under the two windows: `dot` is
-    the uniform one, times 121; `gauss` the Gaussian one. On whole numbers and their 2x2 means the uniform sums are
-    exact in float64, hence exactly 0 where the exposures are flat.
+    With x_k the mean-removed patch of exposure k, the desired patch is r = s sum_k a_k x_k. So its norm, its variance
+    and its covariance with the fused patch need only inner products of the x_k, under the uniform window times 121
+    (`dot`) or under the Gaussian one (`gauss`). For whole numbers and their 2x2 means the uniform sums are exact in
+    float64, hence exactly 0 where the exposures are flat.
     """
-    fused, stack = fused - 128.0, stack - 128.0  # nothing here sees a constant, and small numbers keep more digits
+    fused, stack = fused - 128.0, stack - 128.0  # constants cancel here, and small numbers keep more digits
     box_sums = [_box_sum(x) for x in stack]
     gauss_means = [_valid_gaussian(x) for x in stack]
 
@@ -444,7 +446,7 @@ def _structure_map(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
             factor = (1 if i == j else 2) * a[i] * a[j]
             dot_rr += factor * (_box_sum(product) - box_sums[i] * box_sums[j] / N)
             gauss_rr += factor * (_valid_gaussian(product) - gauss_means[i] * gauss_means[j])
-    # ||sum_k a_k x_k|| is at most 1; below 1e-6 it is the rounding of structures that cancel, or of flat ones
+    # ||sum_k a_k x_k|| is at most 1; below 1e-6 it is rounding: the patches cancel, or are flat
     shape = dot_rr > 1e-12
     s = np.where(shape, np.max(strengths, axis=0) / np.sqrt(np.where(shape, dot_rr, 1)), 0)
 
@@ -458,24 +460,25 @@ def _structure_map(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
 
 
 def _box_sum(x: np.ndarray) -> np.ndarray:
-    """Returns the sums over all 11x11 windows that lie within (H, W): (H - 10, W - 10)."""
+    """Returns the sums (H - 10, W - 10) of (H, W) over all 11x11 windows inside it."""
     return cv2.boxFilter(x, -1, (WINDOW, WINDOW), normalize=False)[EDGE:-EDGE, EDGE:-EDGE]
 
 
 def _gaussian(x: np.ndarray, window: int, sigma: float, border: int) -> np.ndarray:
-    """Returns (H, W) under a normalised Gaussian window, same size, continued past its edges by an OpenCV `border`."""
+    """Returns the means of (H, W) under a Gaussian window, same size, extended at the edges as OpenCV's `border`."""
     kernel = cv2.getGaussianKernel(window, sigma, cv2.CV_64F)
     return cv2.sepFilter2D(x, -1, kernel, kernel, borderType=border)
 
 
 def _valid_gaussian(x: np.ndarray, window: int = WINDOW, sigma: float = 1.5) -> np.ndarray:
-    """Returns the means of (H, W) under all Gaussian windows that lie within: (H - window + 1, W - window + 1)."""
+    """Returns the means (H - window + 1, W - window + 1) of (H, W) under all Gaussian windows inside it."""
     edge = window // 2
     return _gaussian(x, window, sigma, cv2.BORDER_REFLECT)[edge:-edge, edge:-edge]
 
 
 def _colour_sums(image: np.ndarray, shots: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns sums over the pixels that can be compared: 1, distance, chroma, true chroma; coloured ones: 1, angle."""
+    """Returns the sums for `colour_errors`, over its pixels: count, distance, chroma, true chroma; and count and angle
+    of the coloured ones."""
     from skimage.color import rgb2lab
 
     luma = np.array((0.114, 0.587, 0.299))  # B, G, R
@@ -499,7 +502,7 @@ def _colour_sums(image: np.ndarray, shots: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _edges(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns Sobel strength and orientation in (-pi/2, pi/2] of (H, W), black outside, in conv2's direction."""
+    """Returns Sobel strength and orientation, in (-pi/2, pi/2], of (H, W); black outside, signs as Matlab's conv2."""
     dx = -cv2.Sobel(x, -1, 1, 0, borderType=cv2.BORDER_CONSTANT)
     dy = cv2.Sobel(x, -1, 0, 1, borderType=cv2.BORDER_CONSTANT)
     angle = np.arctan(np.divide(dy, dx, out=np.full_like(dx, np.inf), where=dx != 0))

@@ -1,4 +1,4 @@
-"""The network that decides, from an ONNX file, run by ONNX Runtime: no PyTorch. `run_export.py` writes such files."""
+"""DeepFuse_pyramid from an ONNX file of `run_export.py`, run by ONNX Runtime without PyTorch."""
 
 import os
 from pathlib import Path
@@ -17,14 +17,15 @@ class OnnxNetwork:
 
         Args:
             device: "cpu" or "auto", which is the CPU.
-            name: must match the network's, where it is given.
+            name: if given, must match the file's network.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no file of `run_export.py`, or holds another network; another device; no ONNX Runtime.
+            ValueError: it is no file of `run_export.py`, or holds another network; the device is another; ONNX Runtime
+                is not installed.
         """
         try:
-            import onnxruntime  # here: with PyTorch nobody needs it
+            import onnxruntime  # here: not needed with a .pth file
         except ModuleNotFoundError as error:
             raise ValueError(f"{path} needs ONNX Runtime, which is not installed: {INSTALL}") from error
         if device not in ("auto", "cpu"):
@@ -32,11 +33,13 @@ class OnnxNetwork:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file of weights")
         options = onnxruntime.SessionOptions()
-        options.enable_mem_pattern = False  # plans ahead for a size that comes again, which few do
-        # The layout that the highest level would choose costs a fifth more memory, and no less time.
+        options.enable_mem_pattern = False  # it pays only for repeated sizes, which are rare
+        # The highest level would choose a layout that needs a fifth more memory and as much time.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.intra_op_num_threads = os.cpu_count() or 1  # 0 would pin threads to cores, which containers forbid
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other threads read and write
+        options.intra_op_num_threads = os.cpu_count() or 1  # 0 would pin threads to cores: forbidden in containers
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # leaves the cores to the reader and the writer
         options.log_severity_level = 4  # errors become exceptions anyway
         self.run_options = onnxruntime.RunOptions()
         self.run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")  # after each decision
@@ -45,7 +48,7 @@ class OnnxNetwork:
             about = self.session.get_modelmeta().custom_metadata_map
             self.name, self.decision_pixels = about["name"], int(about["decision_pixels"])
             self.max_gap = float(about["max_gap"])
-        except Exception as error:  # of a dozen kinds, for damaged files and for other networks
+        except Exception as error:  # ONNX Runtime raises a dozen kinds for damaged files and other networks
             raise ValueError(f"{path} is not a file that run_export.py wrote, or it is damaged") from error
         if name not in (None, self.name):
             raise ValueError(f"{path} holds a {self.name}, expected a {name}: ask for model {self.name}")
@@ -54,10 +57,10 @@ class OnnxNetwork:
         """Returns fused luminance (h, w) and weights (K, h, w) of sum 1, for luminance (K, h, w) float32 in [0, 1].
 
         Raises:
-            RuntimeError: as PyTorch does, where memory is short or the graph is damaged.
+            RuntimeError: memory is short, or the graph is damaged (as PyTorch raises).
         """
         try:
             fused, weights = self.session.run(OUTPUTS, {INPUT: exposures}, self.run_options)
-        except Exception as error:  # of a dozen kinds, which have no parent but this
+        except Exception as error:  # ONNX Runtime's dozen kinds have no other common parent
             raise RuntimeError(f"ONNX Runtime: {error}") from error
         return fused, weights

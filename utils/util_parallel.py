@@ -1,6 +1,6 @@
-"""Several processes, each with its share of every batch: torchrun starts them, torch.distributed joins them.
+"""Several processes that share the work: torchrun starts them, torch.distributed joins them.
 
-In one process all of this does nothing.
+With one process these functions do nothing: the share is the whole, the mean is the value.
 """
 
 import os
@@ -15,13 +15,13 @@ from utils.util_device import device_on
 
 
 def join_processes(device: str, timeout: timedelta | None = None) -> torch.device:
-    """Returns the device of this process, after it has met the others that torchrun has started.
+    """Joins the processes that torchrun has started, if any; returns the device of this one.
 
-    On GPUs (NCCL) each gets its own, on CPUs (gloo) they share it.
+    On CUDA (NCCL) each process gets its own GPU; on the CPU (gloo) they share it.
 
     Args:
         device: as for `device_on`.
-        timeout: that a process waits for the others, before it ends with an error; None is PyTorch's.
+        timeout: longest wait for the other processes, then an error; None is PyTorch's default.
     """
     alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
     chosen = device_on(device)
@@ -36,13 +36,13 @@ def join_processes(device: str, timeout: timedelta | None = None) -> torch.devic
 
 
 def leave_processes() -> None:
-    """Ends what `join_processes` began."""
+    """Leaves the group of processes, if `join_processes` made one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def rank() -> int:
-    """Returns this process's number; 0 writes, logs and speaks."""
+    """Returns this process's number; only process 0 writes files, logs and prints."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -57,7 +57,7 @@ def share(items: Sequence) -> list:
 
 
 def gathered(rows: list) -> list:
-    """Returns the rows of all processes."""
+    """Returns the rows of all processes, in one list."""
     if ranks() == 1:
         return rows
     parts: list[list] = [[] for _ in range(ranks())]
@@ -66,7 +66,7 @@ def gathered(rows: list) -> list:
 
 
 def mean(value: torch.Tensor) -> torch.Tensor:
-    """Returns the mean of the processes' tensors of one shape."""
+    """Returns the mean of the processes' values, which have one shape."""
     if ranks() == 1:
         return value
     value = value.clone()
@@ -75,7 +75,7 @@ def mean(value: torch.Tensor) -> torch.Tensor:
 
 
 def average_gradients(model: nn.Module) -> None:
-    """Sets every gradient to its mean over the processes, in one exchange."""
+    """Replaces every gradient by its mean over the processes, in one exchange."""
     if ranks() == 1:
         return
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]

@@ -1,27 +1,29 @@
-"""Radiance maps: one picture of all the light of a scene, rendered to the exposures that are fused."""
+"""Radiance maps: pictures with all the light of a scene, rendered to exposures that can be fused."""
 
 import cv2
 import numpy as np
 
-HIGHLIGHT = 99.9  # percentile of the brightest channel that the darkest exposure just holds: the sun and lamps may clip
-SHADOW = 2  # percentile of the luminance that the brightest exposure shows as MIDDLE: below it is noise
-MIDDLE = 0.18  # of white: grey that looks halfway
-STEP = 2  # stops between exposures, at most
-HOLE = 1024  # times brighter surroundings: no lens has so little glare from one pixel to the next
-WIDEST = 16  # stops from the darkest exposure to the brightest: more is noise, or a mask
-SAMPLES = 2**20  # pixels that are enough for percentiles
+HIGHLIGHT = 99.9  # percentile of the light that becomes white in the darkest exposure: the sun and lamps may clip
+SHADOW = 2  # percentile of the light that becomes MIDDLE in the brightest exposure: darker pixels are noise
+MIDDLE = 0.18  # of white: linear value that looks half as bright
+STEP = 2  # largest distance between exposures, in stops
+HOLE = 1024  # a pixel darker than its surroundings by this factor is an error: lenses have more glare than that
+WIDEST = 16  # stops from the darkest to the brightest exposure: more would be noise, or a masked area
+SAMPLES = 2**20  # pixels from which the percentiles are computed, at most
 
 
 def expose(radiance: np.ndarray) -> tuple[list[np.ndarray], list[float]]:
     """Returns exposures of a radiance map, dark to bright, uint16 with the curve of sRGB, and their stops.
 
-    Two or more, at most STEP apart: in the darkest the highlights do not clip, in the brightest the shadows are grey.
+    There are two or more, at most STEP apart; the darkest does not clip the highlights, the brightest shows the shadows
+    as grey.
 
     Args:
-        radiance: (H, W) or (H, W, 3) BGR, linear float in any unit. Below 0 and NaN are black, infinity is the largest.
+        radiance: (H, W) or (H, W, 3) BGR, linear float in any unit. NaN and negative values become black, infinity
+            becomes the largest finite value.
 
     Raises:
-        ValueError: It is black all over.
+        ValueError: The map is black everywhere.
     """
     finite = np.isfinite(radiance)
     if not finite.all():
@@ -41,13 +43,13 @@ def expose(radiance: np.ndarray) -> tuple[list[np.ndarray], list[float]]:
 
 
 def _without_holes(radiance: np.ndarray) -> np.ndarray:
-    """Returns radiance of at least 0. Resampling leaves black holes around lamps: those take what surrounds them."""
-    around = np.maximum(cv2.morphologyEx(radiance, cv2.MORPH_CLOSE, np.ones((3, 3))), 0)  # a hole is 1 or 2 pixels wide
+    """Returns radiance of at least 0, with the black holes filled that resampling leaves around lamps."""
+    around = np.maximum(cv2.morphologyEx(radiance, cv2.MORPH_CLOSE, np.ones((3, 3))), 0)  # holes are 1 or 2 pixels wide
     return np.where(radiance * HOLE < around, around, np.maximum(radiance, 0))
 
 
 def _picture(radiance: np.ndarray, gain: float) -> np.ndarray:
-    """Returns linear light of any shape times `gain`, clipped at 1, as uint16 with sRGB's curve (IEC 61966-2-1)."""
+    """Returns linear light of any shape, times `gain` and clipped at 1, as uint16 with sRGB's curve (IEC 61966-2-1)."""
     linear = np.minimum(radiance * np.float32(gain), 1)
     curved = cv2.pow(linear, 1 / 2.4)
     curved *= 1.055

@@ -1,4 +1,4 @@
-"""Lay scores out: which there are, tables in Markdown and LaTeX, contact sheets."""
+"""Scores for people: the columns and their definitions, tables in Markdown and LaTeX, contact sheets."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,24 +7,24 @@ from typing import Any
 import cv2
 import numpy as np
 
-Row = dict[str, Any]  # one scene and method: "scene" and "method", which are texts, and a number for every column
-RESAMPLES = 10_000  # of the scenes, for an interval: its ends are then steady to about 2 % of its width
+Row = dict[str, Any]  # of one scene and method: texts "scene" and "method", and a number per column
+RESAMPLES = 10_000  # bootstrap samples: enough to fix an interval's ends to about 2 % of its width
 
 
 @dataclass(frozen=True)
 class Column:
-    """A score: its key in a row, its heading and format in tables, what it is, and which values are better."""
+    """A score: key in a row, heading and number format in tables, definition, and which values are better."""
 
     key: str
     heading: str
     form: str
     definition: str
-    better: str = ""  # "higher", "lower", or "" for what is no measure of quality
+    better: str = ""  # "higher", "lower", or "" if it does not measure quality
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts, the first column being names; `best` are the (line, cell) that are best in their column."""
+    """A table of texts; the first column holds names, `best` the (line, cell) of the best value of each column."""
 
     caption: str
     heading: list[str]
@@ -72,14 +72,13 @@ LPIPS = (
 
 
 def fidelity_table(rows: Sequence[Row], caption: str = "") -> Table:
-    """Returns the means of FIDELITY per method, with the interval, worst scene and wins of its first, MEF-SSIM.
+    """Returns the means of FIDELITY per method, with MEF-SSIM's 95 % interval, worst scene and wins; best mean first.
 
-    The interval holds the mean over other scenes of this kind with 95 % (`interval`). A win is a scene in which no
-    other method is higher; methods that are equal share it. Where more shots were scored than fused, MEF-SSIM of the
-    fused ones alone stands beside. The best mean comes first.
+    A win is a scene in which no other method has a higher MEF-SSIM; equal methods share it. If pictures are scored
+    against more shots than were fused, a column has MEF-SSIM against the fused shots alone.
     """
-    scores = [FIDELITY[0], MEF_SSIM_FUSED] if any(row["exposures"] > row["fused"] for row in rows) else [FIDELITY[0]]
-    table = mean_table(rows, [*scores, *FIDELITY[1:]], caption)
+    fused_alone = [MEF_SSIM_FUSED] if any(row["exposures"] > row["fused"] for row in rows) else []
+    table = mean_table(rows, [MEF_SSIM, *fused_alone, *FIDELITY[1:]], caption)
     best = {row["scene"]: max(r["mef_ssim"] for r in rows if r["scene"] == row["scene"]) for row in rows}
     for line, own in zip(table.lines, _by_method(rows).values(), strict=True):
         low, high = interval([row["mef_ssim"] for row in own])
@@ -101,7 +100,7 @@ def mean_table(rows: Sequence[Row], columns: Sequence[Column], caption: str = ""
 
 
 def scene_table(rows: Sequence[Row], column: Column = MEF_SSIM, caption: str = "") -> Table:
-    """Returns one column's value for every scene (a line each) and method."""
+    """Returns one column's values, with a line per scene and a cell per method."""
     methods = list(_by_method(rows))
     values = {(row["scene"], row["method"]): format(row[column.key], column.form) for row in rows}
     scenes = dict.fromkeys(row["scene"] for row in rows)
@@ -110,7 +109,7 @@ def scene_table(rows: Sequence[Row], column: Column = MEF_SSIM, caption: str = "
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Returns the 95 % confidence interval of the mean of scenes' scores, by percentile bootstrap with a fixed seed."""
+    """Returns the 95 % confidence interval of the mean of the scenes' scores (percentile bootstrap, fixed seed)."""
     values = np.asarray(values)
     drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
     low, high = np.quantile(values[drawn].mean(1), [0.025, 0.975])
@@ -118,7 +117,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def markdown(table: Table) -> str:
-    """Returns a table in Markdown, aligned, the first column to the left, the others to the right."""
+    """Returns a table in Markdown: names aligned left, numbers aligned right."""
     widths = [max(map(len, cells)) for cells in zip(table.heading, *table.lines, strict=True)]
     pad = [str.ljust] + [str.rjust] * (len(widths) - 1)
     rule = ["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]
@@ -144,7 +143,7 @@ def latex(table: Table) -> str:
 
 
 def contact_sheet(pictures: dict[str, np.ndarray], width: int = 480) -> np.ndarray:
-    """Returns one picture of labelled pictures (H, W, 3) BGR uint8, `width` pixels each, in up to four columns."""
+    """Returns one picture that shows all pictures (H, W, 3) BGR uint8 labelled, `width` wide, in up to four columns."""
     height = round(width * max(image.shape[0] / image.shape[1] for image in pictures.values()))
     columns = min(4, len(pictures), max(1, round(1.4 * np.sqrt(len(pictures) * height / width))))
     tiles = []
@@ -173,7 +172,7 @@ def _mean(rows: Iterable[Row], column: Column) -> float:
 
 
 def _best(lines: Sequence[Sequence[str]], columns: Sequence[Column]) -> set[tuple[int, int]]:
-    """Returns the (line, cell) of the best values, as printed, of the columns in which one can be better."""
+    """Returns the (line, cell) of the best values, compared as printed, of each column that measures quality."""
     best = set()
     for j, column in enumerate(columns, start=1):
         values = [float(line[j]) for line in lines]

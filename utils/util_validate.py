@@ -1,4 +1,4 @@
-"""Validation: scores of what is held out, and the pictures that TensorBoard shows.
+"""Validation: scores of held-out photographs and pairs, and pictures for TensorBoard.
 
 Pictures are (H, W, 3) RGB uint8. A validation returns (scores, pictures); "loss" is among the scores.
 """
@@ -21,16 +21,19 @@ from utils.util_loss import mef_ssim_lum, mef_ssim_scales, ssim
 from utils.util_metric import combine_scales
 from utils.util_train import run_network
 
-CAPTION = 24  # pixels above a picture, for what it shows
-SCALES = 6  # of the profile of MEF-SSIM
+CAPTION = 24  # pixels, height of the caption above a picture
+SCALES = 6  # of MEF-SSIM, from full size to 1/32
 
 
 @torch.no_grad()
 def validate_recon(
     model: nn.Module, batches: Iterable[Sample], loss: nn.Module | None = None, shown: int = 4
 ) -> tuple[dict, dict]:
-    """Returns the mean "loss" and "ssim" of reconstructed photographs, and a picture: above the first inputs, below
-    their reconstructions. In several processes the batches are each one's share."""
+    """Returns the mean "loss" and "ssim" of reconstructed photographs, and a picture of the first `shown`.
+
+    The picture shows the photographs above their reconstructions. With several processes, `batches` are this one's
+    share.
+    """
     model.eval()
     device = next(model.parameters()).device
     rows, rgb = [], []
@@ -52,18 +55,17 @@ def validate_recon(
 def validate_pairs(model: nn.Module, pairs: Iterable, loss: nn.Module, shown: int = 4) -> tuple[dict, dict]:
     """Returns the scores of whole pairs, fused as `Fuser` does it, and pictures of the first: under, over, fused.
 
-    In several processes the pairs are each one's share, and the scores those of all.
+    With several processes, `pairs` are this one's share, and the scores are those of all.
 
     Args:
-        pairs: of (name, pair, judges), lists of luminance (H, W) uint8.
+        pairs: of (name, pair, judges); the latter two are lists of luminance (H, W) uint8.
 
     Returns:
-        Means over the pairs: "loss" (`MEFLoss`) and, of the picture in 8 bits, "mef_ssim", "mef_ssim_lum" and
-        "mef_ssim_coarse" (scales 4 to 6 of the profile, where halos and veils show); "mef_ssim_worst". And the
-        pictures by name.
+        Scores of the pictures in 8 bits: the means "loss" (`MEFLoss`), "mef_ssim", "mef_ssim_lum" and "mef_ssim_coarse"
+        (scales 4 to 6, where halos and veils show), and the lowest MEF-SSIM, "mef_ssim_worst". And pictures by name.
 
     Raises:
-        ValueError: no pairs, or what the pairs raise when they are read.
+        ValueError: there is no pair, or reading one failed.
     """
     device = next(model.parameters()).device
     fuser = Fuser(model, str(device))
@@ -91,22 +93,22 @@ def validate_pairs(model: nn.Module, pairs: Iterable, loss: nn.Module, shown: in
 
 
 def to_rgb(y: np.ndarray) -> np.ndarray:
-    """Returns luminance (1, H, W) or RGB (3, H, W), float about [0, 1], as (H, W, 3) RGB uint8, clamped and rounded."""
+    """Returns luminance (1, H, W) or RGB (3, H, W), float, as (H, W, 3) RGB uint8, clamped to [0, 1] and rounded."""
     picture = np.moveaxis(from_float(y, np.uint8), 0, -1)
     return np.ascontiguousarray(np.broadcast_to(picture, (*y.shape[1:], 3)))
 
 
 def captioned(picture: np.ndarray, text: str) -> np.ndarray:
-    """Returns a picture (H, W, 3) uint8 under a black bar of CAPTION pixels that says what it is."""
+    """Returns a picture (H, W, 3) uint8 with a caption in a black bar of CAPTION pixels above it."""
     bar = np.zeros((CAPTION, picture.shape[1], 3), np.uint8)
     cv2.putText(bar, text, (4, CAPTION - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
     return np.vstack([bar, picture])
 
 
 def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns pictures of one size in a row, (H, W) or (H, W, 3) RGB uint8, with their names above.
+    """Returns one picture of pictures of one size, (H, W) or (H, W, 3) RGB uint8, in a row with their names above.
 
-    Panoramas, more than twice as wide as high, come one below the other: TensorBoard shrinks rows to a card's width.
+    Panoramas, more than twice as wide as high, are stacked instead, since TensorBoard shrinks wide pictures.
     """
     rgb = {name: picture if picture.ndim == 3 else np.stack([picture] * 3, 2) for name, picture in pictures.items()}
     height, width = next(iter(rgb.values())).shape[:2]
@@ -115,7 +117,7 @@ def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def fused_sample(model: nn.Module, images: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns an under-, an over-exposed shot and their fusion in a row, as the user gets it from `Fuser`.
+    """Returns one picture of a pair and its fusion by `Fuser`, side by side.
 
     Args:
         images: two (H, W, 3) BGR uint8; wider ones are shrunk, see `narrow`.
@@ -126,8 +128,8 @@ def fused_sample(model: nn.Module, images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def log_settings(writer: SummaryWriter, settings: dict, scores: Sequence[str]) -> None:
-    """Writes the settings to TensorBoard's HParams tab, beside the scores of these names that are logged later."""
-    # The tab shows True as 1.0000, if it is not text.
+    """Writes the settings to TensorBoard's HParams tab, which shows them with these scores, logged later."""
+    # Other types become text: the tab would show True as 1.0000.
     values = {name: value if type(value) in (int, float) else str(value) for name, value in settings.items()}
     for summary in hparams(values, dict.fromkeys(scores, 0)):
         writer.file_writer.add_summary(summary)  # type: ignore[attr-defined] # typed as None
@@ -136,7 +138,7 @@ def log_settings(writer: SummaryWriter, settings: dict, scores: Sequence[str]) -
 def log(
     writer: SummaryWriter, step: int, scores: dict[str, float], pictures: dict[str, np.ndarray] | None = None
 ) -> None:
-    """Writes scores and pictures, by their names, after so many steps of the run."""
+    """Writes scores and pictures by name to TensorBoard, at this step of the run."""
     for name, value in scores.items():
         writer.add_scalar(name, value, step)
     for name, picture in (pictures or {}).items():

@@ -15,24 +15,24 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-TEMPORARY = ".deepfuse-"  # begins the names of files that are being written
-ABANDONED = 3600  # seconds without a change after which such a file is one of a run that was killed
+TEMPORARY = ".deepfuse-"  # prefix of files that are being written
+ABANDONED = 3600  # seconds: a temporary file unchanged for longer was left by a killed run
 
 
 @contextlib.contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Turns what a user can cause into one line on stderr and an exit status; bugs keep their traceback.
+    """Turns errors that a user can cause into one line on stderr and an exit status; bugs keep their traceback.
 
-    ValueError, OSError, FloatingPointError and MemoryError: `error: ...`, status 1; a command line that is wrong by
-    itself has argparse's status 2 instead. Ctrl-C, SIGTERM and SIGHUP, all of
-    them a KeyboardInterrupt inside: `interrupted`, status 128 and the signal's number. A warning is one line as well.
+    - ValueError, OSError, FloatingPointError, MemoryError: `error: ...`, status 1 (argparse's own errors: status 2).
+    - Ctrl-C, SIGTERM and SIGHUP, which raise KeyboardInterrupt inside: `interrupted`, status 128 + signal number.
+    - Warnings: `warning: ...`.
     """
     format_warning = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     handlers = {}
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)
-        if number and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP: so it stays
+        if number and signal.getsignal(number) == signal.SIG_DFL:  # stays ignored under nohup
             handlers[number] = signal.signal(number, functools.partial(_interrupt, os.getpid()))
     try:
         yield
@@ -52,8 +52,8 @@ def exit_on_error() -> Iterator[None]:
 
 
 def _interrupt(process: int, number: int, frame: object) -> None:
-    """Raises KeyboardInterrupt, once: a second signal does not interrupt the cleaning up. A worker just ends."""
-    if os.getpid() != process:  # forked from this one
+    """Raises KeyboardInterrupt; ignores further signals, so that cleaning up is not interrupted. A worker just ends."""
+    if os.getpid() != process:  # a worker, forked from `process`
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
     signal.signal(number, signal.SIG_IGN)
@@ -64,8 +64,8 @@ def _interrupt(process: int, number: int, frame: object) -> None:
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary name beside `path`, renamed to it at the end: `path` is never half-written.
 
-    After an error the temporary file is removed and an older `path` is as it was. What killed runs have left in the
-    folder is removed too. The content is on the disk, not in its cache, before the name changes.
+    After an error the temporary file is removed, and an existing `path` is unchanged. Temporary files of killed runs in
+    the folder are removed too. The content is flushed to the disk before the renaming.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,16 +89,16 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-@functools.cache  # once a run: folders can be large
+@functools.cache  # once per process: folders can be large
 def _remove_abandoned(folder: Path) -> None:
     for path in folder.glob(f"{TEMPORARY}*"):
-        with contextlib.suppress(OSError):  # another run was faster, or it is not ours
+        with contextlib.suppress(OSError):  # another run has removed it, or another user owns it
             if time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()
 
 
 def make_run_folder(root: str | os.PathLike, kind: str = "train") -> Path:
-    """Returns a new folder root/kind_MM-DD_HH-MM; two in one minute get a number, never the same folder."""
+    """Returns a new folder root/kind_MM-DD_HH-MM, with a number added if it exists already."""
     stem = f"{kind}_{datetime.now():%m-%d_%H-%M}"
     Path(root).mkdir(parents=True, exist_ok=True)
     number = 1
@@ -118,16 +118,16 @@ def write_json(path: str | os.PathLike, content: dict) -> None:
 
 
 def read_table(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Returns the rows of a CSV table that has these columns, as spreadsheets write it; others may be beside them.
+    """Returns the rows of a CSV table with at least these columns.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no table, a column is missing, a cell of these columns is empty, or there is no row.
+        ValueError: it is no CSV in UTF-8, has no row, lacks a column, or has an empty cell in one of these columns.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: no such table")
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel begins with a mark
+        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel writes a byte-order mark
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a CSV table in UTF-8: {error}") from error
@@ -137,7 +137,7 @@ def read_table(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str
 
 
 def git_sha() -> str:
-    """Returns the commit that this code is at, with "-dirty" after changes; "unknown" without git."""
+    """Returns the commit of this code, with "-dirty" if it has changes; "unknown" without git."""
     try:
         command = ["git", "describe", "--always", "--abbrev=12", "--dirty"]
         here = Path(__file__).parent
