@@ -227,10 +227,10 @@ class Photographs(Dataset):
         if shape is None:
             photograph = torch.from_numpy(y)[None]
             return Sample(photograph, photograph[:0], name=str(self.paths[item]))
-        stops = simulated_stops(max(2 + JUDGES - 3, shape.shots), rng)  # the pair and the photograph judge, too
-        shots = simulate_shots(y[0], [*stops, 0.0], rng)
-        numbers = [0, 1, len(stops), *range(len(stops) - 1, 1, -1)]  # the photograph judges, then what was not shown
-        shown, judges = shots[: shape.shots], shots[numbers[:JUDGES]]
+        stops = simulated_stops(max(JUDGES - 1, shape.shots), rng)
+        *shots, photograph = simulate_shots(y[0], [*stops, 0.0], rng)
+        judges = [*shots[:2], photograph, *reversed(shots[2:])][:JUDGES]  # the last ones are not shown
+        shown = shots[: shape.shots]
         return fusion_sample(shown, judges, shape.factor, self.hidden, self.max_gap, str(self.paths[item]))
 
     def _window(self, path: str, shape: Shape | None, rng: np.random.Generator) -> np.ndarray:
