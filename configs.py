@@ -16,7 +16,15 @@ NEW_BEST = {  # losses no longer compare with earlier ones: "best" starts anew
 }  # fmt: skip
 
 
+ALIGNMENTS = ("mtb", "homography")
 DEVICES = "cpu, cuda (gpu is the same), cuda:N or mps (Apple); auto: cuda if there is one"
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults of options, except "None": the text then says what happens by default."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def shipped_weights(device: str = "auto") -> str:
@@ -34,7 +42,7 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="run_infer.py",
         description="Fuses exposures of one scene into one picture, or every scene of a folder.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     group = parser.add_argument_group("one scene")
     group.add_argument(
@@ -43,7 +51,11 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("-o", "--output", default="data_result/pair/fused_image.png", help="picture to write")
     group.add_argument("--metadata_from", help="file whose EXIF and colour profile to keep; by default the first input")
     group = parser.add_argument_group("many scenes")
-    group.add_argument("--input_dir", help="folder with one folder per scene, or with brackets to split by EXIF")
+    group.add_argument(
+        "--input_dir",
+        help="folder that holds one sub-folder per scene, or all photographs of a card (sorted into brackets by their "
+        "capture time)",
+    )
     group.add_argument(
         "--output_dir",
         help="folder for the fused pictures, outside --input_dir; camera raw and radiance maps become .tif",
@@ -73,7 +85,8 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--align",
         nargs="?",
         const="mtb",
-        choices=("mtb", "homography"),
+        type=alignment,
+        choices=ALIGNMENTS,
         help="align the shots first: mtb (shifts; the default method) or homography (rotation too); write it after the "
         "exposures",
     )
@@ -82,22 +95,36 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--deghost",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="show moving objects once, where the reference shot has them; leave out shots that --align cannot align",
+        help="show what moved between the shots only once, as in one of them, the reference; shots that --align cannot "
+        "align are left out",
     )
     group.add_argument(
-        "--reference", metavar="FILE", help="reference shot of --deghost; by default the best exposed one"
+        "--reference",
+        metavar="FILE",
+        help="with --deghost: the exposure that shows moving things as they shall be; by default the best exposed one",
     )
     args = parser.parse_args(argv)
     if args.max_pixels is not None and args.max_pixels < 1:
         parser.error(f"--max_pixels must be at least 1, got {args.max_pixels}")
     if args.reference and not args.deghost:
-        parser.error("--reference belongs to --deghost")
+        parser.error("--reference works only together with --deghost: add --deghost")
     if bool(args.input_dir) != bool(args.output_dir):
-        parser.error("--input_dir and --output_dir belong together")
+        parser.error("--input_dir needs --output_dir too, and the other way round")
     if args.input_dir and (args.images is not sample or args.metadata_from or args.reference):
         parser.error("--input_dir takes no exposures, no --metadata_from and no --reference beside it")
+    if args.input_dir and args.output != parser.get_default("output"):
+        parser.error("--input_dir writes into --output_dir: leave out -o, which names the picture of one scene")
     args.weights = args.weights or shipped_weights(args.device)
     return args
+
+
+def alignment(text: str) -> str:
+    """Returns the method that follows --align; the exposures do not."""
+    if text not in ALIGNMENTS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither mtb nor homography: put --align after the exposures, or write --align mtb {text} ..."
+        )
+    return text
 
 
 def get_export_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -105,7 +132,7 @@ def get_export_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="run_export.py",
         description="Writes a DeepFuse_pyramid as ONNX, which fuses any number and size of exposures without PyTorch.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--weights", default=f"{ROOT}/runs/pretrained/deepfuse.pth", help="checkpoint to export")
     parser.add_argument("-o", "--output", default=f"{ROOT}/runs/pretrained/deepfuse.onnx", help="file to write")
@@ -117,7 +144,7 @@ def get_app_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="run_app.py",
         description="Opens a page in the browser that fuses the exposures dropped on it, on this machine alone.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--weights", default=shipped_weights(), help="first choice; the page offers all in its folder")
     parser.add_argument("--device", default="auto", help=DEVICES)
@@ -140,7 +167,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         prog="run_train.py",
         description="Trains DeepFuse on photographs or on exposure brackets. @FILE reads options from a file, such as "
         "@runs/pretrained/photo.args, the recipe of the shipped weights; later options override them.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
         fromfile_prefix_chars="@",
     )
     parser.convert_arg_line_to_args = lambda line: shlex.split(line, comments=True)
@@ -155,7 +182,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--photo_path",
         nargs="*",
         default=[],
-        help="objective mef: folders of photographs, from which two fifths of the samples are simulated",
+        help="objective mef: folders of photographs, from which some of the samples are simulated",
     )
     group.add_argument(
         "--train_num",
@@ -201,7 +228,8 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--hidden",
         action=on_off,
         default=True,
-        help="mef, exposure: judge the fused picture by shots that the network does not see, otherwise by its inputs",
+        help="mef, exposure: judge the picture by all of its scene's shots, also those that the network is not shown; "
+        "otherwise by those that it is shown",
     )
     group.add_argument(
         "--lum_weight", type=float, default=1.5, help="mef, exposure: weight of MEF-SSIM-lum, which fixes brightness"
@@ -313,7 +341,7 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="run_eval.py",
         description="Fuses scenes with several methods and scores the saved pictures.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     group = parser.add_argument_group("scenes")
     group.add_argument("--data", default=f"{ROOT}/data_test", help="folder of scenes: one folder of shots per scene")

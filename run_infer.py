@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from configs import get_infer_args
 from utils.util_fusion import Fuser, Job, fuse_scenes
-from utils.util_scenes import find_scenes, is_picture, output_paths
+from utils.util_scenes import capture, find_scenes, is_picture, output_paths
 from utils.utils import exit_on_error
 
 SLOWEST = timedelta(days=7)  # longest wait of the first process for the last; if one dies, torchrun ends all at once
@@ -53,7 +53,9 @@ def fuse_folder(args: argparse.Namespace) -> None:
         device = "cpu" if args.weights.endswith(".onnx") else args.device
         args.device = str(parallel.join_processes(device, SLOWEST))
     if singles and rank == 0:
-        print(f"{len(singles)} pictures belong to no bracket: {', '.join(path.name for path in singles)}")
+        names = [path.name + ("" if capture(path) else " (no EXIF exposure or capture time)") for path in singles]
+        what = "1 picture belongs" if len(names) == 1 else f"{len(names)} pictures belong"
+        print(f"{what} to no bracket: {', '.join(names)}")
     outs = output_paths(scenes, target)
     jobs = [Job(scene.name, scene.paths, out, None, args.max_pixels) for scene, out in zip(scenes, outs, strict=True)]
     jobs = jobs[rank::ranks]  # shared out before skipping: while others write, each process sees other files
@@ -82,8 +84,9 @@ def report(ends: list[tuple[str, str | None]], scenes: int, target: Path) -> Non
     failures = [f"{name}: {error}" for name, error in ends if error]
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
-    there = f", {scenes - len(ends)} were there already" if len(ends) < scenes else ""
-    print(f"Fused {len(ends) - len(failures)} scenes{there}: {target}")
+    fused, there = len(ends) - len(failures), scenes - len(ends)
+    skipped = f", {there} {'was' if there == 1 else 'were'} there already" if there else ""
+    print(f"Fused {fused} {'scene' if fused == 1 else 'scenes'}{skipped}: {target}")
     if failures:
         raise ValueError(f"{len(failures)} of {len(ends)} scenes could not be fused, see above")
 

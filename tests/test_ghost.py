@@ -279,12 +279,12 @@ def test_files_are_aligned_then_freed_of_ghosts_then_fused(tmp_path, monkeypatch
     _, moved = moving_scene()
     paths = written(tmp_path, moved)
     np.testing.assert_array_equal(fused_by(paths, tmp_path / "out.png").images[2], moved[2])
-    for reference in (None, tmp_path / "." / "2.png"):
+    for reference in (None, tmp_path / "." / "2.png", "2.png"):
         given = fused_by(paths, tmp_path / "out.png", deghost=True, reference=reference).images
         number = 2 if reference else choose_reference(moved)
         for one, other in zip(given, remove_ghosts(moved, number), strict=True):
             np.testing.assert_array_equal(one, other)
-    with pytest.raises(ValueError, match="out.png: as the reference expected one of the exposures"):
+    with pytest.raises(ValueError, match="out.png is none of the exposures .* such as .*0.png"):
         fused_by(paths, tmp_path / "out.png", deghost=True, reference=tmp_path / "out.png")
 
     steps = []
@@ -303,7 +303,7 @@ def test_a_shot_that_cannot_be_aligned_is_left_out_where_ghosts_are_unwanted(tmp
     with pytest.warns(UserWarning, match="1.png: left out of scene"):
         given = fused_by(paths, tmp_path / "out.png", align="homography", deghost=True).images
     assert len(given) == 2 and given[0].mean() < given[1].mean()
-    with pytest.raises(ValueError, match="1.png: as the reference"), pytest.warns(UserWarning):
+    with pytest.raises(ValueError, match="reference .*1.png cannot be aligned"), pytest.warns(UserWarning):
         fused_by(paths, tmp_path / "out.png", align="homography", deghost=True, reference=paths[1])
     flat = written(tmp_path, [strange, strange // 2])
     with pytest.raises(ValueError, match="cannot be aligned"):

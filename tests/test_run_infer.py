@@ -92,7 +92,9 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path, weights, capsys):
         ((a, tmp_path / "none.jpg", *network), "none.jpg: no such file"),
         ((a, tmp_path / "text.jpg", *network), "text.jpg: damaged, or not a picture"),
         ((a, tmp_path / "half.png", *network), "half.png: damaged"),
-        ((a, small, *network), "small.png: size"),
+        ((a, tmp_path, *network), f"{tmp_path} is a folder: give its pictures"),
+        ((a, small, *network), f"small.png: size 30x10 in colour, but {a} has 30x20 in colour: exposures must agree"),
+        ((a, b, tmp_path / "." / "a.png", *network), "a.png is given twice"),
         ((a, *network), "two or more exposures"),
         ((a, b, "--weights", tmp_path / "none.pth"), "none.pth"),
         ((a, b, "--weights", tmp_path / "text.pth"), "text.pth"),
@@ -104,6 +106,8 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path, weights, capsys):
     ):
         assert expected in refused(capsys, *arguments, "-o", out), arguments
     assert "overwritten" in refused(capsys, a, b, "-o", b, *network)
+    folder = f"error: {tmp_path} is a folder: name a file, as in {tmp_path / 'fused.jpg'}"
+    assert refused(capsys, a, b, "-o", tmp_path, *network) == folder
     assert "suffix" in refused(capsys, a, b, "-o", tmp_path / "out.gif", *network)
     if not torch.cuda.is_available():
         assert "cuda" in refused(capsys, a, b, "-o", out, "--weights", weights, "--device", "cuda").lower()
@@ -151,7 +155,7 @@ def test_two_processes_share_a_folder_and_one_reports(tmp_path, weights):
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stdout == f"Fused 3 scenes, 1 were there already: {tmp_path / 'out'}\n"
+    assert done.stdout == f"Fused 3 scenes, 1 was there already: {tmp_path / 'out'}\n"
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2 and "scene1" in errors[0] and errors[1].startswith("error: 1 of 4 scenes")
     with pytest.raises(SystemExit):
@@ -216,7 +220,25 @@ def test_a_flat_folder_is_split_into_brackets(tmp_path, weights, capsys):
     assert [scene.name for scene in scenes] == ["a_fused", "d_fused", "g_fused"] and singles == [source / "i.jpg"]
     run("--input_dir", source, "--output_dir", tmp_path / "out", "--weights", weights, "--device", "cpu", "--align")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_fused.jpg", "d_fused.jpg", "g_fused.jpg"]
-    assert "1 pictures belong to no bracket: i.jpg" in capsys.readouterr().out
+    assert "1 picture belongs to no bracket: i.jpg" in capsys.readouterr().out
+
+
+def test_a_picture_without_capture_data_does_not_stop_a_card(tmp_path, weights, capsys):
+    for name, second in (("a.jpg", 0), ("b.jpg", 1), ("IMG_0005.JPG", 100)):
+        photo(tmp_path / "card" / name, 100, second, 0.01 + second)
+    photo(tmp_path / "card/no.jpg", 100)
+    photo(tmp_path / "card/undated.jpg", 100, 2, 0.01)
+    with Image.open(tmp_path / "card/undated.jpg") as picture:
+        exif = picture.getexif()
+        del exif.get_ifd(0x8769)[36867]  # the capture time
+        picture.save(tmp_path / "card/undated.jpg", exif=exif)
+    run("--input_dir", tmp_path / "card", "--output_dir", tmp_path / "out", "--weights", weights, "--device", "cpu")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a_fused.jpg"]
+    reason = " (no EXIF exposure or capture time)"
+    assert capsys.readouterr().out == (
+        f"3 pictures belong to no bracket: IMG_0005.JPG, no.jpg{reason}, undated.jpg{reason}\n"
+        f"Fused 1 scene: {tmp_path / 'out'}\n"
+    )
 
 
 def test_names_that_collide_get_numbers(tmp_path, weights):
@@ -277,13 +299,33 @@ def test_folders_that_cannot_be_understood_are_refused(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "no pictures" in folder(tmp_path / "empty")
     photo(tmp_path / "plain/a.jpg", 60)
-    assert "a.jpg: no EXIF exposure" in folder(tmp_path / "plain")
+    assert "a.jpg: has no EXIF exposure time or capture time" in folder(tmp_path / "plain")
     photo(tmp_path / "plain/sub/b.jpg", 60)
-    assert "both" in folder(tmp_path / "plain")
-    for arguments in (["--input_dir", "x"], ["a", "b", "--input_dir", "x", "--output_dir", "y"]):
-        with pytest.raises(SystemExit) as raised:
-            get_infer_args(arguments)
-        assert raised.value.code == 2
+    assert "both pictures (a.jpg) and sub-folders with pictures (sub)" in folder(tmp_path / "plain")
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ("--input_dir x", "--input_dir needs --output_dir too"),
+        ("--output_dir y", "--input_dir needs --output_dir too"),
+        ("a b --input_dir x --output_dir y", "takes no exposures"),
+        ("--input_dir x --output_dir y -o z.jpg", "leave out -o"),
+        ("a b --reference a", "add --deghost"),
+        ("--align a b", "put --align after the exposures, or write --align mtb a ..."),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused_with_the_way_out(arguments, expected, capsys):
+    with pytest.raises(SystemExit) as raised:
+        get_infer_args(arguments.split())
+    assert raised.value.code == 2 and expected in capsys.readouterr().err
+
+
+def test_help_shows_the_defaults_that_say_something(capsys):
+    with pytest.raises(SystemExit):
+        get_infer_args(["--help"])
+    shown = capsys.readouterr().out
+    assert "(default: None)" not in shown and "(default: data_result/pair/fused_image.png)" in " ".join(shown.split())
 
 
 def test_output_of_16_bits_and_metadata(tmp_path, weights):

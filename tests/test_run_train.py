@@ -20,6 +20,7 @@ import run_train
 from configs import ROOT, get_train_args
 from models import PyramidArchitecture
 from utils.util_fusion import Fuser
+from utils.util_loss import MEFLoss
 from utils.util_validate import CAPTION
 
 
@@ -397,3 +398,5 @@ def test_help_shows_true_defaults_and_switches(capsys):
     assert not any(get_train_args([option]).verbose for option in ("--no-output", "--no-verbose"))
     args = get_train_args([])
     assert (args.train_num, args.batch_size, args.num_epochs, args.lr, args.num_workers) == (200, 4, 100, 1e-4, 0)
+    loss = MEFLoss()
+    assert (list(loss.scale_weights), loss.lum_weight) == (args.scale_weights, args.lum_weight)

@@ -131,7 +131,7 @@ class Job:
     out: str | os.PathLike
     metadata_from: str | os.PathLike | None = None  # whose EXIF and colour profile to keep; None: the first exposure's
     max_pixels: int | None = None  # of an exposure, as for `util_image.read_photo`
-    reference: str | os.PathLike | None = None  # of deghosting, as for `Fuser.fuse_files`
+    reference: str | os.PathLike | None = None  # of deghosting, as for `Fuser.fuse_files`; a bare name suffices
 
 
 def fuse_scenes(
@@ -207,7 +207,7 @@ def improve(
         align, deghost: As of `Fuser.fuse_files`.
 
     Raises:
-        ValueError: As `align_exposures`; or the job's reference is not among its exposures, or was left out.
+        ValueError: As `align_exposures`; or the job's reference is none of its exposures, or was left out.
     """
     kept = list(range(len(images)))
     if align:
@@ -221,12 +221,28 @@ def improve(
     if deghost:
         number = None
         if job.reference is not None:
-            same = [i for i, k in enumerate(kept) if Path(job.paths[k]).resolve() == Path(job.reference).resolve()]
-            if not same:
-                raise ValueError(f"{job.reference}: as the reference expected one of the exposures that are fused")
-            number = same[0]
+            chosen = find_reference(job)
+            if chosen not in kept:
+                raise ValueError(f"reference {job.reference} cannot be aligned: name another")
+            number = kept.index(chosen)
         images = remove_ghosts(images, number)
     return images, stops
+
+
+def find_reference(job: Job) -> int:
+    """Returns which of a job's exposures is its reference, which may be a bare name if only one of them has it.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    paths = [Path(path) for path in job.paths]
+    same = [k for k, path in enumerate(paths) if path.resolve() == Path(job.reference or "").resolve()]
+    named = [k for k, path in enumerate(paths) if path.name == str(job.reference)]
+    if not same and len(named) != 1:
+        raise ValueError(
+            f"reference {job.reference} is none of the exposures that are fused: write it as there, such as {paths[0]}"
+        )
+    return (same or named)[0]
 
 
 def read_exposures(
@@ -242,8 +258,8 @@ def read_exposures(
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: There are fewer than two; a file cannot be read, or is also `out`; or its size, type, orientation or
-            colour profile is not that of the first.
+        ValueError: There are fewer than two; a file is given twice, cannot be read, or is also `out`; or its size,
+            type, orientation or colour profile is not that of the first.
     """
     check_suffix(out)
     for path in [*paths, metadata_from] if metadata_from else paths:
@@ -257,6 +273,10 @@ def read_exposures(
             images, stops = expose(radiance)
             return images, read_metadata(metadata_from) if metadata_from else kept, stops
         white = first.white
+    files = [Path(path).resolve() for path in paths]
+    for path, file in zip(paths, files, strict=True):
+        if files.count(file) > 1:
+            raise ValueError(f"{path} is given twice")
     with ThreadPoolExecutor(2) as pool:  # two decoders are as fast as the disk, and need little memory
         photos = list(pool.map(read_photo, paths, itertools.repeat(max_pixels), itertools.repeat(white)))
     if len(paths) < 2:
@@ -266,7 +286,7 @@ def read_exposures(
     first_image, first = photos[0]
     for path, (image, metadata) in zip(paths, photos, strict=True):
         for what, own, firsts in (
-            ("size and channels", image.shape, first_image.shape),
+            ("size", size_in_words(image), size_in_words(first_image)),
             ("type", image.dtype, first_image.dtype),
             ("EXIF orientation", metadata.orientation, first.orientation),
         ):
@@ -277,6 +297,12 @@ def read_exposures(
     stops = [metadata.stops for _, metadata in photos if metadata.stops is not None]
     kept = read_metadata(metadata_from) if metadata_from else first
     return [image for image, _ in photos], kept, stops if len(stops) == len(photos) else None
+
+
+def size_in_words(image: np.ndarray) -> str:
+    """Returns such as "1024x669 in colour" (width x height) of a picture (H, W), (H, W, 3) or (H, W, 4)."""
+    kind = {2: "gray", 3: "colour"}[image.ndim] + (" with alpha" if image.shape[2:] == (4,) else "")
+    return f"{image.shape[1]}x{image.shape[0]} in {kind}"
 
 
 def check_exposures(images: Sequence[np.ndarray]) -> None:

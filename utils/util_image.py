@@ -422,8 +422,10 @@ def check_suffix(path: str | os.PathLike) -> str:
     """Returns the suffix of a picture to be written, in lower case.
 
     Raises:
-        ValueError: It is none of WRITTEN_SUFFIXES, or needs a package that is not installed.
+        ValueError: It is none of WRITTEN_SUFFIXES, or needs a package that is not installed; or a folder has this path.
     """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder: name a file, as in {Path(path, 'fused.jpg')}")
     suffix = Path(path).suffix.lower()
     if suffix not in WRITTEN_SUFFIXES:
         raise ValueError(f"{path}: the suffix must be one of {', '.join(WRITTEN_SUFFIXES)}")

@@ -5,6 +5,7 @@ layout this is several times faster than one plane at a time, or than products w
 """
 
 import functools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -127,16 +128,16 @@ class MEFLoss(nn.Module):
     """The loss (N,) of each fused picture (N, 1, H, W) against its judges (N, J, H, W), all in [0, 1].
 
     The sum of three parts:
-    - 1 - MEF-SSIM, averaged over dyadic scales: the fine ones keep detail, the coarse ones prevent halos and veils. Six
-      scales need 321 pixels; a smaller picture is judged at fewer scales.
+    - 1 - MEF-SSIM, averaged over dyadic scales with `scale_weights`, finest first: the fine ones keep detail, the
+      coarse ones prevent halos and veils. Six scales need 321 pixels; a smaller picture is judged at fewer scales.
     - `lum_weight` times 1 - MEFNet's MEF-SSIM, whose luminance term fixes the brightness that MEF-SSIM leaves free. It
-      lowers large-scale contrast, which the larger weights of the coarsest scales counteract.
+      lowers large-scale contrast; larger weights of the coarsest scales in the first part counteract that.
     - The mean distance of the picture's values from [0, 1], since a display clips them.
 
     Differs from the paper, whose loss is the first part at one scale.
     """
 
-    def __init__(self, scale_weights: tuple[float, ...] = (1, 1, 1, 1, 2, 3), lum_weight: float = 2.0):
+    def __init__(self, scale_weights: Sequence[float] = (1, 1, 1, 1, 1, 1), lum_weight: float = 1.5):
         super().__init__()
         self.scale_weights, self.lum_weight = scale_weights, lum_weight
 

@@ -93,6 +93,8 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
             that is not installed.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give its pictures, or use --input_dir for a folder of scenes")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     with open(path, "rb") as file:

@@ -27,26 +27,37 @@ def find_scenes(folder: str | os.PathLike) -> tuple[list[Scene], list[Path]]:
     """Returns the scenes in a folder, and the pictures that belong to none.
 
     A folder of subfolders: each subfolder with pictures is a scene of that name, sorted by name. A folder of pictures:
-    `split_brackets` groups them, and a scene has its first shot's name with "_fused". Each radiance map is a scene of
-    its own; so is each file that cannot be read, which gets its error later, when the scene is read.
+    `split_brackets` groups them, and a scene has its first shot's name with "_fused"; a photograph without `capture`
+    belongs to none. Each radiance map is a scene of its own; so is each file that cannot be read, which gets its error
+    later, when the scene is read.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: There are no pictures, or both pictures and subfolders with pictures, or no EXIF to group them by.
+        ValueError: There are no pictures, both pictures and subfolders with pictures, or none with EXIF to group it by.
     """
     folder = Path(folder)
     flat = list_images(folder, suffixes=(*IMAGE_SUFFIXES, *RADIANCE_SUFFIXES))
     inner = {sub: list_images(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
     scenes = [Scene(sub.name, paths) for sub, paths in inner.items() if paths]
     if flat and scenes:
-        raise ValueError(f"{folder}: pictures lie both in it and in its subfolders: expected one of the two")
+        picture, sub = flat[0].name, scenes[0].name
+        raise ValueError(
+            f"{folder} holds both pictures ({picture}) and sub-folders with pictures ({sub}): move one kind elsewhere"
+        )
     if not flat and not scenes:
         raise ValueError(f"{folder}: no pictures found, neither in it nor in its subfolders")
     if scenes:
         return scenes, []
     alone = [path for path in flat if not is_picture(path) or read_metadata(path).radiance]
-    brackets = split_brackets([path for path in flat if path not in alone])
-    singles = [paths[0] for paths in brackets if len(paths) == 1]
+    captures = {path: capture(path) for path in flat if path not in alone}
+    undated = [path for path, when in captures.items() if when is None]
+    if len(undated) == len(flat):
+        raise ValueError(
+            f"{flat[0]}: has no EXIF exposure time or capture time, so its bracket is unknown: "
+            "make one sub-folder per scene"
+        )
+    brackets = split_brackets({path: when for path, when in captures.items() if when is not None})
+    singles = [paths[0] for paths in brackets if len(paths) == 1] + undated
     stacks = [paths for paths in brackets if len(paths) > 1] + [[path] for path in alone]
     return [Scene(f"{paths[0].stem}_fused", paths) for paths in stacks], singles
 
@@ -97,21 +108,19 @@ def is_picture(path: str | os.PathLike) -> bool:
         return False
 
 
-def split_brackets(paths: list[Path]) -> list[list[Path]]:
-    """Returns photographs in order of capture, split into brackets, by EXIF.
+def capture(path: str | os.PathLike) -> tuple[float, float] | None:
+    """Returns when a photograph was taken and its exposure time, in seconds, by EXIF; None where either is absent."""
+    metadata = read_metadata(path)
+    captured = _seconds(metadata.captured)
+    return None if captured is None or metadata.exposure_time is None else (captured, metadata.exposure_time)
+
+
+def split_brackets(captures: dict[Path, tuple[float, float]]) -> list[list[Path]]:
+    """Returns photographs in order of capture, split into brackets; `captures` is the `capture` of each.
 
     A bracket ends where an exposure time repeats, or after a pause of more than MAX_PAUSE seconds.
-
-    Raises:
-        ValueError: A photograph has no EXIF exposure time or capture time.
     """
-    shots = []
-    for path in paths:
-        metadata = read_metadata(path)
-        captured = _seconds(metadata.captured)
-        if metadata.exposure_time is None or captured is None:
-            raise ValueError(f"{path}: no EXIF exposure and capture time to find its bracket: use one folder per scene")
-        shots.append((captured, path, metadata.exposure_time))
+    shots = [(captured, path, exposure_time) for path, (captured, exposure_time) in captures.items()]
     brackets: list[list[Path]] = []
     seen: set[float] = set()  # exposure times in the last bracket
     end: float | None = None  # of the last shot, in seconds
