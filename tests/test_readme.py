@@ -22,6 +22,12 @@ OWN = {  # what a reader puts in the place of names in capitals
     "C": f"{COURTYARD}/2_ev+2.jpg",
     "CARD": "card",
     "FUSED": "fused",
+    "欠曝.jpg": f"{COURTYARD}/0_ev-4.jpg",
+    "过曝.jpg": f"{COURTYARD}/2_ev+2.jpg",
+    "1.jpg": f"{COURTYARD}/0_ev-4.jpg",
+    "2.jpg": f"{COURTYARD}/1_ev+0.jpg",
+    "3.jpg": f"{COURTYARD}/2_ev+2.jpg",
+    "照片": "card",
     "runs/train_MM-DD_HH-MM/checkpoints/best.pth": "runs/pretrained/deepfuse_recon.pth",
 }
 PARSERS = {
