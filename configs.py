@@ -232,13 +232,13 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "otherwise by those that it is shown",
     )
     group.add_argument(
-        "--lum_weight", type=float, default=1.5, help="mef, exposure: weight of MEF-SSIM-lum, which fixes brightness"
+        "--lum_weight", type=float, default=0.3, help="mef, exposure: weight of MEF-SSIM-lum, which fixes brightness"
     )
     group.add_argument(
         "--scale_weights",
         type=float,
         nargs="+",
-        default=[1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+        default=[0.2, 1.2, 1.3, 0.3, 0.2, 0.2],
         help="mef, exposure: weights of MEF-SSIM at full size, half, a quarter, ...",
     )
     group.add_argument("--batch_size", type=int, default=4, help="samples per step")

@@ -129,7 +129,8 @@ class MEFLoss(nn.Module):
 
     The sum of three parts:
     - 1 - MEF-SSIM, averaged over dyadic scales with `scale_weights`, finest first: the fine ones keep detail, the
-      coarse ones prevent halos and veils. Six scales need 321 pixels; a smaller picture is judged at fewer scales.
+      coarse ones prevent halos and veils. By default half and quarter size weigh most, as they do in the metric. Six
+      scales need 321 pixels; a smaller picture is judged at fewer.
     - `lum_weight` times 1 - MEFNet's MEF-SSIM, whose luminance term fixes the brightness that MEF-SSIM leaves free. It
       lowers large-scale contrast; larger weights of the coarsest scales in the first part counteract that.
     - The mean distance of the picture's values from [0, 1], since a display clips them.
@@ -137,7 +138,7 @@ class MEFLoss(nn.Module):
     Differs from the paper, whose loss is the first part at one scale.
     """
 
-    def __init__(self, scale_weights: Sequence[float] = (1, 1, 1, 1, 1, 1), lum_weight: float = 1.5):
+    def __init__(self, scale_weights: Sequence[float] = (0.2, 1.2, 1.3, 0.3, 0.2, 0.2), lum_weight: float = 0.3):
         super().__init__()
         self.scale_weights, self.lum_weight = scale_weights, lum_weight
 
