@@ -113,3 +113,19 @@ def test_the_dark_is_smoothed_but_not_across_edges(rng):
     y = np.full((60, 80), 0.3, np.float32)
     spread = [chroma(colour(y, shots, weights, [np.full_like(y, own)] * 2)).std() for own in (0.01, 0.5)]
     assert spread[0] < 0.3 * spread[1]
+
+
+def test_shots_without_any_weight_still_give_a_colour(rng):
+    y = np.full((20, 30), 0.5, np.float32)
+    shot = (y[..., None] * (0.6, 0.9, 1.2)).astype(np.float32)
+    weights = np.stack([np.zeros_like(y), np.ones_like(y)])
+    fused = colour(y, [shot, np.ones_like(shot)], weights, [luma(shot), np.ones_like(y)])  # the other one is clipped
+    assert np.isfinite(fused).all() and angle(fused, shot) < 0.5
+
+
+def test_smoothing_halves_the_contrast_of_the_smallest_edge():
+    """Of steps of .03 to either side, by He et al.'s variance / (variance + .03^2)."""
+    y = (0.5 + 0.03 * (-1) ** np.add.outer(np.arange(80), np.arange(80))).astype(np.float32)
+    inner = slice(30, 50), slice(30, 50)
+    smoothed = smooth_along(y, y[..., None])[..., 0]
+    np.testing.assert_allclose((smoothed - 0.5)[inner], 0.5 * (y - 0.5)[inner], atol=1e-3)

@@ -177,6 +177,17 @@ def test_simulated_stacks_are_judged_by_what_is_hidden(photographs):
     assert counts.keys() == set(augment.STACKS)
 
 
+def test_a_photograph_judges_its_simulated_shots(photographs, monkeypatch):
+    def flat(y, stops, rng):
+        return np.stack([np.full(y.shape, round(128 + 20 * stop), np.uint8) for stop in stops])
+
+    monkeypatch.setattr(data, "simulate_shots", flat)
+    paths = data.find_photographs([photographs])
+    for seed in range(10):
+        judges = Photographs(paths, 64, simulate=True)[(seed % 6, seed)].judges.mean((1, 2, 3)) * 255
+        assert judges[2] == 128 and judges[0] == judges.min() < 128 < judges.max() == judges[1]
+
+
 def wide_pair():
     """A pair 5 stops apart, (H, W) uint8, with noise."""
     y = cv2.resize(np.random.default_rng(0).random((9, 12)), (80, 60)) * 0.8 + 0.2
