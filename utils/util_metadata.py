@@ -226,7 +226,7 @@ def _read_raw(file: BinaryIO) -> _Header:
         else:
             exif = None
             with contextlib.suppress(rawpy.LibRawError, OSError):  # no preview, or a damaged one
-                with Image.open(io.BytesIO(raw.extract_thumb().data), formats=["JPEG"]) as preview:
+                with Image.open(io.BytesIO(bytes(raw.extract_thumb().data)), formats=["JPEG"]) as preview:
                     exif = _exif_file(preview.info.get("exif"))
     known = white if min(white[:3]) > 0 else None
     return _Header("RAW", (sizes.width, sizes.height), "RGB", exif, None, 16, FLIPS.get(sizes.flip, 1), known)
