@@ -71,14 +71,16 @@ def test_it_starts_as_a_weighted_mean_of_the_exposures(size):
 
 @torch.inference_mode()
 def test_a_fresh_network_is_near_the_mean_of_the_bands():
-    """Otherwise a training would start from pictures far outside [0, 1]."""
-    torch.manual_seed(0)
-    model, exposures = fuse_model("DeepFuse_pyramid"), torch.rand(1, 3, 1, 83, 101)
-    fused, _ = model(exposures)
-    for level in (model.level, model.top):
-        torch.nn.init.zeros_(level.decoder[-1].weight)
-    correction = (fused - model(exposures)[0]).abs()
-    assert 0.01 < correction.mean() < 0.3
+    """Otherwise most trainings would start from pictures far outside [0, 1]."""
+    corrections = []
+    for seed in range(9):
+        torch.manual_seed(seed)
+        model, exposures = fuse_model("DeepFuse_pyramid"), torch.rand(1, 3, 1, 83, 101)
+        fused, _ = model(exposures)
+        for level in (model.level, model.top):
+            torch.nn.init.zeros_(level.decoder[-1].weight)
+        corrections.append((fused - model(exposures)[0]).abs().mean())
+    assert 0.01 < torch.stack(corrections).median() < 0.3
 
 
 def test_every_pixel_is_decided_by_the_whole_scene(pyramid):

@@ -13,8 +13,9 @@ from utils.util_image import NEUTRAL_CHROMA, bgr_to_ycrcb, ycrcb_to_bgr
 
 EDGE = 0.8  # of the way from gray to the gamut's edge: colours below stay unchanged, those above are bent inside
 SHOULDER = 0.9  # luminance below stays unchanged, luminance above is bent to end in white
-NOISY = 0.2  # luminance of a shot below which its chroma is smoothed, the more the darker it is
+NOISY = 0.3  # luminance of a shot below which its chroma is smoothed, the more the darker it is
 GUIDED = 17  # pixels, side of the guided filter's window: JPEG's blocks of chroma are 16 wide
+STEP = 0.1  # of luminance: larger ones count as edges between colours, smaller ones can be the grain of a pushed shot
 MAX_GAIN = 3.0  # largest factor by which a dark exposure's chroma is raised: more would show its noise
 
 
@@ -71,7 +72,7 @@ def smooth_along(y: np.ndarray, planes: np.ndarray) -> np.ndarray:
 
     mean_y, mean_planes = mean(y), mean(planes)
     slope = mean(y[..., None] * planes) - mean_y[..., None] * mean_planes
-    slope /= (np.maximum(mean(y * y) - mean_y**2, 0) + 0.03**2)[..., None]  # steps of .03 in y count as an edge
+    slope /= (np.maximum(mean(y * y) - mean_y**2, 0) + STEP**2)[..., None]
     return mean(slope) * y[..., None] + mean(mean_planes - slope * mean_y[..., None])
 
 
