@@ -304,7 +304,7 @@ def brackets(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
     if args.photo_path:
         paths = data.find_photographs(args.photo_path, scanning(say))
         simulated = data.Photographs(paths, args.crop_size, 1, True, args.hidden, max_gap)
-        simulated[(0, args.seed)]  # bad photographs raise here, even if the first sample is a bracket
+        simulated[(0, args.seed, args.seed)]  # bad photographs raise here, even if the first sample is a bracket
         described += f" and shots simulated from {len(paths)} photographs"
     samples = data.BracketStacks(scenes, args.crop_size, simulated, args.hidden, max_gap)
     whole = data.WholePairs(parallel.share(pairs), args.hidden) if pairs else None

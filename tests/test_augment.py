@@ -113,4 +113,4 @@ def test_samples_of_the_smallest_crops_have_room_for_the_window_of_the_loss():
     rng = np.random.default_rng(0)
     least = min(objective.least_crop for objective in (OBJECTIVES["mef"], OBJECTIVES["exposure"]))
     shapes = [augment.random_shape(least, rng) for _ in range(3000)]
-    assert min(min(augment.size_like(100, 900, shape.side, shape.factor)) for shape in shapes) == WINDOW
+    assert min(min(augment.size_like(100, 900, shape.side, shape.multiple)) for shape in shapes) == WINDOW

@@ -337,7 +337,7 @@ def test_what_was_not_shown_in_training_is_not_shown_when_fusing(tmp_path, scene
     args = get_train_args([*map(str, options), "--crop_size", "64"])
     objective = run_train.objective_of(args)
     samples, *_ = objective.data(args, run_train.network(args, objective), print)
-    most = max(len(samples[(0, seed)].exposures) for seed in range(20))
+    most = max(len(samples[(0, seed, seed)].exposures) for seed in range(20))
     assert (most > 3) == hidden  # virtual ones beside the scene's three
 
 

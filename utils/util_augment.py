@@ -19,12 +19,21 @@ MAX_RATIO = 2.0  # of the sides of a sample; of longer panoramas it shows a part
 VALIDATION_WIDTH = 512  # pixels of a picture to validate on, at most: a validation takes seconds per scene
 
 
+STEPS = 32  # of a decision's side, to which its sides are rounded: scenes of nearly the same proportions get one size
+
+
 class Shape(NamedTuple):
-    """What is drawn for a sample to fuse before its scene is looked at."""
+    """What is drawn for a sample to fuse before its scene is looked at; the same for all samples of a batch."""
 
     shots: int
     side: float  # of the square that has as many pixels
     factor: int
+    upright: bool  # the longer side is the vertical one
+
+    @property
+    def multiple(self) -> int:
+        """Of pixels, that the sides of a sample are."""
+        return self.factor * max(1, int(self.side / self.factor) // STEPS)
 
 
 def random_shape(crop_size: int, rng: np.random.Generator, decides: bool = True) -> Shape:
@@ -37,7 +46,7 @@ def random_shape(crop_size: int, rng: np.random.Generator, decides: bool = True)
     """
     shots, factor = int(rng.choice(STACKS)), int(rng.choice(FACTORS))
     largest = crop_size / 2**0.5 if decides and factor == 1 else crop_size
-    return Shape(shots, largest / 2 ** rng.random(), factor if decides else 1)
+    return Shape(shots, largest / 2 ** rng.random(), factor if decides else 1, bool(rng.integers(2)))
 
 
 def size_like(height: int, width: int, side: float, multiple: int) -> tuple[int, int]:
@@ -83,9 +92,10 @@ def resize_to(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrunk else cv2.INTER_CUBIC)
 
 
-def random_symmetry(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns one of the eight turns and flips of pictures (..., H, W)."""
-    if rng.random() < 0.5:
+def random_symmetry(image: np.ndarray, rng: np.random.Generator, upright: bool | None = None) -> np.ndarray:
+    """Returns one of the eight turns and flips of pictures (..., H, W); of the four (not) upright ones, if told."""
+    height, width = image.shape[-2:]
+    if rng.random() < 0.5 if upright is None else (height > width) != upright:
         image = image.swapaxes(-1, -2)
     if rng.random() < 0.5:
         image = image[..., ::-1]

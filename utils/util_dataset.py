@@ -40,7 +40,7 @@ from utils.util_scenes import Scene
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
 Pictures = Sequence[np.ndarray] | np.ndarray  # (H, W) each
-Draw = tuple[int, int]  # of which item, and the sample's seed
+Draw = tuple[int, int, int]  # of which item, the sample's seed, and a seed that its batch has in common
 
 
 class Sample(NamedTuple):
@@ -105,7 +105,8 @@ class Draws(Sampler):
         samples = self.batches * self.batch_size
         rounds = -(-samples // self.items)
         order = np.concatenate([rng.permutation(self.items) for _ in range(rounds)])[:samples]
-        draws = list(zip(order.tolist(), rng.integers(2**62, size=samples).tolist(), strict=True))
+        seeds, common = (rng.integers(2**62, size=count) for count in (samples, self.batches))
+        draws = list(zip(order.tolist(), seeds.tolist(), common.repeat(self.batch_size).tolist(), strict=True))
         mine = range(self.rank, self.batch_size, self.ranks)
         return (draws[batch * self.batch_size + i] for batch in range(self.done, self.batches) for i in mine)
 
@@ -208,9 +209,10 @@ class Photographs(Dataset):
         Raises:
             ValueError: none of TRIES photographs could be used.
         """
-        item, seed = draw
+        item, seed, common = draw
         rng = np.random.default_rng(seed)
-        shape = random_shape(self.crop_size, rng, self.max_gap is not None) if self.simulate else None
+        alike = np.random.default_rng(common)
+        shape = random_shape(self.crop_size, alike, self.max_gap is not None) if self.simulate else None
         problems = []
         for _ in range(TRIES):
             try:
@@ -223,7 +225,8 @@ class Photographs(Dataset):
             raise ValueError(f"none of {TRIES} photographs could be used; the last one: {problems[-1]}")
         for problem in problems:
             warnings.warn(f"skipped: {problem}", stacklevel=2)
-        y = np.ascontiguousarray(random_symmetry(np.moveaxis(window, -1, 0), rng), np.float32)  # (C, H, W)
+        turned = random_symmetry(np.moveaxis(window, -1, 0), rng, shape.upright if shape else None)
+        y = np.ascontiguousarray(turned, np.float32)  # (C, H, W)
         if shape is None:
             photograph = torch.from_numpy(y)[None]
             return Sample(photograph, photograph[:0], name=str(self.paths[item]))
@@ -239,7 +242,7 @@ class Photographs(Dataset):
         width, height = metadata.size if metadata.orientation < 5 else metadata.size[::-1]
         if min(height, width) < self.crop_size * MIN_SHARE:
             raise ValueError(f"{path} is {width}x{height}, too small for crops of {self.crop_size}: reduce --crop_size")
-        size = size_like(height, width, shape.side, shape.factor) if shape else (self.crop_size, self.crop_size)
+        size = size_like(height, width, shape.side, shape.multiple) if shape else (self.crop_size, self.crop_size)
         window = random_window(height, width, size, rng, zoom=shape is not None)
         picture = resize_to(read_window(path, (height, width), window, size), size)
         return luma(picture)[..., None] if self.image_channels == 1 else to_float(picture[..., ::-1])
@@ -411,22 +414,22 @@ class BracketStacks(Dataset):
 
     def __getitem__(self, draw: Draw) -> Sample:
         """Returns the sample of a draw; of a scene with fewer shots than are to be fused, all are."""
-        item, seed = draw
+        item, seed, common = draw
         rng = np.random.default_rng(seed)
         if self.simulated and rng.random() < SIMULATED:
-            return self.simulated[(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)))]
+            return self.simulated[(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)), common)]
         bracket = self.brackets[item]
-        shape = random_shape(self.crop_size, rng, self.max_gap is not None)
+        shape = random_shape(self.crop_size, np.random.default_rng(common), self.max_gap is not None)
         numbers = draw_shots(bracket.means, shape.shots, rng)
         spread = sorted(set(np.linspace(0, len(bracket.means) - 1, JUDGES).round().astype(int).tolist()))
-        size = size_like(*bracket.size, shape.side, shape.factor)
+        size = size_like(*bracket.size, shape.side, shape.multiple)
         window = random_window(*bracket.size, size, rng, zoom=True)
         cut = {k: bracket.cut(k, window, size) for k in {*numbers, *spread}}
         shots, judges = [cut[k] for k in numbers], [cut[k] for k in spread]
         if rng.random() < HARDER:
             for i, sign in enumerate((-1, 1)):
                 shots[i] = push(shots[i], sign * rng.uniform(0, MAX_PUSH))
-        pictures = np.ascontiguousarray(random_symmetry(np.stack(shots + judges), rng))
+        pictures = np.ascontiguousarray(random_symmetry(np.stack(shots + judges), rng, shape.upright))
         shown, judging = np.split(pictures, [len(shots)])
         return fusion_sample(shown, judging, shape.factor, self.hidden, self.max_gap, str(bracket.folder))
 
@@ -434,8 +437,8 @@ class BracketStacks(Dataset):
 def draw_shots(means: Sequence[float], count: int, rng: np.random.Generator) -> list[int]:
     """Returns the numbers of an under- and an over-exposed shot and of others, of mean luminances `means` (ascending).
 
-    The pair has the mean luminances of UNDER and OVER, as the pairs that people fuse do, or the nearest ones; where
-    these are closer than MIN_GAP it is the darkest and the brightest. Fewer than `count` come back where the scene has
+    The pair has mean luminances in UNDER and OVER, as usual and extreme pairs have, or the nearest ones; where these
+    are closer than MIN_GAP it is the darkest and the brightest. Fewer than `count` come back where the scene has
     fewer.
     """
     under, over = (int(np.argmin(np.abs(np.subtract(means, rng.uniform(*bounds))))) for bounds in (UNDER, OVER))
