@@ -26,11 +26,12 @@ def main(args: argparse.Namespace) -> None:
         return
     start = time.perf_counter()
     job = Job(Path(args.output).stem, args.images, args.output, args.metadata_from, args.max_pixels, args.reference)
-    for _, error in fuse_scenes([job], lambda: load(args), args.align, args.deghost):
-        if error:
-            raise error
+    [(fused, error)] = fuse_scenes([job], lambda: load(args), args.align, args.deghost)
+    if error:
+        raise error
     what = f"{len(args.images)} exposures" if len(args.images) > 1 else "a radiance map"
-    print(f"Fused {what} in {time.perf_counter() - start:.1f} s: {args.output}")
+    moving = f" (what moves is shown as in {fused.reference})" if fused.reference else ""
+    print(f"Fused {what} in {time.perf_counter() - start:.1f} s: {args.output}{moving}")
 
 
 def load(args: argparse.Namespace) -> Fuser:

@@ -262,9 +262,10 @@ def fused_by(paths, out, **options):
     recorder = Recorder()
     reference = options.pop("reference", None)
     job = Job("scene", paths, out, reference=reference)
-    for _, error in fuse_scenes([job], lambda: recorder, **options):
-        if error:
-            raise error
+    [(fused, error)] = fuse_scenes([job], lambda: recorder, **options)
+    if error:
+        raise error
+    recorder.reference = fused.reference
     return recorder
 
 
@@ -280,9 +281,10 @@ def test_files_are_aligned_then_freed_of_ghosts_then_fused(tmp_path, monkeypatch
     paths = written(tmp_path, moved)
     np.testing.assert_array_equal(fused_by(paths, tmp_path / "out.png").images[2], moved[2])
     for reference in (None, tmp_path / "." / "2.png", "2.png"):
-        given = fused_by(paths, tmp_path / "out.png", deghost=True, reference=reference).images
+        given = fused_by(paths, tmp_path / "out.png", deghost=True, reference=reference)
         number = 2 if reference else choose_reference(moved)
-        for one, other in zip(given, remove_ghosts(moved, number), strict=True):
+        assert given.reference == paths[number]
+        for one, other in zip(given.images, remove_ghosts(moved, number), strict=True):
             np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="out.png is none of the exposures .* such as .*0.png"):
         fused_by(paths, tmp_path / "out.png", deghost=True, reference=tmp_path / "out.png")

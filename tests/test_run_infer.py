@@ -78,6 +78,15 @@ def test_the_command_line_itself(tmp_path, weights):
     assert done.returncode == 1 and done.stderr == "error: no.jpg: no such file\n"
 
 
+def test_the_reference_that_was_taken_is_said(tmp_path, weights, capsys, stack):
+    shots = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for path, image in zip(shots, stack(2), strict=True):
+        cv2.imwrite(path, image)
+    for options, said in (([], False), (["--deghost", "--reference", "1.png"], True)):
+        run(*shots, "-o", tmp_path / "out.png", "--weights", weights, *options)
+        assert (f"as in {shots[1]}" in capsys.readouterr().out) == said
+
+
 def test_bad_input_is_one_line_and_loses_nothing(tmp_path, weights, capsys):
     a, b = photo(tmp_path / "a.png", 60), photo(tmp_path / "b.png", 190)
     out = tmp_path / "out.png"

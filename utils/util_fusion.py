@@ -1,5 +1,6 @@
 """`Fuser`: from a scene's exposures to the fused picture, in memory or file to file."""
 
+import dataclasses
 import itertools
 import os
 import warnings
@@ -16,7 +17,7 @@ from utils.util_align import align_exposures
 from utils.util_blend import blend, decision_size, shrink
 from utils.util_colour import colour, shoulder
 from utils.util_exposure import complete
-from utils.util_ghost import remove_ghosts
+from utils.util_ghost import choose_reference, remove_ghosts
 from utils.util_image import check_suffix, from_float, luma, read_photo, read_radiance, to_float, write_image
 from utils.util_metadata import Metadata, read_metadata
 from utils.util_onnx import OnnxNetwork
@@ -139,6 +140,8 @@ def fuse_scenes(
 ) -> Iterator[tuple[Job, Exception | None]]:
     """Yields (scene, None) when its picture is written, or (scene, error) when it failed; the other scenes go on.
 
+    With `deghost` the scene that is yielded names the reference that was taken.
+
     While one scene is fused, the next is read and the last is written: memory holds up to two scenes and a result.
 
     Args:
@@ -164,7 +167,7 @@ def fuse_scenes(
                 images, metadata, stops = current.result()
                 del current
                 if len(job.paths) > 1:  # exposures of one radiance map need no alignment
-                    images, stops = improve(job, images, stops, align, deghost)
+                    job, images, stops = improve(job, images, stops, align, deghost)
                 fused = fuser.fuse(images, stops)
                 images = None
             except SCENE_ERRORS as error:
@@ -197,8 +200,8 @@ def clear(error: Exception) -> ValueError | OSError:
 
 def improve(
     job: Job, images: list[np.ndarray], stops: list[float] | None, align: str | None, deghost: bool
-) -> tuple[list[np.ndarray], list[float] | None]:
-    """Returns a scene's exposures, aligned and then deghosted (each if asked for), and their stops.
+) -> tuple[Job, list[np.ndarray], list[float] | None]:
+    """Returns a scene with the reference taken, and its exposures, aligned and then deghosted, and their stops.
 
     With `deghost`, shots that cannot be aligned are left out, with a warning for each.
 
@@ -219,14 +222,12 @@ def improve(
         images = [image for image in aligned if image is not None]
         stops = [stops[k] for k in kept] if stops else None
     if deghost:
-        number = None
-        if job.reference is not None:
-            chosen = find_reference(job)
-            if chosen not in kept:
-                raise ValueError(f"reference {job.reference} cannot be aligned: name another")
-            number = kept.index(chosen)
-        images = remove_ghosts(images, number)
-    return images, stops
+        chosen = kept[choose_reference(images)] if job.reference is None else find_reference(job)
+        if chosen not in kept:
+            raise ValueError(f"reference {job.reference} cannot be aligned: name another")
+        images = remove_ghosts(images, kept.index(chosen))
+        job = dataclasses.replace(job, reference=job.paths[chosen])
+    return job, images, stops
 
 
 def find_reference(job: Job) -> int:
