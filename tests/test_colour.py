@@ -69,6 +69,22 @@ def test_a_scene_keeps_its_hue_and_gets_the_luminance(rng):
         assert y[0, 0] > 1 or angle(fused, reflectance) < 0.5  # white has no hue
 
 
+def test_colours_fade_towards_white_as_a_camera_renders_them():
+    """A curve that is steep in the middle and flat at both ends brings the channels together as they get brighter."""
+
+    def rendered(luminance):
+        exposures = np.geomspace(1e-3, 1e3, 20_000)[:, None] * (1.0, 0.75, 0.6)  # a pale blue, in light
+        colours = (exposures**1.5 / (exposures**1.5 + 1)).astype(np.float32)
+        return colours[np.abs(luma(colours[None])[0] - luminance).argmin()]
+
+    for y, better in ((0.8, 0.45), (0.5, 0.85)):
+        dark, expected = rendered(0.2), rendered(y)
+        shot = np.full((40, 50, 3), dark)
+        fused = fused_colour(np.full((40, 50), y, np.float32), [shot, shot])
+        plain = y + (dark - 0.2) * (y + 0.05) / 0.25
+        assert np.abs(fused[20, 20] - expected).max() < better * np.abs(plain - expected).max()
+
+
 def test_one_shot_repeated_is_itself(rng):
     shot = 0.35 + 0.3 * rng.random((30, 40, 3)).astype(np.float32)
     np.testing.assert_allclose(

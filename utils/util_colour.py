@@ -14,9 +14,11 @@ from utils.util_image import NEUTRAL_CHROMA, bgr_to_ycrcb, ycrcb_to_bgr
 EDGE = 0.8  # of the way from gray to the gamut's edge: colours below stay unchanged, those above are bent inside
 SHOULDER = 0.9  # luminance below stays unchanged, luminance above is bent to end in white
 NOISY = 0.3  # luminance of a shot below which its chroma is smoothed, the more the darker it is
-GUIDED = 17  # pixels, side of the guided filter's window: JPEG's blocks of chroma are 16 wide
+GUIDED = 33  # pixels, side of the guided filter's window: two of JPEG's blocks of chroma
 STEP = 0.1  # of luminance: larger ones count as edges between colours, smaller ones can be the grain of a pushed shot
 MAX_GAIN = 3.0  # largest factor by which a dark exposure's chroma is raised: more would show its noise
+NEAR = 0.5  # of luminance: how far an exposure's may be from the fused one without losing most of its weight
+FADE = 0.95  # share of chroma that fades towards white
 
 
 def fuse_chroma(exposures: Sequence[np.ndarray]) -> np.ndarray:
@@ -35,8 +37,8 @@ def colour(
 ) -> np.ndarray:
     """Returns the fused picture (h, w, 3) BGR in [0, 1], from its luminance y (h, w) and the exposures' chroma.
 
-    Each exposure's chroma is scaled from its own luminance to the fused one. Its weight is the root of the network's
-    weight, times how near the two luminances are; clipped and dark pixels get almost none. Chroma from a shot's dark
+    Each exposure's chroma is scaled from its own luminance to the fused one, as `chroma_at` says. Its weight is the root
+    of the network's weight, times how near the two luminances are; clipped and dark pixels get almost none. Chroma from a shot's dark
     areas, whose few levels show as blotches when pushed, is smoothed along the luminance. Differs from the paper, which
     averages chroma without regard to brightness.
 
@@ -52,9 +54,9 @@ def colour(
         own = ycrcb[..., 0]
         ordered = np.sort(exposure, 2)
         unclipped = 1 - smoothstep(0.85, 1, (ordered[..., 2] + ordered[..., 1]) / 2)  # of the two largest of B, G, R
-        near = np.exp(-(((own - y) / 0.4) ** 2))
+        near = np.exp(-(((own - y) / NEAR) ** 2))
         weight = (unclipped * smoothstep(0, 0.25, own) * near + 1e-4) * np.sqrt(decided + 0.02)
-        gain = np.clip((y + 0.05) / (own + 0.05), 1 / MAX_GAIN, MAX_GAIN)
+        gain = np.clip(chroma_at(y) / chroma_at(own), 1 / MAX_GAIN, MAX_GAIN)
         chroma += (weight * gain)[..., None] * (ycrcb[..., 1:] - np.float32(NEUTRAL_CHROMA))
         light += weight * origin
         total += weight
@@ -62,6 +64,15 @@ def colour(
     dark = (1 - smoothstep(0, NOISY, light / total))[..., None]
     chroma += dark * (smooth_along(y, chroma) - chroma)
     return into_gamut(y, ycrcb_to_bgr(np.dstack([y, chroma + np.float32(NEUTRAL_CHROMA)])))
+
+
+def chroma_at(y: np.ndarray) -> np.ndarray:
+    """Returns the chroma of a surface where an exposure gives it luminance y in [0, 1], up to a factor of the surface.
+
+    It grows with y and fades again towards white, where a camera's curve is flat and the channels meet. Chosen on real
+    brackets: y alone makes pale blue skies lavender.
+    """
+    return (y + np.float32(0.05)) * (1 - np.float32(FADE) * np.minimum(y, 1) ** 3)
 
 
 def smooth_along(y: np.ndarray, planes: np.ndarray) -> np.ndarray:
