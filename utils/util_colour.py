@@ -37,10 +37,10 @@ def colour(
 ) -> np.ndarray:
     """Returns the fused picture (h, w, 3) BGR in [0, 1], from its luminance y (h, w) and the exposures' chroma.
 
-    Each exposure's chroma is scaled from its own luminance to the fused one, as `chroma_at` says. Its weight is the root
-    of the network's weight, times how near the two luminances are; clipped and dark pixels get almost none. Chroma from a shot's dark
-    areas, whose few levels show as blotches when pushed, is smoothed along the luminance. Differs from the paper, which
-    averages chroma without regard to brightness.
+    Each exposure's chroma is scaled from its own luminance to the fused one, as `chroma_at` says. Its weight is the
+    root of the network's weight, times how near the two luminances are; clipped and dark pixels get almost none. Chroma
+    from a shot's dark areas, whose few levels show as blotches when pushed, is smoothed along the luminance. Differs
+    from the paper, which averages chroma without regard to brightness.
 
     Args:
         exposures: shots and virtual exposures, K of (h, w, 3) BGR in [0, 1].
