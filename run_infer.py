@@ -26,11 +26,12 @@ def main(args: argparse.Namespace) -> None:
         return
     start = time.perf_counter()
     job = Job(Path(args.output).stem, args.images, args.output, args.metadata_from, args.max_pixels, args.reference)
-    [(fused, error)] = fuse_scenes([job], lambda: load(args), args.align, args.deghost)
+    [(scene, error)] = fuse_scenes([job], lambda: load(args), args.align, args.deghost)
     if error:
         raise error
-    what = f"{len(args.images)} exposures" if len(args.images) > 1 else "a radiance map"
-    moving = f" (what moves is shown as in {fused.reference})" if fused.reference else ""
+    stack = len(args.images) > 1
+    what = f"{len(args.images)} exposures" if stack else "a radiance map"
+    moving = f" (moving things as in {scene.reference})" if stack and scene.reference else ""
     print(f"Fused {what} in {time.perf_counter() - start:.1f} s: {args.output}{moving}")
 
 

@@ -22,7 +22,7 @@ class PyramidArchitecture:
     depth: int = 5  # 3x3 convolutions of the encoder, and of the decoder: each level sees 10 pixels to every side
     halvings: int = 6  # of the copy's sides, down to the coarsest level
     slope: float = 0.1  # of the LeakyReLU
-    decision_pixels: int = 65_536  # largest copy that the network sees; twice as many pixels gain nothing
+    decision_pixels: int = 65_536  # largest copy that the network sees; with twice as many pictures look the same
     image_channels: int = 1  # luminance; colour follows the weights
     max_gap: float = 3.0  # stops between neighbouring shots; wider gaps are filled with virtual exposures
 

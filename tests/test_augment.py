@@ -13,7 +13,7 @@ from utils.util_loss import WINDOW
 def test_shapes_have_every_number_factor_and_size():
     rng = np.random.default_rng(0)
     shapes = [augment.random_shape(256, rng) for _ in range(2000)]
-    for name, choices in (("shots", augment.STACKS), ("factor", augment.FACTORS)):
+    for name, choices in (("shots", augment.STACKS), ("factor", augment.FACTORS), ("upright", (False, True))):
         counts = Counter(getattr(shape, name) for shape in shapes)
         assert {value: pytest.approx(count / 2000, abs=0.05) for value, count in counts.items()} == {
             value: choices.count(value) / len(choices) for value in choices
@@ -87,6 +87,15 @@ def test_symmetries_are_the_eight_of_the_square():
     square = np.arange(9).reshape(3, 3)
     seen = {augment.random_symmetry(square, rng).tobytes() for _ in range(200)}
     assert seen == {np.rot90(s, k).tobytes() for s in (square, square.T) for k in range(4)}
+
+
+def test_symmetries_lie_or_stand_as_told():
+    rng, lying = np.random.default_rng(0), np.arange(6).reshape(2, 3)
+    for upright, expected in ((False, lying), (True, lying.T)):
+        four = {expected[::a, ::b].tobytes() for a in (1, -1) for b in (1, -1)}
+        for given in (lying, lying.T):
+            turned = [augment.random_symmetry(given, rng, upright) for _ in range(100)]
+            assert {one.shape for one in turned} == {expected.shape} and {one.tobytes() for one in turned} == four
 
 
 def test_simulated_shots_are_so_much_brighter_in_8_bits():

@@ -58,7 +58,7 @@ def test_the_gamut_is_kept_and_the_hue_with_it(rng):
 
 
 def test_a_scene_keeps_its_hue_and_gets_the_luminance(rng):
-    """Shots of one scene in light: colour is scaled as light is, whatever the brightness decided."""
+    """Shots of one scene in light: the hue stays, whatever luminance is decided."""
     reflectance = 0.3 + 0.4 * rng.random((40, 50, 3)).astype(np.float32)
     shots = [reflectance * gain for gain in (0.3, 0.6, 1.2)]
     for y in (0.1, 0.3, 0.6, 0.9, 1.4):

@@ -282,7 +282,7 @@ def ramp_scene(folder, height, width):
 
 
 @pytest.mark.parametrize("height, width", [(600, 800), (800, 600)])
-def test_half_of_the_stacks_show_the_whole_scene_in_its_proportions(tmp_path, monkeypatch, height, width):
+def test_most_stacks_show_the_whole_scene_in_its_proportions(tmp_path, monkeypatch, height, width):
     monkeypatch.setattr(data, "HARDER", 0)
     samples = BracketStacks(ramp_scene(tmp_path / "a", height, width), 192, max_gap=math.inf)
     whole, seen = [], set()

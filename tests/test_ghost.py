@@ -296,15 +296,17 @@ def test_files_are_aligned_then_freed_of_ghosts_then_fused(tmp_path, monkeypatch
     assert steps == ["align", "deghost"]
 
 
-def test_a_shot_that_cannot_be_aligned_is_left_out_where_ghosts_are_unwanted(tmp_path):
+def test_a_shot_that_cannot_be_aligned_is_left_out_where_ghosts_are_unwanted(tmp_path, monkeypatch):
     still = scene()
     strange = np.full_like(still[1], 140)
     paths = written(tmp_path, [still[1], strange, still[2]])
     with pytest.raises(ValueError, match="cannot be aligned"):
         fused_by(paths, tmp_path / "out.png", align="homography")
+    monkeypatch.setattr(util_fusion, "choose_reference", lambda images: 1)  # the second of the two that are left
     with pytest.warns(UserWarning, match="1.png: left out of scene"):
-        given = fused_by(paths, tmp_path / "out.png", align="homography", deghost=True).images
-    assert len(given) == 2 and given[0].mean() < given[1].mean()
+        given = fused_by(paths, tmp_path / "out.png", align="homography", deghost=True)
+    assert len(given.images) == 2 and given.images[0].mean() < given.images[1].mean()
+    assert given.reference == paths[2]
     with pytest.raises(ValueError, match="reference .*1.png cannot be aligned"), pytest.warns(UserWarning):
         fused_by(paths, tmp_path / "out.png", align="homography", deghost=True, reference=paths[1])
     flat = written(tmp_path, [strange, strange // 2])

@@ -13,13 +13,11 @@ from utils.util_exposure import GAMMA, smoothstep
 from utils.util_image import from_float
 
 STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
-FACTORS = (1, 1, 2, 4)  # each as likely as the others; small pictures are fused at 1 to 2, large ones at up to 20
+FACTORS = (1, 1, 2, 4)  # each as likely as the others; 1 megapixel is fused at 4, 20 at 17
 WHOLE = 0.8  # share of the samples to fuse that show the whole scene: the network's coarse levels need to know it
+STEPS = 32  # of a decision's side, at least, to which it is rounded: nearly equal proportions become equal
 MAX_RATIO = 2.0  # of the sides of a sample; of longer panoramas it shows a part
 VALIDATION_WIDTH = 512  # pixels of a picture to validate on, at most: a validation takes seconds per scene
-
-
-STEPS = 32  # of a decision's side, to which its sides are rounded: scenes of nearly the same proportions get one size
 
 
 class Shape(NamedTuple):
@@ -32,8 +30,8 @@ class Shape(NamedTuple):
 
     @property
     def multiple(self) -> int:
-        """Of pixels, that the sides of a sample are."""
-        return self.factor * max(1, int(self.side / self.factor) // STEPS)
+        """The number of pixels of which both sides of the sample are multiples."""
+        return self.factor * max(1, int(self.side / self.factor / STEPS))
 
 
 def random_shape(crop_size: int, rng: np.random.Generator, decides: bool = True) -> Shape:
@@ -93,9 +91,14 @@ def resize_to(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def random_symmetry(image: np.ndarray, rng: np.random.Generator, upright: bool | None = None) -> np.ndarray:
-    """Returns one of the eight turns and flips of pictures (..., H, W); of the four (not) upright ones, if told."""
+    """Returns one of the eight turns and flips of pictures (..., H, W).
+
+    Args:
+        upright: whether the longer side shall be the vertical one: one of four then; None: either.
+    """
     height, width = image.shape[-2:]
-    if rng.random() < 0.5 if upright is None else (height > width) != upright:
+    turn = rng.random() < 0.5 if upright is None else upright != (height > width)
+    if turn:
         image = image.swapaxes(-1, -2)
     if rng.random() < 0.5:
         image = image[..., ::-1]

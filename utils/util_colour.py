@@ -14,11 +14,11 @@ from utils.util_image import NEUTRAL_CHROMA, bgr_to_ycrcb, ycrcb_to_bgr
 EDGE = 0.8  # of the way from gray to the gamut's edge: colours below stay unchanged, those above are bent inside
 SHOULDER = 0.9  # luminance below stays unchanged, luminance above is bent to end in white
 NOISY = 0.3  # luminance of a shot below which its chroma is smoothed, the more the darker it is
-GUIDED = 33  # pixels, side of the guided filter's window: two of JPEG's blocks of chroma
+GUIDED = 33  # pixels of the small copy, side of the guided filter's window: 17 left blotches in skies
 STEP = 0.1  # of luminance: larger ones count as edges between colours, smaller ones can be the grain of a pushed shot
-MAX_GAIN = 3.0  # largest factor by which a dark exposure's chroma is raised: more would show its noise
+MAX_GAIN = 3.0  # largest factor by which an exposure's chroma is raised: more would show its noise
 NEAR = 0.5  # of luminance: how far an exposure's may be from the fused one without losing most of its weight
-FADE = 0.95  # share of chroma that fades towards white
+FADE = 0.95  # share of the chroma that is gone at white
 
 
 def fuse_chroma(exposures: Sequence[np.ndarray]) -> np.ndarray:
@@ -56,7 +56,7 @@ def colour(
         unclipped = 1 - smoothstep(0.85, 1, (ordered[..., 2] + ordered[..., 1]) / 2)  # of the two largest of B, G, R
         near = np.exp(-(((own - y) / NEAR) ** 2))
         weight = (unclipped * smoothstep(0, 0.25, own) * near + 1e-4) * np.sqrt(decided + 0.02)
-        gain = np.clip(chroma_at(y) / chroma_at(own), 1 / MAX_GAIN, MAX_GAIN)
+        gain = np.minimum(chroma_at(y) / chroma_at(own), MAX_GAIN)
         chroma += (weight * gain)[..., None] * (ycrcb[..., 1:] - np.float32(NEUTRAL_CHROMA))
         light += weight * origin
         total += weight
@@ -67,12 +67,13 @@ def colour(
 
 
 def chroma_at(y: np.ndarray) -> np.ndarray:
-    """Returns the chroma of a surface where an exposure gives it luminance y in [0, 1], up to a factor of the surface.
+    """Returns how strong the chroma of one surface is at luminance y in [0, 1], compared with other luminances.
 
-    It grows with y and fades again towards white, where a camera's curve is flat and the channels meet. Chosen on real
-    brackets and by eye: y alone makes white clouds lavender, an earlier fading makes blue skies gray.
+    It grows with y and fades again towards white, where a camera's curve is flat and the channels meet. FADE and the
+    power were chosen on real brackets and by eye (runs/pretrained/README.md): without fading, white clouds turn
+    lavender; with a lower power, blue skies turn gray.
     """
-    return (y + np.float32(0.05)) * (1 - np.float32(FADE) * np.minimum(y, 1) ** 5)
+    return (y + 0.05) * (1 - FADE * y**5)
 
 
 def smooth_along(y: np.ndarray, planes: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ from utils.util_scenes import Scene
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
 Pictures = Sequence[np.ndarray] | np.ndarray  # (H, W) each
-Draw = tuple[int, int, int]  # of which item, the sample's seed, and a seed that its batch has in common
+Draw = tuple[int, int, int]  # the item's number, the sample's seed, and a seed that all samples of its batch share
 
 
 class Sample(NamedTuple):
@@ -211,8 +211,9 @@ class Photographs(Dataset):
         """
         item, seed, common = draw
         rng = np.random.default_rng(seed)
-        alike = np.random.default_rng(common)
-        shape = random_shape(self.crop_size, alike, self.max_gap is not None) if self.simulate else None
+        shape = None
+        if self.simulate:
+            shape = random_shape(self.crop_size, np.random.default_rng(common), self.max_gap is not None)
         problems = []
         for _ in range(TRIES):
             try:
@@ -393,8 +394,8 @@ class BracketStacks(Dataset):
             brackets: from `read_brackets`.
             crop_size: the largest windows have as many pixels as this square, see `random_shape`. They show anything
                 from so many pixels of the scene to all of it.
-            simulated: photographs with `simulate` and the same crop_size, to take a share SIMULATED of the samples
-                from: more kinds of scene than there are brackets of.
+            simulated: photographs with `simulate`, the same crop_size and max_gap, to take a share SIMULATED of the
+                samples from: more kinds of scene than there are brackets of.
             hidden, max_gap: as for `Photographs`.
 
         Raises:

@@ -1,12 +1,11 @@
 """`Fuser`: from a scene's exposures to the fused picture, in memory or file to file."""
 
-import dataclasses
 import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +139,7 @@ def fuse_scenes(
 ) -> Iterator[tuple[Job, Exception | None]]:
     """Yields (scene, None) when its picture is written, or (scene, error) when it failed; the other scenes go on.
 
-    With `deghost` the scene that is yielded names the reference that was taken.
+    With `deghost`, the `reference` of a yielded scene is the shot that was taken.
 
     While one scene is fused, the next is read and the last is written: memory holds up to two scenes and a result.
 
@@ -201,9 +200,10 @@ def clear(error: Exception) -> ValueError | OSError:
 def improve(
     job: Job, images: list[np.ndarray], stops: list[float] | None, align: str | None, deghost: bool
 ) -> tuple[Job, list[np.ndarray], list[float] | None]:
-    """Returns a scene with the reference taken, and its exposures, aligned and then deghosted, and their stops.
+    """Returns (scene, exposures, stops): the exposures aligned and then deghosted, each if asked for.
 
-    With `deghost`, shots that cannot be aligned are left out, with a warning for each.
+    With `deghost`, the scene's `reference` is the shot that was taken, and shots that cannot be aligned are left out,
+    with a warning for each.
 
     Args:
         images, stops: From `read_exposures`.
@@ -226,7 +226,7 @@ def improve(
         if chosen not in kept:
             raise ValueError(f"reference {job.reference} cannot be aligned: name another")
         images = remove_ghosts(images, kept.index(chosen))
-        job = dataclasses.replace(job, reference=job.paths[chosen])
+        job = replace(job, reference=job.paths[chosen])
     return job, images, stops
 
 
