@@ -132,7 +132,7 @@ def picture(fuser: Fuser) -> np.ndarray:
     mask = cv2.GaussianBlur(mask, (0, 0), 0.8)[..., None] / 255
     dogs = np.stack([image[top:bottom, left:right] for image in stack])
     moved = with_things(stack, [Thing(dogs[:, :, ::-1], mask[:, ::-1], [(345, 206), (145, 228), (245, 218)])])
-    return np.hstack([fuser.fuse(shots)[60:, :508] for shots in (moved, remove_ghosts(moved))])
+    return np.hstack([fuser.fuse(shots)[60:, :508] for shots in (moved, remove_ghosts(moved)[0])])
 
 
 def main(folder: Path, weights: str) -> None:
@@ -149,14 +149,14 @@ def main(folder: Path, weights: str) -> None:
         reference = choose_reference(moved)
         truth = with_things(stack, things, reference)
         for method, fuse in methods.items():
-            fused = fuse(remove_ghosts(moved, reference) if method == "--deghost" else moved)
+            fused = fuse(remove_ghosts(moved, reference)[0] if method == "--deghost" else moved)
             goal = fuse(truth)
             scores[method].append(score(fused, truth))
             errors[method].append(np.abs(fused.astype(int) - goal)[region].mean())
             if method == "--deghost":
                 scores["the truth fused"].append(score(goal, truth))
                 errors["the truth fused"].append(0.0)
-        lost.append(score(fuser.fuse(stack), stack) - score(fuser.fuse(remove_ghosts(stack)), stack))
+        lost.append(score(fuser.fuse(stack), stack) - score(fuser.fuse(remove_ghosts(stack)[0]), stack))
         before, after, best = (scores[method][-1] for method in ("nothing done", "--deghost", "the truth fused"))
         print(
             f"{name}: reference {reference} of {len(stack)}, MEF-SSIM {before:.4f} -> {after:.4f} of {best:.4f}, "

@@ -49,7 +49,7 @@ def strong(model: torch.nn.Module, scale: float = 0.1) -> torch.nn.Module:
     """Returns the network with larger random weights, since freshly initialised ones hardly change the plain mean."""
     torch.manual_seed(0)
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, 0, scale)
+        parameter.data.copy_(torch.empty(parameter.shape, device="cpu").normal_(0, scale))  # the same on every device
     return model
 
 

@@ -42,7 +42,7 @@ def test_neither_order_nor_repetition_nor_neighbours_matter(network, name, chann
     torch.testing.assert_close(model(exposures.flip(1)), fused, **close)
     torch.testing.assert_close(model(torch.cat([exposures, exposures], 1)), fused, **close)
     torch.testing.assert_close(torch.cat([model(exposures[:1]), model(exposures[1:])]), fused, **close)
-    assert fused.std() > close["atol"]  # such a network tells pixels apart
+    assert fused.std() > 1e-3  # such a network tells pixels apart
 
 
 @torch.inference_mode()

@@ -48,6 +48,7 @@ def colour(
         origins: for each exposure, the luminance (h, w) of the shot that it is made of.
     """
     y = shoulder(y)
+    strength = chroma_at(y)
     chroma, light, total = np.zeros((*y.shape, 2), np.float32), np.zeros_like(y), np.zeros_like(y)
     for exposure, decided, origin in zip(exposures, weights, origins, strict=True):
         ycrcb = bgr_to_ycrcb(exposure)
@@ -56,7 +57,7 @@ def colour(
         unclipped = 1 - smoothstep(0.85, 1, (ordered[..., 2] + ordered[..., 1]) / 2)  # of the two largest of B, G, R
         near = np.exp(-(((own - y) / NEAR) ** 2))
         weight = (unclipped * smoothstep(0, 0.25, own) * near + 1e-4) * np.sqrt(decided + 0.02)
-        gain = np.minimum(chroma_at(y) / chroma_at(own), MAX_GAIN)
+        gain = np.minimum(strength / chroma_at(own), MAX_GAIN)
         chroma += (weight * gain)[..., None] * (ycrcb[..., 1:] - np.float32(NEUTRAL_CHROMA))
         light += weight * origin
         total += weight

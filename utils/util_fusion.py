@@ -16,7 +16,7 @@ from utils.util_align import align_exposures
 from utils.util_blend import blend, decision_size, shrink
 from utils.util_colour import colour, shoulder
 from utils.util_exposure import complete
-from utils.util_ghost import choose_reference, remove_ghosts
+from utils.util_ghost import remove_ghosts
 from utils.util_image import check_suffix, from_float, luma, read_photo, read_radiance, to_float, write_image
 from utils.util_metadata import Metadata, read_metadata
 from utils.util_onnx import OnnxNetwork
@@ -117,9 +117,9 @@ class Fuser:
             OSError, ValueError: As `read_exposures`, `improve`, `fuse` and `write_image`.
         """
         job = Job(Path(out).stem, tuple(paths), out, metadata_from, reference=reference)
-        for _, error in fuse_scenes([job], lambda: self, align, deghost):
-            if error:
-                raise error
+        [(_, error)] = fuse_scenes([job], lambda: self, align, deghost)
+        if error:
+            raise error
 
 
 @dataclass(frozen=True)
@@ -222,11 +222,14 @@ def improve(
         images = [image for image in aligned if image is not None]
         stops = [stops[k] for k in kept] if stops else None
     if deghost:
-        chosen = kept[choose_reference(images)] if job.reference is None else find_reference(job)
-        if chosen not in kept:
-            raise ValueError(f"reference {job.reference} cannot be aligned: name another")
-        images = remove_ghosts(images, kept.index(chosen))
-        job = replace(job, reference=job.paths[chosen])
+        number = None
+        if job.reference is not None:
+            chosen = find_reference(job)
+            if chosen not in kept:
+                raise ValueError(f"reference {job.reference} cannot be aligned: name another")
+            number = kept.index(chosen)
+        images, number = remove_ghosts(images, number)
+        job = replace(job, reference=job.paths[kept[number]])
     return job, images, stops
 
 

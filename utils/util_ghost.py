@@ -22,8 +22,8 @@ THIN, WIDE, GAP = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) fo
 SOFT = 1.5  # pixels, sigma of the blur of a replaced region's edge, at working size: less than half of THIN
 
 
-def remove_ghosts(images: Sequence[np.ndarray], reference: int | None = None) -> list[np.ndarray]:
-    """Returns copies of the exposures in which everything that moved is where the reference shows it.
+def remove_ghosts(images: Sequence[np.ndarray], reference: int | None = None) -> tuple[list[np.ndarray], int]:
+    """Returns copies of the exposures in which everything that moved is where the reference shows it, and its index.
 
     From the reference outwards, in order of brightness, each shot is compared with its neighbour, which is already
     clean. A monotone curve per channel maps the neighbour's levels to the shot's. Where the shot is too far from the
@@ -57,7 +57,7 @@ def remove_ghosts(images: Sequence[np.ndarray], reference: int | None = None) ->
             if field is not None:
                 smalls[shot] = _replace(smalls[shot], smalls[source], curves, field, lost)
                 cleaned[shot] = _replace(images[shot], cleaned[source], curves, field, lost)
-    return cleaned
+    return cleaned, reference
 
 
 def choose_reference(images: Sequence[np.ndarray]) -> int:
