@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 
 from configs import get_app_args
-from utils.util_fusion import SCENE_ERRORS, Fuser
-from utils.util_image import IMAGE_SUFFIXES, read_photo, write_image
-from utils.utils import exit_on_error
+from utils.errors import exit_on_error
+from utils.fusing.fusion import SCENE_ERRORS, Fuser
+from utils.pictures.image import IMAGE_SUFFIXES, read_photo, write_image
 
 PREVIEW_SIDE = 2400  # pixels, longest side in the slider: browsers cannot show TIFF, and 20 MP are slow
 FORMATS = (".jpg", ".png", ".tif", ".webp")

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from configs import get_eval_args
-from utils.utils import exit_on_error, git_sha, replacing
+from utils.errors import exit_on_error
+from utils.files import git_sha, replacing
 
 if __name__ == "__main__":  # before the slow imports, so that --help is instant
     with exit_on_error():
@@ -27,22 +28,33 @@ import skimage
 import torch
 from tqdm import tqdm
 
-from utils import util_eval, util_metric, util_report
-from utils.util_eval import Method
-from utils.util_fusion import SCENE_ERRORS, clear
-from utils.util_report import COLOUR, FIDELITY, LOOK, LPIPS, MEF_SSIM_FUSED, PROFILE, REFERENCE, Column, Row, Table
-from utils.util_scenes import Scene
+from utils.evaluation import metric, report, scoring
+from utils.evaluation.report import (
+    COLOUR,
+    FIDELITY,
+    LOOK,
+    LPIPS,
+    MEF_SSIM_FUSED,
+    PROFILE,
+    REFERENCE,
+    Column,
+    Row,
+    Table,
+)
+from utils.evaluation.scoring import Method
+from utils.fusing.fusion import SCENE_ERRORS, clear
+from utils.pictures.scenes import Scene
 
 
 def main(args: argparse.Namespace) -> None:
     output = Path(args.output)
-    scenes = util_eval.find_eval_scenes(args.data, args.pairs, args.full_stack)
+    scenes = scoring.find_eval_scenes(args.data, args.pairs, args.full_stack)
     extra = extra_columns(args)
     methods = choose_methods(args)
     folders = {name: output / "pictures" / name for name in methods}
     folders |= {name: Path(folder) for name, folder in args.results.items()}
     read = [args.data, *args.results.values(), *([args.reference] if args.reference else [])]
-    util_eval.clear_output(output, {"commit": git_sha(), **vars(args)}, read)
+    scoring.clear_output(output, {"commit": git_sha(), **vars(args)}, read)
     score = partial(
         attempt,
         methods=methods,
@@ -58,13 +70,13 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"no scene could be scored. {faults[0]}")
 
     found = tables(rows, extra)
-    report = "\n".join([describe(args, rows, extra), *map(util_report.markdown, found)])
+    text = "\n".join([describe(args, rows, extra), *map(report.markdown, found)])
     with replacing(output / "results.csv") as path:
         write_csv(path, rows)
-    for name, text in (("results.md", report), ("results.tex", "\n".join(map(util_report.latex, found)))):
+    for name, written in (("results.md", text), ("results.tex", "\n".join(map(report.latex, found)))):
         with replacing(output / name) as path:
-            path.write_text(text, encoding="utf-8")
-    print(report)
+            path.write_text(written, encoding="utf-8")
+    print(text)
     print(f"Rows, this report (Markdown, LaTeX), the pictures and a contact sheet per scene are in {output}")
     if faults:
         raise ValueError(f"{len(faults)} of {len(scenes)} scenes are not in the scores. " + " | ".join(faults))
@@ -77,8 +89,8 @@ def extra_columns(args: argparse.Namespace) -> tuple[Column, ...]:
             if folder is not None and not Path(folder).is_dir():
                 raise FileNotFoundError(f"{folder}: no such folder of pictures for {option}")
     if args.lpips:
-        util_metric.load_lpips()
-    lower = {name: util_metric.load_iqa(name)[1] for name in args.iqa}
+        metric.load_lpips()
+    lower = {name: metric.load_iqa(name)[1] for name in args.iqa}
     return (
         *(REFERENCE if args.reference else ()),
         *(LPIPS if args.lpips else ()),
@@ -90,20 +102,20 @@ def choose_methods(args: argparse.Namespace) -> dict[str, Method]:
     """Returns the methods to run, by name; loads the checkpoints, so that a bad one raises before any work."""
     methods: dict[str, Method] = {}
     for name, path in args.weights.items():
-        util_eval.load_fuser(path, args.device)
-        methods[name] = partial(util_eval.fuse_with_weights, weights=path, device=args.device)
+        scoring.load_fuser(path, args.device)
+        methods[name] = partial(scoring.fuse_with_weights, weights=path, device=args.device)
     for name in args.methods:
-        if name == "enfuse" and util_eval.enfuse_version() is None:
+        if name == "enfuse" and scoring.enfuse_version() is None:
             print("enfuse is not installed: scoring without it")
             continue
-        methods[name] = util_eval.BASELINES[name]
+        methods[name] = scoring.BASELINES[name]
     return methods
 
 
 def attempt(scene: Scene, **how) -> tuple[list[Row], str | None]:
     """Returns (rows, None) of a scene, or ([], its error as text), so that one bad scene does not stop the others."""
     try:
-        return util_eval.score_scene(scene, **how), None
+        return scoring.score_scene(scene, **how), None
     except SCENE_ERRORS as error:
         return [], f"{scene.name}: {clear(error)}"
 
@@ -173,7 +185,7 @@ def describe(args: argparse.Namespace, rows: list[Row], extra: Sequence[Column])
     }
     programs = [f"{name} {version}" for name, version in versions.items()]
     if "enfuse" in {row["method"] for row in rows}:
-        programs.append(util_eval.enfuse_version())
+        programs.append(scoring.enfuse_version())
     shrunk = f"; wider ones were shrunk to {args.max_width} before they were fused" if args.max_width else ""
     pair = (MEF_SSIM_FUSED,) if more_than_fused(rows) else ()
     columns = (*FIDELITY, *pair, *COLOUR, *LOOK, *extra)
@@ -195,9 +207,9 @@ def tables(rows: list[Row], extra: Sequence[Column]) -> list[Table]:
     unseen = "the shots that were not fused" if more_than_fused(rows) else "the shots"
     references = [column for column in extra if column in (*REFERENCE, *LPIPS)]
     others = [column for column in extra if column not in references]
-    mean = partial(util_report.mean_table, rows)
+    mean = partial(report.mean_table, rows)
     found = [
-        util_report.fidelity_table(rows, f"Fidelity to {judges(rows)}, mean over the scenes"),
+        report.fidelity_table(rows, f"Fidelity to {judges(rows)}, mean over the scenes"),
         mean(COLOUR, f"Colour against the best exposed of {unseen} at each pixel"),
         mean(PROFILE, "MEF-SSIM by scale: halos and grey veils sit in the coarse ones"),
         mean(LOOK, "How the pictures look: no measure of quality by itself"),
@@ -206,7 +218,7 @@ def tables(rows: list[Row], extra: Sequence[Column]) -> list[Table]:
         found.append(mean(references, "Against the reference pictures"))
     if others:
         found.append(mean(others, "Without a reference"))
-    return [*found, util_report.scene_table(rows, caption="MEF-SSIM by scene")]
+    return [*found, report.scene_table(rows, caption="MEF-SSIM by scene")]
 
 
 def more_than_fused(rows: list[Row]) -> bool:

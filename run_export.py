@@ -12,8 +12,9 @@ from torch._higher_order_ops.scan import scan
 from configs import get_export_args
 from models import DeepFusePyramid, fuse_model
 from models.DeepFusePyramid import PyramidLevel
-from utils.util_onnx import INPUT, OUTPUTS
-from utils.utils import exit_on_error, replacing
+from utils.errors import exit_on_error
+from utils.files import replacing
+from utils.fusing.onnx import INPUT, OUTPUTS
 
 
 class Decision(torch.nn.Module):

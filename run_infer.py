@@ -13,9 +13,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from configs import get_infer_args
-from utils.util_fusion import Fuser, Job, fuse_scenes
-from utils.util_scenes import capture, find_scenes, is_picture, output_paths
-from utils.utils import exit_on_error
+from utils.errors import exit_on_error
+from utils.fusing.fusion import Fuser, Job, fuse_scenes
+from utils.pictures.scenes import capture, find_scenes, is_picture, output_paths
 
 SLOWEST = timedelta(days=7)  # longest wait of the first process for the last; if one dies, torchrun ends all at once
 
@@ -50,7 +50,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
         raise ValueError(f"--output_dir {target} lies in --input_dir, whose pictures are inputs: name another folder")
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if ranks > 1:
-        from utils import util_parallel as parallel  # imports PyTorch
+        from utils.training import parallel  # imports PyTorch
 
         device = "cpu" if args.weights.endswith(".onnx") else args.device
         args.device = str(parallel.join_processes(device, SLOWEST))

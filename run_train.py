@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from configs import NEW_BEST, SESSION, get_infer_args, get_train_args
-from utils.utils import duration, exit_on_error, git_sha, make_run_folder, settings_block, write_json
+from utils.errors import exit_on_error
+from utils.files import duration, git_sha, make_run_folder, settings_block, write_json
 
 if __name__ == "__main__":  # before the slow imports, so that --help is instant
     with exit_on_error():
@@ -27,14 +28,13 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from models import DeepFusePyramid, PyramidArchitecture, fuse_model
-from utils import util_dataset as data
-from utils import util_parallel as parallel
-from utils import util_train as train
-from utils import util_validate as validation
-from utils.util_device import seed_everything
-from utils.util_image import read_image
-from utils.util_loss import MEFLoss
-from utils.util_scenes import read_pairs
+from utils.device import seed_everything
+from utils.pictures.image import read_image
+from utils.pictures.scenes import read_pairs
+from utils.training import dataset as data
+from utils.training import parallel, train
+from utils.training import validate as validation
+from utils.training.loss import MEFLoss
 
 LOG_EVERY = 10  # steps between points of TensorBoard's training curves
 NO_RECIPE = SESSION | {  # settings that do not change the result: TensorBoard's HParams leaves them out

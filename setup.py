@@ -9,7 +9,7 @@ from setuptools.command.build_py import build_py
 
 CLONE = Path(__file__).resolve().parent
 CONTENTS = (
-    *("configs.py", "run_*.py", "models/*.py", "utils/*.py"),
+    *("configs.py", "run_*.py", "models/*.py", "utils/**/*.py"),
     *("runs/pretrained/deepfuse.*", "data_test/courtyard/*.jpg"),  # the default weights and the sample pair
 )
 OWN_IMPORT = re.compile(r"^(\s*from )(configs|models|utils)\b", re.MULTILINE)

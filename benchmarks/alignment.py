@@ -12,9 +12,9 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from utils.util_align import _gray, _homography, _shift  # noqa: E402
-from utils.util_image import read_image  # noqa: E402
-from utils.util_scenes import find_scenes  # noqa: E402
+from utils.pictures.image import read_image  # noqa: E402
+from utils.pictures.scenes import find_scenes  # noqa: E402
+from utils.stack.align import _gray, _homography, _shift  # noqa: E402
 
 
 def movement(rng: np.random.Generator, height: int, width: int, turns: bool) -> np.ndarray:

@@ -13,10 +13,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from configs import shipped_weights
-from utils.util_eval import read_8bit
-from utils.util_fusion import Fuser
-from utils.util_metric import matlab_gray, mef_ssim, mef_ssim_lum
-from utils.util_scenes import read_pairs
+from utils.evaluation.metric import matlab_gray, mef_ssim, mef_ssim_lum
+from utils.evaluation.scoring import read_8bit
+from utils.fusing.fusion import Fuser
+from utils.pictures.scenes import read_pairs
 
 FACTORS = (1, 2, 4, 8)
 

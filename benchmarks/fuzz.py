@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from utils.util_image import read_photo, write_image  # noqa: E402
+from utils.pictures.image import read_photo, write_image  # noqa: E402
 
 HANG = 10  # seconds without an answer: the process hangs
 REFUSED, SAME, OTHER, FAULT = "refused", "read as before", "read otherwise", "faults"

@@ -17,12 +17,12 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from utils.util_eval import enfuse, enfuse_version, mertens  # noqa: E402
-from utils.util_fusion import Fuser  # noqa: E402
-from utils.util_ghost import choose_reference, remove_ghosts  # noqa: E402
-from utils.util_image import read_image, write_image  # noqa: E402
-from utils.util_metric import matlab_gray, mef_ssim  # noqa: E402
-from utils.util_scenes import find_scenes  # noqa: E402
+from utils.evaluation.metric import matlab_gray, mef_ssim  # noqa: E402
+from utils.evaluation.scoring import enfuse, enfuse_version, mertens  # noqa: E402
+from utils.fusing.fusion import Fuser  # noqa: E402
+from utils.pictures.image import read_image, write_image  # noqa: E402
+from utils.pictures.scenes import find_scenes  # noqa: E402
+from utils.stack.ghost import choose_reference, remove_ghosts  # noqa: E402
 
 THINGS = 3  # per scene
 SIZES = 0.06, 0.25  # their width, as a share of the picture's height

@@ -12,7 +12,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from utils.util_metric import mef_ssim  # noqa: E402
+from utils.evaluation.metric import mef_ssim  # noqa: E402
 
 
 def peak_megabytes() -> float:

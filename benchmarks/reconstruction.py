@@ -13,10 +13,11 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from utils.util_fusion import Fuser  # noqa: E402
-from utils.util_image import from_float, list_images, luma, read_image  # noqa: E402
-from utils.util_metric import ssim  # noqa: E402
-from utils.utils import exit_on_error  # noqa: E402
+from utils.errors import exit_on_error  # noqa: E402
+from utils.evaluation.metric import ssim  # noqa: E402
+from utils.fusing.fusion import Fuser  # noqa: E402
+from utils.pictures.image import list_images, read_image  # noqa: E402
+from utils.pictures.pixels import from_float, luma  # noqa: E402
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ FOLDER = f"""
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from utils.util_fusion import Fuser, Job, fuse_scenes
+from utils.fusing.fusion import Fuser, Job, fuse_scenes
 scenes, out, weights, device, *paths = sys.argv[1:]
 jobs = [Job(str(k), paths, Path(out).with_name(f"fused{{k}}.jpg")) for k in range(int(scenes))]
 times = []
@@ -61,7 +61,7 @@ start = time.perf_counter()
 sys.path.insert(0, {str(ROOT)!r})
 import run_infer
 from configs import get_infer_args
-from utils import util_fusion
+from utils.fusing import fusion
 spent = {{"load": time.perf_counter() - start}}
 def timed(name, function):
     def call(*arguments):
@@ -71,8 +71,8 @@ def timed(name, function):
         return result
     return call
 for place, name in (
-    (run_infer, "load"), (util_fusion, "read_exposures"), (util_fusion.Fuser, "fuse"), (util_fusion, "blend"),
-    (util_fusion, "write_image"),
+    (run_infer, "load"), (fusion, "read_exposures"), (fusion.Fuser, "fuse"), (fusion, "blend"),
+    (fusion, "write_image"),
 ):
     setattr(place, name, timed(name, getattr(place, name)))
 run_infer.main(get_infer_args(sys.argv[1:]))

@@ -27,12 +27,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 import run_train  # noqa: E402
 from configs import get_train_args  # noqa: E402
-from utils import util_dataset as data  # noqa: E402
-from utils import util_train as train  # noqa: E402
-from utils.util_device import device_on, seed_everything  # noqa: E402
-from utils.util_image import list_images  # noqa: E402
-from utils.util_loss import MEFLoss  # noqa: E402
-from utils.utils import exit_on_error  # noqa: E402
+from utils.device import device_on, seed_everything  # noqa: E402
+from utils.errors import exit_on_error  # noqa: E402
+from utils.pictures.image import list_images  # noqa: E402
+from utils.training import dataset as data  # noqa: E402
+from utils.training import train  # noqa: E402
+from utils.training.loss import MEFLoss  # noqa: E402
 
 
 class Laps:

@@ -23,8 +23,9 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from utils.util_image import list_images, read_image, write_image  # noqa: E402
-from utils.utils import exit_on_error, write_json  # noqa: E402
+from utils.errors import exit_on_error  # noqa: E402
+from utils.files import write_json  # noqa: E402
+from utils.pictures.image import list_images, read_image, write_image  # noqa: E402
 
 LABEL = 48  # pixels, height of the bar with the letter
 

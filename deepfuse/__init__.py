@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from configs import shipped_weights
-from utils.util_fusion import Fuser
-from utils.util_image import read_photo
+from utils.fusing.fusion import Fuser
+from utils.pictures.image import read_photo
 
 __all__ = ["Fuser", "fuse", "fuser", "mef_ssim"]
 
@@ -42,7 +42,7 @@ def mef_ssim(fused: np.ndarray, exposures: Sequence[np.ndarray]) -> float:
     Raises:
         ValueError: Other shapes or ranges, or a side under 44 pixels.
     """
-    from utils import util_metric as metric
+    from utils.evaluation import metric
 
     gray, *stack = (x if x.ndim == 2 else metric.matlab_gray(x) for x in (fused, *exposures))
     return metric.mef_ssim(gray, np.stack(stack))

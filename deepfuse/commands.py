@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from configs import get_eval_args, get_infer_args, get_train_args
-from utils.utils import exit_on_error
+from utils.errors import exit_on_error
 
 
 def infer() -> None:

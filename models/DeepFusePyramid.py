@@ -130,7 +130,7 @@ class DeepFusePyramid(nn.Module):
 
         fused = up(F - sum_k w_k q_k) + sum_k up(w_k) x_k, where q_k are the exposures at the decision's size, F and w_k
         the fused picture and the weights there, x_k the exposures, and `up` enlarges bilinearly: detail that the small
-        copy lacks is blended by the same weights. `utils.util_blend` does the same to pictures.
+        copy lacks is blended by the same weights. `utils.fusing.blend` does the same to pictures.
 
         Args:
             factor: side of the picture / side of the decision; H and W must be multiples of it.

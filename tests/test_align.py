@@ -1,4 +1,4 @@
-"""utils/util_align.py: known shifts and rotations of real pictures are found again."""
+"""utils/stack/align.py: known shifts and rotations of real pictures are found again."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from utils import util_align
-from utils.util_align import align_exposures
-from utils.util_image import list_images, read_image
+from utils.pictures.image import list_images, read_image
+from utils.stack import align
+from utils.stack.align import align_exposures
 
 SCENE = Path(__file__).parents[1] / "data_test" / "city"
 
@@ -43,7 +43,7 @@ def test_mtb_finds_whole_shifts(other):
     images = scene()
     for dx, dy in ((13, -7), (-25, 4)):
         true = shift(dx, dy)
-        found = util_align._shift(util_align._gray(images[1]), util_align._gray(moved(images[other], true)))
+        found = align._shift(align._gray(images[1]), align._gray(moved(images[other], true)))
         assert residual(found, true, *images[1].shape[:2]) < 0.5
 
 
@@ -53,7 +53,7 @@ def test_homography_finds_rotations(other):
     images = scene()
     height, width = images[1].shape[:2]
     true = rotation(1.3, 1.006, 11.4, -6.7, height, width)
-    found = util_align._homography(util_align._gray(images[1]), util_align._gray(moved(images[other], true)))
+    found = align._homography(align._gray(images[1]), align._gray(moved(images[other], true)))
     assert residual(found, true, height, width) < 0.5
 
 

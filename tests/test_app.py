@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from configs import shipped_weights
-from utils.util_fusion import Fuser
-from utils.util_image import read_photo
+from utils.fusing.fusion import Fuser
+from utils.pictures.image import read_photo
 
 pytest.importorskip("gradio", reason="needs Gradio: pip install -r requirements-app.txt")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from run_train import OBJECTIVES
-from utils import util_augment as augment
-from utils.util_loss import WINDOW
+from utils.training import augment
+from utils.training.loss import WINDOW
 
 
 def test_shapes_have_every_number_factor_and_size():

@@ -1,4 +1,4 @@
-"""utils/util_blend.py: against torch, against loops in Python, and strips that change no bit."""
+"""utils/fusing/blend.py: against torch, against loops in Python, and strips that change no bit."""
 
 import numpy as np
 import oracles
@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from utils.util_blend import blend, decision_size, enlarge, shrink
-from utils.util_exposure import Exposure
+from utils.fusing.blend import blend, decision_size, enlarge, shrink
+from utils.stack.exposure import Exposure
 
 EXPOSURES = [Exposure(0), Exposure(1), Exposure(0, 1.3), Exposure(1, -1.3)]
 SHAPES = [(53, 70), (53, 70, 3), (53, 70, 4), (1, 1), (4, 1), (7, 300, 3), (65, 64, 4)]

@@ -1,4 +1,4 @@
-"""What cameras write: raw, HEIC and AVIF, by utils/util_image.py and utils/util_metadata.py."""
+"""What cameras write: raw, HEIC and AVIF, by utils/pictures/image.py and utils/pictures/metadata.py."""
 
 import struct
 import sys
@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from tests.test_image import SRGB, camera_exif
-from utils.util_fusion import read_exposures
-from utils.util_image import list_images, read_photo, upright, write_image
-from utils.util_metadata import EXIF, MAKER_NOTE, read_metadata
-from utils.util_scenes import find_scenes, output_paths
+from utils.fusing.fusion import read_exposures
+from utils.pictures.image import list_images, read_photo, write_image
+from utils.pictures.metadata import EXIF, MAKER_NOTE, read_metadata
+from utils.pictures.pixels import upright
+from utils.pictures.scenes import find_scenes, output_paths
 
 WHITE = 16383  # of 14 bits
 GAINS = (2.0, 1.0, 1.5)  # of the camera's red, green and blue, to make white

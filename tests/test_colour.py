@@ -1,10 +1,10 @@
-"""utils/util_colour.py: the paper's rule against a loop; hue, luminance and gamut of the pyramid's."""
+"""utils/fusing/colour.py: the paper's rule against a loop; hue, luminance and gamut of the pyramid's."""
 
 import numpy as np
 import pytest
 
-from utils.util_colour import EDGE, SHOULDER, STEP, colour, fuse_chroma, into_gamut, shoulder, smooth_along
-from utils.util_image import bgr_to_ycrcb, luma
+from utils.fusing.colour import EDGE, SHOULDER, STEP, colour, fuse_chroma, into_gamut, shoulder, smooth_along
+from utils.pictures.pixels import bgr_to_ycrcb, luma
 
 
 def fused_colour(y, shots):

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from utils import util_augment as augment
-from utils import util_dataset as data
-from utils.util_dataset import BracketStacks, Draws, Photographs, SimulatedPairs, WholePairs
-from utils.util_exposure import complete
-from utils.util_fusion import Fuser
-from utils.util_image import read_image, to_float
-from utils.util_scenes import Scene, read_pairs
+from utils.fusing.fusion import Fuser
+from utils.pictures.image import read_image
+from utils.pictures.pixels import to_float
+from utils.pictures.scenes import Scene, read_pairs
+from utils.stack.exposure import complete
+from utils.training import augment
+from utils.training import dataset as data
+from utils.training.dataset import BracketStacks, Draws, Photographs, SimulatedPairs, WholePairs
 
 
 def picture(rng, height=90, width=120):

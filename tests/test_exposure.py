@@ -1,4 +1,4 @@
-"""utils/util_exposure.py: tone curves against their formula, gaps that are known, and which stacks are completed."""
+"""utils/stack/exposure.py: tone curves against their formula, gaps that are known, and which stacks are completed."""
 
 import math
 
@@ -6,8 +6,8 @@ import numpy as np
 import oracles
 import pytest
 
-from utils.util_exposure import Exposure, complete, gap_between, push
-from utils.util_image import luma
+from utils.pictures.pixels import luma
+from utils.stack.exposure import Exposure, complete, gap_between, push
 
 
 @pytest.mark.parametrize("stops", [-3.2, -1, 0.4, 2.5, 6])

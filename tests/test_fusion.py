@@ -1,4 +1,4 @@
-"""utils/util_fusion.py: from files to the fused picture, for one scene and for folders of scenes."""
+"""utils/fusing/fusion.py: from files to the fused picture, for one scene and for folders of scenes."""
 
 import subprocess
 import sys
@@ -12,11 +12,12 @@ import torch
 from PIL import Image, ImageCms
 
 from models import ARCHITECTURES
-from utils import util_fusion
-from utils.util_align import align_exposures
-from utils.util_exposure import complete
-from utils.util_fusion import Fuser, Job, check_exposures, fuse_scenes, read_exposures
-from utils.util_image import luma, read_photo, write_image
+from utils.fusing import fusion
+from utils.fusing.fusion import Fuser, Job, check_exposures, fuse_scenes, read_exposures
+from utils.pictures.image import read_photo, write_image
+from utils.pictures.pixels import luma
+from utils.stack.align import align_exposures
+from utils.stack.exposure import complete
 
 ROOT = Path(__file__).parents[1]
 SHAPES = [(1, 1), (7, 300), (65, 64), (80, 90, 3), (80, 90, 4), (1, 1, 3), (4, 1, 3)]
@@ -256,8 +257,8 @@ def test_reading_and_writing_go_on_beside_fusing(tmp_path, stack, monkeypatch):
         wait("fuse", min("abc".index(Path(path).stem) + 1, 2))
         write_image(path, *arguments)
 
-    monkeypatch.setattr(util_fusion, "read_exposures", read)
-    monkeypatch.setattr(util_fusion, "write_image", write)
+    monkeypatch.setattr(fusion, "read_exposures", read)
+    monkeypatch.setattr(fusion, "write_image", write)
     results = list(fuse_scenes(jobs_of(tmp_path, {name: stack(2, (20, 30, 3)) for name in "abc"}), load))
     assert [(job.name, error) for job, error in results] == [(name, None) for name in "abc"]
 
@@ -267,8 +268,9 @@ def test_no_scenes_need_no_network():
 
 
 def test_what_needs_no_network_does_not_import_pytorch():
-    names = ("utils", *(f"util_{x}" for x in "align blend colour exposure fusion image metadata scenes".split()))
-    code = f"import sys, configs, run_infer, {', '.join(f'utils.{x}' for x in names)}; sys.exit('torch' in sys.modules)"
+    files = [path for wing in ("pictures", "stack", "fusing") for path in (ROOT / "utils" / wing).glob("[a-z]*.py")]
+    names = ", ".join(f"utils.{path.parent.name}.{path.stem}" for path in files if path.stem != "tiles")
+    code = f"import sys, configs, run_infer, {names}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""utils/util_ghost.py and --deghost: moving things go, still things stay; each step against a loop over pixels."""
+"""utils/stack/ghost.py and --deghost: moving things go, still things stay; each step against a loop over pixels."""
 
 from collections import deque
 from pathlib import Path
@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from configs import get_infer_args
-from utils import util_fusion, util_ghost
-from utils.util_fusion import Job, fuse_scenes
-from utils.util_ghost import choose_reference, remove_ghosts
-from utils.util_image import list_images, read_image, write_image
+from utils.fusing import fusion
+from utils.fusing.fusion import Job, fuse_scenes
+from utils.pictures.image import list_images, read_image, write_image
+from utils.stack import ghost
+from utils.stack.ghost import choose_reference, remove_ghosts
 
 DATA = Path(__file__).parents[1] / "data_test"
 PATCH = slice(60, 100), slice(90, 130)  # where something stands in the over-exposed shot only
@@ -132,9 +133,9 @@ def test_gray_alpha_and_16_bits_agree_with_colour():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_tiles_change_no_bit(dtype, monkeypatch):
     images = [image.astype(dtype) * (257 if dtype == np.uint16 else 1) for image in moving_scene()[1]]
-    monkeypatch.setattr(util_ghost, "WORKING_PIXELS", 20_000)  # so that the decision is enlarged
+    monkeypatch.setattr(ghost, "WORKING_PIXELS", 20_000)  # so that the decision is enlarged
     whole = freed(images, 1)
-    monkeypatch.setattr(util_ghost, "TILE", 37)
+    monkeypatch.setattr(ghost, "TILE", 37)
     assert (whole[2] != images[2]).any()
     for one, other in zip(whole, freed(images, 1), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -148,7 +149,7 @@ def test_replacing_equals_a_loop_over_pixels(dtype):
     curves = np.sort(rng.uniform(0, 255, (3, 256)), 1)
     lost = np.linspace(0, 1, 256) ** 2
     field = rng.uniform(0, 1, (5, 7, 4)).astype(np.float32) * [1, 9, 9, 9]
-    result = util_ghost._replace(shot, source, curves, field, lost)
+    result = ghost._replace(shot, source, curves, field, lost)
 
     for y in range(14):
         for x in range(19):
@@ -168,8 +169,8 @@ def test_replacing_equals_a_loop_over_pixels(dtype):
 
 def test_moving_equals_a_loop_over_pixels():
     source, shot = small_pair(np.random.default_rng(0))
-    curves, spreads = util_ghost._curves(source, shot, np.ones(source.shape[:2], bool))
-    found = util_ghost._moving(source, shot, curves, spreads)
+    curves, spreads = ghost._curves(source, shot, np.ones(source.shape[:2], bool))
+    found = ghost._moving(source, shot, curves, spreads)
     height, width, _ = source.shape
     inside = [(y, x) for y in range(height) for x in range(width)]
 
@@ -182,8 +183,8 @@ def test_moving_equals_a_loop_over_pixels():
         for c in range(3):
             near = [int(source[at][c]) for at in around(y, x)]
             low, high = max(min(near) - 5, 0), min(max(near) + 5, 255)
-            dark = max(util_ghost.DARK, source[..., c].min() + 5)
-            white = min(util_ghost.WHITE, source[..., c].max() - 5)
+            dark = max(ghost.DARK, source[..., c].min() + 5)
+            white = min(ghost.WHITE, source[..., c].max() - 5)
             own = int(shot[y, x, c])
             if min(near) >= dark:
                 below = curves[c][low] - 10 - 2 * spreads[c][min(near)]
@@ -191,9 +192,9 @@ def test_moving_equals_a_loop_over_pixels():
             if max(near) < white:
                 above = curves[c][high] + 10 + 2 * spreads[c][max(near)]
                 excess[y, x] = max(excess[y, x], own - above)
-        if max(shot[y, x].max(), *(source[at].max() for at in around(y, x))) >= util_ghost.WHITE:
-            excess[y, x] -= util_ghost.CLIPPED_TOLERANCE
-    limit = {at: util_ghost.CLEAR + max(spreads[c][source[at][c]] for c in range(3)) for at in inside}
+        if max(shot[y, x].max(), *(source[at].max() for at in around(y, x))) >= ghost.WHITE:
+            excess[y, x] -= ghost.CLIPPED_TOLERANCE
+    limit = {at: ghost.CLEAR + max(spreads[c][source[at][c]] for c in range(3)) for at in inside}
     clear = {at for at in inside if all(excess[near] > limit[near] for near in around(*at))}
     queue = deque(near for at in clear for near in around(*at))  # opened: eroded, then dilated
     moving = set(queue)
@@ -205,7 +206,7 @@ def test_moving_equals_a_loop_over_pixels():
     expected = np.zeros((height, width), np.uint8)
     expected[tuple(zip(*moving, strict=True))] = 1
     assert expected[8:11, 10:13].all() and not expected[20, 25]
-    np.testing.assert_array_equal(found, cv2.morphologyEx(expected, cv2.MORPH_CLOSE, util_ghost.GAP))
+    np.testing.assert_array_equal(found, cv2.morphologyEx(expected, cv2.MORPH_CLOSE, ghost.GAP))
 
 
 def test_monotone_is_the_best_by_the_min_max_formula():
@@ -216,7 +217,7 @@ def test_monotone_is_the_best_by_the_min_max_formula():
         return np.average(values[i : j + 1], weights=weights[i : j + 1])
 
     expected = [max(min(mean(i, j) for j in range(k, 12)) for i in range(k + 1)) for k in range(12)]
-    np.testing.assert_allclose(util_ghost._monotone(values, weights), expected)
+    np.testing.assert_allclose(ghost._monotone(values, weights), expected)
 
 
 def test_curves_are_found_through_noise_and_motion():
@@ -225,7 +226,7 @@ def test_curves_are_found_through_noise_and_motion():
     true = 255 * np.clip((np.arange(256) / 255) ** 2.2 * 3, 0, 1) ** (1 / 2.2)
     shot = np.clip(true[source] + rng.normal(0, 2, source.shape), 0, 255).astype(np.uint8)
     shot[:90] = rng.integers(0, 256, (90, 300, 1))  # three tenths know nothing of the source
-    curves, spreads = util_ghost._curves(source, shot, np.ones((300, 300), bool))
+    curves, spreads = ghost._curves(source, shot, np.ones((300, 300), bool))
     assert np.abs(curves[0] - true)[5:].max() < 4 and np.abs(curves[0] - true).mean() < 1.5
     assert (np.diff(curves[0]) >= 0).all() and spreads.max() <= 12
 
@@ -295,8 +296,8 @@ def test_files_are_aligned_then_freed_of_ghosts_then_fused(tmp_path, monkeypatch
         fused_by(paths, tmp_path / "out.png", deghost=True, reference=tmp_path / "out.png")
 
     steps = []
-    monkeypatch.setattr(util_fusion, "align_exposures", lambda x, *_, **__: steps.append("align") or x)
-    monkeypatch.setattr(util_fusion, "remove_ghosts", lambda x, _: (steps.append("deghost") or x, 0))
+    monkeypatch.setattr(fusion, "align_exposures", lambda x, *_, **__: steps.append("align") or x)
+    monkeypatch.setattr(fusion, "remove_ghosts", lambda x, _: (steps.append("deghost") or x, 0))
     fused_by(paths, tmp_path / "out.png", align="mtb", deghost=True)
     assert steps == ["align", "deghost"]
 
@@ -307,7 +308,7 @@ def test_a_shot_that_cannot_be_aligned_is_left_out_where_ghosts_are_unwanted(tmp
     paths = written(tmp_path, [still[1], strange, still[2]])
     with pytest.raises(ValueError, match="cannot be aligned"):
         fused_by(paths, tmp_path / "out.png", align="homography")
-    monkeypatch.setattr(util_ghost, "_best_exposed", lambda smalls: 1)  # the second of the two that are left
+    monkeypatch.setattr(ghost, "_best_exposed", lambda smalls: 1)  # the second of the two that are left
     with pytest.warns(UserWarning, match="1.png: left out of scene"):
         given = fused_by(paths, tmp_path / "out.png", align="homography", deghost=True)
     assert len(given.images) == 2 and given.images[0].mean() < given.images[1].mean()

@@ -1,4 +1,4 @@
-"""utils/util_image.py and utils/util_metadata.py: formats, colour, metadata, refusals."""
+"""utils/pictures/image.py and utils/pictures/metadata.py: formats, colour, metadata, refusals."""
 
 import io
 import struct
@@ -13,19 +13,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from utils.util_image import (
-    bgr_to_ycrcb,
-    from_float,
-    list_images,
-    luma,
-    read_image,
-    read_photo,
-    to_float,
-    upright,
-    write_image,
-    ycrcb_to_bgr,
-)
-from utils.util_metadata import read_metadata
+from utils.pictures.image import list_images, read_image, read_photo, write_image
+from utils.pictures.metadata import read_metadata
+from utils.pictures.pixels import bgr_to_ycrcb, from_float, luma, to_float, upright, ycrcb_to_bgr
 
 RNG = np.random.default_rng(0)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -315,9 +305,9 @@ def test_what_others_write_to_stderr_meanwhile_is_passed_on(tmp_path):
     code = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from utils import util_image
-decode, util_image._decode = util_image._decode, lambda *args: (os.write(2, b"50%"), decode(*args))[1]
-util_image.read_photo({str(tmp_path / "a.png")!r})
+from utils.pictures import image
+decode, image.decode_any = image.decode_any, lambda *args: (os.write(2, b"50%"), decode(*args))[1]
+image.read_photo({str(tmp_path / "a.png")!r})
 """
     write_image(tmp_path / "a.png", picture())
     assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE).stderr == b"50%"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from utils import util_metric
-from utils.util_loss import MEFLoss, mef_ssim_lum, mef_ssim_map, mef_ssim_scales, ssim, window_mean
+from utils.evaluation import metric
+from utils.training.loss import MEFLoss, mef_ssim_lum, mef_ssim_map, mef_ssim_scales, ssim, window_mean
 
 pytestmark = pytest.mark.usefixtures("on_device")
 
@@ -108,19 +108,19 @@ def test_no_score_is_above_one_or_not_finite(kind, dtype):
 
 def test_mef_ssim_lum_is_that_of_the_metric():
     stack, fused = (pictures(1, 3, 48, 52) * 255).round() / 255, (pictures(1, 1, 48, 52, seed=1) * 255).round() / 255
-    expected = util_metric.mef_ssim_lum(fused[0, 0].numpy(force=True) * 255, stack[0].numpy(force=True) * 255)
+    expected = metric.mef_ssim_lum(fused[0, 0].numpy(force=True) * 255, stack[0].numpy(force=True) * 255)
     assert mef_ssim_lum(fused, stack).item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_mef_loss_weighs_six_scales_and_the_luminance():
     stack, fused = pictures(1, 2, 352, 341), pictures(1, 1, 352, 341, seed=1)
     gray, shots = fused[0, 0].numpy(force=True) * 255, stack[0].numpy(force=True) * 255
-    scales, lum = util_metric.mef_ssim_scales(gray, shots), util_metric.mef_ssim_lum(gray, shots)
+    scales, lum = metric.mef_ssim_scales(gray, shots), metric.mef_ssim_lum(gray, shots)
     np.testing.assert_allclose(mef_ssim_scales(fused, stack, 6)[0].numpy(force=True), scales, atol=1e-9)
     loss = MEFLoss((1, 2, 3, 4, 5, 6), 0.7)(fused, stack).item()
     assert loss == pytest.approx(1 - np.dot(scales, (1, 2, 3, 4, 5, 6)) / 21 + 0.7 * (1 - lum), abs=1e-9)
     small = MEFLoss((1, 2, 3, 4, 5, 6), 0)(fused[..., :48, :], stack[..., :48, :])
-    scales = util_metric.mef_ssim_scales(gray[:48], shots[:, :48])[:3]
+    scales = metric.mef_ssim_scales(gray[:48], shots[:, :48])[:3]
     assert small.item() == pytest.approx(1 - np.dot(scales, (1, 2, 3)) / 6, abs=1e-9)
 
 

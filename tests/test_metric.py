@@ -12,7 +12,7 @@ import pytest
 from scipy.ndimage import correlate
 from scipy.signal import convolve2d
 
-from utils import util_metric as metric
+from utils.evaluation import metric
 
 DATA = Path(__file__).parents[1] / "data_test"
 

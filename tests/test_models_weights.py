@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from scipy.signal import convolve2d
 
 from models import ARCHITECTURES, fuse_model
-from utils.util_eval import average, mertens
-from utils.util_fusion import Fuser
-from utils.util_image import read_image
-from utils.util_loss import ssim
-from utils.util_metric import matlab_gray, mef_ssim, mef_ssim_lum
-from utils.util_train import new_training, save_checkpoint
+from utils.evaluation.metric import matlab_gray, mef_ssim, mef_ssim_lum
+from utils.evaluation.scoring import average, mertens
+from utils.fusing.fusion import Fuser
+from utils.pictures.image import read_image
+from utils.training.loss import ssim
+from utils.training.train import new_training, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -1,4 +1,4 @@
-"""run_export.py and utils/util_onnx.py: the same pictures as PyTorch's at every size and number, and without it."""
+"""run_export.py and utils/fusing/onnx.py: the same pictures as PyTorch's at every size and number, and without it."""
 
 import subprocess
 import sys
@@ -10,10 +10,10 @@ import pytest
 import configs
 from models import fuse_model
 from run_export import export
-from utils.util_fusion import Fuser
-from utils.util_image import read_image
-from utils.util_onnx import OnnxNetwork
-from utils.util_tiles import on_device
+from utils.fusing.fusion import Fuser
+from utils.fusing.onnx import OnnxNetwork
+from utils.fusing.tiles import on_device
+from utils.pictures.image import read_image
 
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install -r requirements-infer.txt")
 ROOT = Path(__file__).parents[1]

@@ -14,9 +14,9 @@ import torch
 
 from configs import shipped_weights
 from models import fuse_model
-from utils.util_fusion import Fuser
-from utils.util_image import read_image
-from utils.util_metric import matlab_gray, mef_ssim
+from utils.evaluation.metric import matlab_gray, mef_ssim
+from utils.fusing.fusion import Fuser
+from utils.pictures.image import read_image
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = [ROOT / f"data_test/courtyard/{name}.jpg" for name in ("0_ev-4", "2_ev+2")]
@@ -55,7 +55,7 @@ def installed(tmp_path_factory):
 def clone(folder):
     """Returns a copy of the clone to build from, since builders write into the folder that they build."""
     top = ("*.py", "*.toml", "*.md", "*.txt", "LICENSE")
-    for pattern in (*top, "models/*.py", "utils/*.py", "deepfuse/*.py", "runs/pretrained/*", "data_test/courtyard/*"):
+    for pattern in (*top, "*/*.py", "utils/*/*.py", "runs/pretrained/*", "data_test/courtyard/*"):
         for path in ROOT.glob(pattern):
             target = folder / "clone" / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def test_the_commands_are_the_scripts(installed, tmp_path):
 def test_no_module_of_the_package_asks_for_a_top_level_one(installed):
     (package,) = installed.parents[1].rglob("site-packages/deepfuse")
     sources = list(package.rglob("*.py"))
-    assert {"run_infer.py", "util_fusion.py", "DeepFuse.py", "commands.py"} <= {path.name for path in sources}
+    assert {"run_infer.py", "fusion.py", "DeepFuse.py", "commands.py"} <= {path.name for path in sources}
     for path in sources:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -1,14 +1,14 @@
-"""utils/util_radiance.py: radiance maps, from each kind of file to exposures and to one picture."""
+"""utils/stack/radiance.py: radiance maps, from each kind of file to exposures and to one picture."""
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from utils.util_fusion import read_exposures
-from utils.util_image import list_images, read_photo, read_radiance, write_image
-from utils.util_radiance import HIGHLIGHT, MIDDLE, SHADOW, STEP, WIDEST, expose
-from utils.util_scenes import find_scenes, output_paths
+from utils.fusing.fusion import read_exposures
+from utils.pictures.image import list_images, read_photo, read_radiance, write_image
+from utils.pictures.scenes import find_scenes, output_paths
+from utils.stack.radiance import HIGHLIGHT, MIDDLE, SHADOW, STEP, WIDEST, expose
 
 
 def light(rng, shape=(40, 50, 3), stops=12):

@@ -18,8 +18,8 @@ import run_eval
 from configs import get_eval_args
 from models import fuse_model
 from models.DeepFuse import ARCHITECTURES
-from utils import util_metric
-from utils.util_scenes import Scene
+from utils.evaluation import metric
+from utils.pictures.scenes import Scene
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,8 +118,8 @@ def test_pictures_of_an_earlier_evaluation_go(data, tmp_path):
 
 def test_measures_of_other_packages_get_columns(data, tmp_path, monkeypatch, capsys):
     measures = {"musiq": (lambda image: image[0, 0, 0], False), "niqe": (lambda image: 255 - image[0, 0, 0], True)}
-    monkeypatch.setattr(util_metric, "load_iqa", measures.get)
-    monkeypatch.setattr(util_metric, "load_lpips", lambda: lambda image, reference: 0.2)
+    monkeypatch.setattr(metric, "load_iqa", measures.get)
+    monkeypatch.setattr(metric, "load_lpips", lambda: lambda image, reference: 0.2)
     for path in (data / "city").glob("1*"):
         shutil.copy(path, data / "city.png")
     table = tmp_path / "pairs.csv"

@@ -1,4 +1,4 @@
-"""run_infer.py and utils/util_scenes.py: pairs, folders, brackets, and every refusal in one line."""
+"""run_infer.py and utils/pictures/scenes.py: pairs, folders, brackets, and every refusal in one line."""
 
 import os
 import re
@@ -14,11 +14,11 @@ from PIL import Image
 
 from configs import get_infer_args
 from run_infer import main
-from utils.util_fusion import Fuser
-from utils.util_image import read_image, read_photo, write_image
-from utils.util_scenes import Scene, find_scenes, output_paths
-from utils.util_tiles import DecidingNetwork
-from utils.utils import exit_on_error
+from utils.errors import exit_on_error
+from utils.fusing.fusion import Fuser
+from utils.fusing.tiles import DecidingNetwork
+from utils.pictures.image import read_image, read_photo, write_image
+from utils.pictures.scenes import Scene, find_scenes, output_paths
 
 ROOT = Path(__file__).parents[1]
 

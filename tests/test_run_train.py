@@ -19,9 +19,9 @@ import torch
 import run_train
 from configs import ROOT, get_train_args
 from models import PyramidArchitecture
-from utils.util_fusion import Fuser
-from utils.util_loss import MEFLoss
-from utils.util_validate import CAPTION
+from utils.fusing.fusion import Fuser
+from utils.training.loss import MEFLoss
+from utils.training.validate import CAPTION
 
 
 @pytest.fixture(autouse=True)

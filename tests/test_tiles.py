@@ -1,4 +1,4 @@
-"""utils/util_tiles.py: tiled equals whole for the paper's networks; layouts and colours on the way through them."""
+"""utils/fusing/tiles.py: tiled equals whole for the paper's networks; layouts and colours on the way through them."""
 
 from dataclasses import replace
 
@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from models.DeepFuse import ARCHITECTURES
-from utils.util_fusion import Fuser
-from utils.util_image import luma
-from utils.util_tiles import AUTHORS_CLIPPED, TiledNetwork
+from utils.fusing.fusion import Fuser
+from utils.fusing.tiles import AUTHORS_CLIPPED, TiledNetwork
+from utils.pictures.pixels import luma
 
 
 def as_shown(picture, channels):

@@ -11,9 +11,9 @@ import torch
 from skimage.metrics import structural_similarity
 
 from models import fuse_model
-from utils import util_train as train
-from utils.util_dataset import Sample, stack_alike
-from utils.util_loss import MEFLoss
+from utils.training import train
+from utils.training.dataset import Sample, stack_alike
+from utils.training.loss import MEFLoss
 
 
 @pytest.fixture

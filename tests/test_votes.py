@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.util_image import read_image, write_image
+from utils.pictures.image import read_image, write_image
 
 VOTES = Path(__file__).parents[1] / "benchmarks" / "votes.py"
 LEVELS = {"ours": 40, "mertens": 120, "enfuse": 200}

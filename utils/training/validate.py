@@ -12,14 +12,14 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from utils import util_parallel as parallel
-from utils.util_augment import narrow
-from utils.util_dataset import Sample
-from utils.util_fusion import Fuser
-from utils.util_image import from_float, to_float
-from utils.util_loss import mef_ssim_lum, mef_ssim_scales, ssim
-from utils.util_metric import combine_scales
-from utils.util_train import run_network
+from utils.evaluation.metric import combine_scales
+from utils.fusing.fusion import Fuser
+from utils.pictures.pixels import from_float, to_float
+from utils.training import parallel
+from utils.training.augment import narrow
+from utils.training.dataset import Sample
+from utils.training.loss import mef_ssim_lum, mef_ssim_scales, ssim
+from utils.training.train import run_network
 
 CAPTION = 24  # pixels, height of the caption above a picture
 SCALES = 6  # of MEF-SSIM, from full size to 1/32

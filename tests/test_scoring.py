@@ -7,11 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from utils import util_eval
-from utils import util_metric as metric
-from utils.util_image import read_image, write_image
-from utils.util_report import COLOUR, FIDELITY, LOOK, MEF_SSIM_FUSED, PROFILE, REFERENCE
-from utils.util_scenes import Scene
+from utils.evaluation import metric, scoring
+from utils.evaluation.report import COLOUR, FIDELITY, LOOK, MEF_SSIM_FUSED, PROFILE, REFERENCE
+from utils.pictures.image import read_image, write_image
+from utils.pictures.scenes import Scene
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def data(tmp_path):
 
 
 def test_scenes_are_folders_in_order(data):
-    scenes = util_eval.find_eval_scenes(data)
+    scenes = scoring.find_eval_scenes(data)
     assert [scene.name for scene in scenes] == ["alley", "beach"]
     assert [path.name for path in scenes[0].paths] == ["0.png", "1.png", "2.png"] == [p.name for p in scenes[0].stack]
 
@@ -35,7 +34,7 @@ def test_scenes_are_folders_in_order(data):
 def test_pairs_pick_scenes_and_exposures(data, tmp_path, full_stack, scored):
     table = tmp_path / "pairs.csv"
     table.write_text("\ufeffscene,note,under,over\nbeach,x,0.png,2.png\n", encoding="utf-8")
-    (scene,) = util_eval.find_eval_scenes(data, table, *full_stack)
+    (scene,) = scoring.find_eval_scenes(data, table, *full_stack)
     assert scene.name == "beach"
     assert [path.name for path in scene.paths] == ["0.png", "2.png"]
     assert sorted(path.name for path in scene.stack) == scored
@@ -45,49 +44,49 @@ def test_bad_tables_and_folders_say_what_was_expected(data, tmp_path):
     table = tmp_path / "pairs.csv"
     table.write_text("scene,dark\nbeach,0.png\n")
     with pytest.raises(ValueError, match="rows with the columns scene, under, over"):
-        util_eval.find_eval_scenes(data, table)
+        scoring.find_eval_scenes(data, table)
     table.write_text("scene,under,over\nbeach,0.png,1.png\nbeach,0.png,2.png\n")
     with pytest.raises(ValueError, match="got 2 rows for 1 scenes"):
-        util_eval.find_eval_scenes(data, table)
+        scoring.find_eval_scenes(data, table)
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        util_eval.find_eval_scenes(tmp_path / "nothing")
+        scoring.find_eval_scenes(tmp_path / "nothing")
     with pytest.raises(ValueError, match="found no folder"):
-        util_eval.find_eval_scenes(data / "beach")
+        scoring.find_eval_scenes(data / "beach")
 
 
 def test_baselines_are_what_they_say():
     under, over = np.full((8, 8, 3), 10, np.uint8), np.full((8, 8, 3), 255, np.uint8)
-    assert (util_eval.average([under, over]) == 133).all()  # 132.5, rounded up
+    assert (scoring.average([under, over]) == 133).all()  # 132.5, rounded up
     rng = np.random.default_rng(0)
     images = list(rng.integers(0, 256, (3, 40, 50, 3)).astype(np.uint8))
     expected = np.clip(np.rint(cv2.createMergeMertens().process(images) * 255), 0, 255)
-    assert (util_eval.mertens(images) == expected).all()
+    assert (scoring.mertens(images) == expected).all()
 
 
 @pytest.mark.skipif(shutil.which("enfuse") is None, reason="enfuse is not installed")
 def test_enfuse_runs(data):
-    images = [read_image(path) for path in util_eval.find_eval_scenes(data)[0].paths]
-    assert util_eval.enfuse(images).shape == images[0].shape
-    assert "enfuse" in util_eval.enfuse_version()
+    images = [read_image(path) for path in scoring.find_eval_scenes(data)[0].paths]
+    assert scoring.enfuse(images).shape == images[0].shape
+    assert "enfuse" in scoring.enfuse_version()
     with pytest.raises(ValueError, match="enfuse failed: "):
-        util_eval.enfuse([])
+        scoring.enfuse([])
 
 
 def test_a_scene_is_scored_as_saved(data, tmp_path):
-    scene = util_eval.find_eval_scenes(data)[0]
+    scene = scoring.find_eval_scenes(data)[0]
     folders = {"average": tmp_path / "pictures", "other": tmp_path / "other"}
     exposures = [read_image(path) for path in scene.paths]
     write_image(folders["other"] / "alley.png", exposures[1].astype(np.uint16) * 257)  # 16 bits, read as 8
     sheets = tmp_path / "sheets"
     shutil.copy(scene.paths[1], tmp_path / "alley.png")
-    rows = util_eval.score_scene(scene, {"average": util_eval.average}, folders, reference=tmp_path, sheets=sheets)
+    rows = scoring.score_scene(scene, {"average": scoring.average}, folders, reference=tmp_path, sheets=sheets)
     assert [(row["scene"], row["method"], row["fused"], row["exposures"]) for row in rows] == [
         ("alley", "average", 3, 3),
         ("alley", "other", 3, 3),
     ]
     stack = np.stack([metric.matlab_gray(x) for x in exposures])
     saved = read_image(folders["average"] / "alley.png")
-    assert (saved == util_eval.average(exposures)).all()
+    assert (saved == scoring.average(exposures)).all()
     assert rows[0]["mef_ssim"] == metric.mef_ssim(metric.matlab_gray(saved), stack)
     assert rows[1]["mef_ssim_lum"] == metric.mef_ssim_lum(stack[1], stack)
     assert rows[1]["psnr"] == np.inf and rows[1]["ssim"] == pytest.approx(1)
@@ -103,8 +102,8 @@ def test_a_pair_is_scored_against_the_shots_it_has_not_seen(data, tmp_path):
     shots = [read_image(data / "alley" / f"{i}.png") for i in range(3)]
     gray = [metric.matlab_gray(x) for x in shots]
     pair = Scene("alley", *((tuple(data / "alley" / f"{i}.png" for i in order)) for order in ((2, 0), (2, 0, 1))))
-    (row,) = util_eval.score_scene(pair, {"average": util_eval.average}, {"average": tmp_path})
-    saved = util_eval.average([shots[0], shots[2]])
+    (row,) = scoring.score_scene(pair, {"average": scoring.average}, {"average": tmp_path})
+    saved = scoring.average([shots[0], shots[2]])
     assert (read_image(tmp_path / "alley.png") == saved).all()
     assert (row["fused"], row["exposures"]) == (2, 3)
     picture = metric.matlab_gray(saved)
@@ -116,50 +115,50 @@ def test_a_pair_is_scored_against_the_shots_it_has_not_seen(data, tmp_path):
 
 
 def test_wide_pictures_are_shrunk_before_they_are_fused(data, tmp_path):
-    scene = util_eval.find_eval_scenes(data)[0]
+    scene = scoring.find_eval_scenes(data)[0]
     write_image(tmp_path / "other" / "alley.png", read_image(scene.paths[0]))
     folders = {"average": tmp_path / "average", "other": tmp_path / "other"}
-    rows = util_eval.score_scene(scene, {"average": util_eval.average}, folders, tmp_path / "other", max_width=64)
+    rows = scoring.score_scene(scene, {"average": scoring.average}, folders, tmp_path / "other", max_width=64)
     assert all((row["width"], row["height"]) == (64, 55) for row in rows)
     assert rows[1]["psnr"] == np.inf
     small = [cv2.resize(read_image(path), (64, 55), interpolation=cv2.INTER_AREA) for path in scene.paths]
-    assert (read_image(tmp_path / "average" / "alley.png") == util_eval.average(small)).all()
+    assert (read_image(tmp_path / "average" / "alley.png") == scoring.average(small)).all()
     wide = read_image(scene.paths[0])
-    assert (util_eval.read_8bit(scene.paths[0], wide.shape[1]) == wide).all()
+    assert (scoring.read_8bit(scene.paths[0], wide.shape[1]) == wide).all()
 
 
 def test_reference_scores_are_ntires(data, monkeypatch):
     monkeypatch.setattr(metric, "load_lpips", lambda: lambda image, reference: 0.1)
     a, b = (read_image(data / "alley" / f"{i}.png") for i in (0, 1))
-    row = util_eval.reference_scores(a, b, lpips=True)
+    row = scoring.reference_scores(a, b, lpips=True)
     assert row["ntire"] == pytest.approx(0.6 * row["psnr"] + 45 * row["ssim"] - 22.5 + 30 * 0.75)
 
 
 def test_wrong_sizes_are_named(data, tmp_path):
-    scene = util_eval.find_eval_scenes(data)[0]
+    scene = scoring.find_eval_scenes(data)[0]
     with pytest.raises(FileNotFoundError, match="alley.png: no such file"):
-        util_eval.score_scene(scene, {}, {"other": tmp_path})
+        scoring.score_scene(scene, {}, {"other": tmp_path})
     write_image(tmp_path / "alley.png", np.zeros((60, 71, 3), np.uint8))
     with pytest.raises(ValueError, match="alley.png: expected the exposures' size 70x60, got 71x60"):
-        util_eval.score_scene(scene, {}, {"other": tmp_path})
+        scoring.score_scene(scene, {}, {"other": tmp_path})
     write_image(data / "alley" / "2.png", np.zeros((61, 70, 3), np.uint8))
     with pytest.raises(ValueError, match="2.png: expected the other exposures' size 70x60, got 70x61"):
-        util_eval.score_scene(scene, {}, {"other": tmp_path})
+        scoring.score_scene(scene, {}, {"other": tmp_path})
 
 
 def test_only_an_evaluations_own_folder_is_emptied(data, tmp_path):
     output = tmp_path / "out"
-    util_eval.clear_output(output, {"weights": "x"}, [data])
+    scoring.clear_output(output, {"weights": "x"}, [data])
     write_image(output / "pictures" / "old" / "alley.png", np.zeros((9, 9, 3), np.uint8))
     write_image(output / "sheets" / "alley.png", np.zeros((9, 9, 3), np.uint8))
-    for name in (*util_eval.RESULTS, "mine.txt"):
+    for name in (*scoring.RESULTS, "mine.txt"):
         (output / name).touch()
-    util_eval.clear_output(output, {}, [data])
+    scoring.clear_output(output, {}, [data])
     assert sorted(path.name for path in output.iterdir()) == ["evaluation.json", "mine.txt"]
 
     write_image(tmp_path / "holiday" / "pictures" / "beach.png", np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(ValueError, match="holds pictures/ or sheets/ but no evaluation.json"):
-        util_eval.clear_output(tmp_path / "holiday", {}, [data])
+        scoring.clear_output(tmp_path / "holiday", {}, [data])
     assert (tmp_path / "holiday" / "pictures" / "beach.png").is_file()
 
 
@@ -167,11 +166,11 @@ def test_only_an_evaluations_own_folder_is_emptied(data, tmp_path):
 def test_nothing_is_written_where_something_is_read(data, tmp_path, output):
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError, match="lie in each other: choose another --output"):
-        util_eval.clear_output(tmp_path / output, {}, [tmp_path / "elsewhere", data])
+        scoring.clear_output(tmp_path / output, {}, [tmp_path / "elsewhere", data])
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_other_suffixes_are_found(tmp_path):
-    assert util_eval.picture_of(Path("x"), "s") == Path("x/s.png")
+    assert scoring.picture_of(Path("x"), "s") == Path("x/s.png")
     write_image(tmp_path / "s.tif", np.zeros((9, 9, 3), np.uint8))
-    assert util_eval.picture_of(tmp_path, "s") == tmp_path / "s.tif"
+    assert scoring.picture_of(tmp_path, "s") == tmp_path / "s.tif"

@@ -12,15 +12,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from utils.util_align import align_exposures
-from utils.util_blend import blend, decision_size, shrink
-from utils.util_colour import colour, shoulder
-from utils.util_exposure import complete
-from utils.util_ghost import remove_ghosts
-from utils.util_image import check_suffix, from_float, luma, read_photo, read_radiance, to_float, write_image
-from utils.util_metadata import Metadata, read_metadata
-from utils.util_onnx import OnnxNetwork
-from utils.util_radiance import expose
+from utils.fusing.blend import blend, decision_size, shrink
+from utils.fusing.colour import colour, shoulder
+from utils.fusing.onnx import OnnxNetwork
+from utils.pictures.image import check_suffix, read_photo, read_radiance, write_image
+from utils.pictures.metadata import Metadata, read_metadata
+from utils.pictures.pixels import from_float, luma, to_float
+from utils.stack.align import align_exposures
+from utils.stack.exposure import complete
+from utils.stack.ghost import remove_ghosts
+from utils.stack.radiance import expose
 
 # Errors that end one scene but not the folder; libraries raise the last two, mostly when memory is short.
 SCENE_ERRORS = (ValueError, OSError, MemoryError, RuntimeError, cv2.error)
@@ -29,19 +30,19 @@ SCENE_ERRORS = (ValueError, OSError, MemoryError, RuntimeError, cv2.error)
 class Fuser:
     """Fuses exposures of any number and size with a network."""
 
-    network: Any  # `OnnxNetwork` or a network of `util_tiles`; Any, since naming the latter would import PyTorch
+    network: Any  # `OnnxNetwork` or a network of `tiles`; Any, since naming the latter would import PyTorch
 
     def __init__(self, model, device: str = "cpu", tile: int | None = None):
         """Puts a network on its device.
 
         Args:
-            model: From `models.fuse_model`, or a `util_onnx.OnnxNetwork`, which is on its device already.
-            device, tile: As for `util_tiles.on_device`.
+            model: From `models.fuse_model`, or a `onnx.OnnxNetwork`, which is on its device already.
+            device, tile: As for `tiles.on_device`.
         """
         if isinstance(model, OnnxNetwork):
             self.network = model
             return
-        from utils.util_tiles import on_device  # here: it imports PyTorch, which takes longer than to read two shots
+        from utils.fusing.tiles import on_device  # here: it imports PyTorch, which takes longer than to read two shots
 
         self.network = on_device(model, device, tile)
 
@@ -50,7 +51,7 @@ class Fuser:
         """Returns a Fuser with the weights of a file; `name` must match the file's network.
 
         Raises:
-            FileNotFoundError, ValueError: As `models.fuse_model`, or for an .onnx file `util_onnx.OnnxNetwork`.
+            FileNotFoundError, ValueError: As `models.fuse_model`, or for an .onnx file `onnx.OnnxNetwork`.
         """
         if Path(path).suffix.lower() == ".onnx":
             return cls(OnnxNetwork(path, device, name))
@@ -130,7 +131,7 @@ class Job:
     paths: Sequence[str | os.PathLike]
     out: str | os.PathLike
     metadata_from: str | os.PathLike | None = None  # whose EXIF and colour profile to keep; None: the first exposure's
-    max_pixels: int | None = None  # of an exposure, as for `util_image.read_photo`
+    max_pixels: int | None = None  # of an exposure, as for `image.read_photo`
     reference: str | os.PathLike | None = None  # of deghosting, as for `Fuser.fuse_files`; a bare name suffices
 
 

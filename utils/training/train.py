@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import DeepFusePyramid, Network, read_checkpoint
-from utils import util_parallel as parallel
-from utils.util_dataset import Sample
-from utils.util_loss import WINDOW, MEFLoss, ssim
-from utils.utils import replacing
+from utils.files import replacing
+from utils.training import parallel
+from utils.training.dataset import Sample
+from utils.training.loss import WINDOW, MEFLoss, ssim
 
 Losses = dict[str, torch.Tensor]  # (N,) each: "loss", which is minimised, and its parts, where there are several
 Criterion = Callable[..., Losses]  # of model, group of a batch (samples of one shape, stacked), loss, amp

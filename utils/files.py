@@ -1,63 +1,19 @@
-"""Small things that know nothing of fusion: errors, run folders, files."""
+"""Files that appear whole or not at all, run folders, tables, and the few lines that scripts print."""
 
 import contextlib
 import csv
 import functools
 import json
 import os
-import signal
 import subprocess
-import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 TEMPORARY = ".deepfuse-"  # prefix of files that are being written
 ABANDONED = 3600  # seconds: a temporary file unchanged for longer was left by a killed run
-
-
-@contextlib.contextmanager
-def exit_on_error() -> Iterator[None]:
-    """Turns errors that a user can cause into one line on stderr and an exit status; bugs keep their traceback.
-
-    - ValueError, OSError, FloatingPointError, MemoryError: `error: ...`, status 1 (argparse's own errors: status 2).
-    - Ctrl-C, SIGTERM and SIGHUP, which raise KeyboardInterrupt inside: `interrupted`, status 128 + signal number.
-    - Warnings: `warning: ...`.
-    """
-    format_warning = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    handlers = {}
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) == signal.SIG_DFL:  # stays ignored under nohup
-            handlers[number] = signal.signal(number, functools.partial(_interrupt, os.getpid()))
-    try:
-        yield
-    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
-        lines = str(error).strip().splitlines()
-        line = lines[-1] if lines else "out of memory" if isinstance(error, MemoryError) else type(error).__name__
-        # A DataLoader worker's error arrives as its traceback, with the message as the last line.
-        print(f"error: {line.removeprefix(f'{type(error).__name__}: ')}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt as interrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
-    finally:
-        warnings.formatwarning = format_warning
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(process: int, number: int, frame: object) -> None:
-    """Raises KeyboardInterrupt; ignores further signals, so that cleaning up is not interrupted. A worker just ends."""
-    if os.getpid() != process:  # a worker, forked from `process`
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt(number)
 
 
 @contextlib.contextmanager

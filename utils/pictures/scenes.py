@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from utils.util_image import IMAGE_SUFFIXES, RADIANCE_SUFFIXES, WRITTEN_SUFFIXES, list_images
-from utils.util_metadata import read_metadata
-from utils.utils import read_table
+from utils.files import read_table
+from utils.pictures.image import IMAGE_SUFFIXES, RADIANCE_SUFFIXES, WRITTEN_SUFFIXES, list_images
+from utils.pictures.metadata import read_metadata
 
 MAX_PAUSE = 10  # seconds between the end of one shot and the start of the next of its bracket
 

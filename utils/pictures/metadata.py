@@ -23,7 +23,7 @@ from PIL import Image, TiffTags, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
 from PIL.TiffImagePlugin import TiffImageFile
 
-Image.MAX_IMAGE_PIXELS = None  # `util_image.check_pixels` is the limit, before pixels are decoded
+Image.MAX_IMAGE_PIXELS = None  # `image.check_pixels` is the limit, before pixels are decoded
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "AVIF")  # read with Pillow; READERS has the others
 RAW_SUFFIXES = (

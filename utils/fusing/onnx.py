@@ -10,7 +10,7 @@ INSTALL = "pip install -r requirements-infer.txt"
 
 
 class OnnxNetwork:
-    """An exported network on the CPU, with the interface of `util_tiles.DecidingNetwork`."""
+    """An exported network on the CPU, with the interface of `tiles.DecidingNetwork`."""
 
     def __init__(self, path: str | os.PathLike, device: str = "cpu", name: str | None = None):
         """Loads the file.

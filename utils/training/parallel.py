@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from utils.util_device import device_on
+from utils.device import device_on
 
 
 def join_processes(device: str, timeout: timedelta | None = None) -> torch.device:

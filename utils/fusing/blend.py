@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from utils.util_exposure import Exposure
-from utils.util_image import to_float
+from utils.pictures.pixels import to_float
+from utils.stack.exposure import Exposure
 
 STRIP_PIXELS = 1 << 17  # pixels per strip: its float planes fit in a core's cache
 

@@ -11,9 +11,9 @@ import torch
 
 from models import DeepFusePyramid, Network
 from models.DeepFuse import DeepFuse
-from utils.util_colour import fuse_chroma
-from utils.util_device import device_on
-from utils.util_image import bgr_to_ycrcb, from_float, luma, to_float, ycrcb_to_bgr
+from utils.device import device_on
+from utils.fusing.colour import fuse_chroma
+from utils.pictures.pixels import bgr_to_ycrcb, from_float, luma, to_float, ycrcb_to_bgr
 
 Box = tuple[slice, slice]  # rows, columns
 Tiles = Iterator[tuple[Box, torch.Tensor]]  # boxes that cover a picture, each with its pixels (1, C, h, w)
@@ -26,7 +26,7 @@ def on_device(model: Network, device: str | torch.device = "cpu", tile: int | No
     """Returns the network of `models.fuse_model`, in eval mode on a device, as `Fuser` runs it.
 
     Args:
-        device: as for `util_device.device_on`: "cpu", "cuda", "auto", ...
+        device: as for `device.device_on`: "cpu", "cuda", "auto", ...
         tile: side of a tile in pixels, for the paper's networks; None chooses it by the device's free memory. It halves
             whenever a GPU runs out of memory.
 

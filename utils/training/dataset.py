@@ -21,7 +21,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from utils.util_augment import (
+from utils.pictures.image import IMAGE_SUFFIXES, list_images, read_image
+from utils.pictures.metadata import read_metadata
+from utils.pictures.pixels import luma, to_float
+from utils.pictures.scenes import Scene
+from utils.stack.exposure import complete, push
+from utils.training.augment import (
     Shape,
     narrow,
     random_shape,
@@ -33,10 +38,6 @@ from utils.util_augment import (
     simulated_stops,
     size_like,
 )
-from utils.util_exposure import complete, push
-from utils.util_image import IMAGE_SUFFIXES, list_images, luma, read_image, to_float
-from utils.util_metadata import read_metadata
-from utils.util_scenes import Scene
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
 Pictures = Sequence[np.ndarray] | np.ndarray  # (H, W) each

@@ -1,29 +1,24 @@
-"""Read and write pictures, and their colour: the only border to the disk.
+"""Read and write pictures: the only border to the disk.
 
 On disk a picture is whatever its file holds. At this border it is OpenCV's (H, W, 3) BGR in uint8 or uint16; exposures
 and fused pictures may also be (H, W) gray or (H, W, 4) BGR with alpha; a radiance map is linear float32 without an
-upper limit. Inside, everything is float32 in [0, 1]; colour is full-range BT.601 Y, Cr, Cb in OpenCV's order, neutral
-at NEUTRAL_CHROMA.
+upper limit. What they are inside, `pixels.py` says.
 """
 
-import functools
 import io
 import os
-import re
-import struct
-import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import DTypeLike
-from PIL import Image, TiffTags
+from PIL import Image
 
-from utils.util_metadata import (
-    ORIENTATION,
+from utils.files import replacing
+from utils.pictures.decoders import DECODERS, HARMLESS, REDUCED, decode_any, overhear
+from utils.pictures.metadata import (
     RAW_SUFFIXES,
     Metadata,
     add_to_tiff,
@@ -32,32 +27,18 @@ from utils.util_metadata import (
     named_errors,
     read_metadata,
 )
-from utils.utils import replacing
+from utils.pictures.pixels import from_float, to_float, upright
 
 WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".heic", ".heif")
 IMAGE_SUFFIXES = (*WRITTEN_SUFFIXES, ".hif", *RAW_SUFFIXES)  # photographs that can be read
 HEIF_SUFFIXES = (".heic", ".heif")  # HEIF that can be written
 RADIANCE_SUFFIXES = (".hdr", ".exr")
 QUALITY = 95  # of lossy formats
-NEUTRAL_CHROMA = 0.5
 MAX_PIXELS = 2**28  # 268 million: two such pictures of 8 bits take 1.6 GB
 # Photographs have at most 16 pixels per byte of their file; a file with more is flat colour, or was made to do harm.
 FREE_PIXELS, PIXELS_PER_BYTE = 2**26, 64  # a file of n bytes may have 67 million + 64 n pixels
 USUAL_SCANS = 16  # of a progressive JPEG; each scan takes the decoding time again
 SCAN = b"\xff\xda"  # begins each scan of a JPEG
-# Lines that the libraries behind OpenCV and Pillow write to stderr about a file; and those of them that mean no damage
-# to the pixels: warnings, and a few extra bytes before a marker, which some cameras write.
-LIBRARIES = re.compile(
-    rb"(?:Corrupt JPEG data|Premature end of JPEG file|JPEGLib|libpng (?:error|warning)|tempfile\.tif"
-    rb"|\w*(?:TIFF|[Cc]ode)\w*|Warning: unknown JFIF|unknown file)[: ][^\n]*\n"
-)
-HARMLESS = re.compile(
-    rb"libpng warning[^\n]*\n|Warning: [^\n]*\n|TIFF\w*: Warning[^\n]*\n"
-    rb"|[^\n]*: (?:\d extraneous bytes before marker 0xd9|\d+ extraneous bytes before marker 0x(?:[ce].|d[b-f]))\n"
-)
-
-# A file that OpenCV cannot read raises here; without this, OpenCV would print lines of its own too.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def list_images(
@@ -146,11 +127,11 @@ def _read(
     data = Path(path).read_bytes()  # cv2.imread cannot open non-ASCII paths on Windows
     scans = data.count(SCAN) if metadata.format in ("JPEG", "MPO") else 1
     check_pixels(path, *metadata.size, len(data), max_pixels, scans)
-    decode = DECODERS.get(metadata.format, _decode)
+    decode = DECODERS.get(metadata.format, decode_any)
     if shrink > 1 and metadata.format == "JPEG":
         decode = REDUCED[shrink]
     with named_errors(path):
-        image, said = _overhear(decode, data, metadata)
+        image, said = overhear(decode, data, metadata)
         if image is None or image.dtype not in dtypes or image.shape[2:] not in ((), (3,), (4,)):
             raise ValueError(said.decode(errors="replace") or "expected a whole one of 8 or 16 bits")
         if complaints := HARMLESS.sub(b"", said):
@@ -172,172 +153,6 @@ def check_pixels(
             f"{path}: {width} x {height} pixels{scanned} in a file of {size:,} bytes, expected at most {limit:,}: "
             "if the file is right, allow more with --max_pixels"
         )
-
-
-def _decode(data: bytes, metadata: Metadata) -> np.ndarray | None:
-    """Returns the picture that OpenCV decodes from a file's bytes, not turned; None if it cannot."""
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-
-
-def _decode_reduced(flag: int, data: bytes, metadata: Metadata) -> np.ndarray | None:
-    """Returns a JPEG's picture at a fraction of its sides (`flag`), (H, W, 3) BGR uint8, not turned."""
-    return cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-
-
-def _decode_tiff(data: bytes, metadata: Metadata) -> np.ndarray | None:
-    """Returns a TIFF's picture, not turned; 8 bits by Pillow, since OpenCV hides damage and multiplies by alpha."""
-    data = _without_orientation(data)
-    if metadata.bits > 8:
-        return _decode(data, metadata)
-    with Image.open(io.BytesIO(data)) as picture:
-        if picture.mode in ("1", "L"):
-            return np.asarray(picture.convert("L"))
-        if picture.has_transparency_data:
-            return cv2.cvtColor(np.asarray(picture.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
-        return cv2.cvtColor(np.asarray(picture.convert("RGB")), cv2.COLOR_RGB2BGR)
-
-
-def _without_orientation(data: bytes) -> bytes:
-    """Returns a TIFF's bytes with orientation 1, since decoders turn some layouts but not others."""
-    order, big = "<" if data[:2] == b"II" else ">", 43 in data[2:4]  # BigTIFF
-    first, counter, entry_size, value = ("Q", "Q", 20, 12) if big else ("I", "H", 12, 8)
-    (start,) = struct.unpack_from(order + first, data, 8 if big else 4)
-    (count,) = struct.unpack_from(order + counter, data, start)
-    start += struct.calcsize(counter)
-    for entry in range(start, start + count * entry_size, entry_size):
-        if struct.unpack_from(order + "H", data, entry) == (ORIENTATION,):
-            turned = bytearray(data)
-            struct.pack_into(order + "H", turned, entry + 2, TiffTags.SHORT)
-            struct.pack_into(order + "H", turned, entry + value, 1)
-            return bytes(turned)
-    return data
-
-
-def _decode_raw(data: bytes, metadata: Metadata) -> np.ndarray:
-    """Returns a camera's raw picture developed to sRGB, 16 bits, not turned, (H, W, 3) BGR.
-
-    All settings are independent of the picture's content, so that the shots of a bracket agree: no automatic
-    brightness, the camera's own white level, the white balance of `metadata` (daylight if it has none).
-    """
-    import rawpy
-
-    with rawpy.imread(io.BytesIO(data)) as raw:
-        image = raw.postprocess(
-            user_wb=list(metadata.white) if metadata.white else None,
-            no_auto_bright=True,
-            adjust_maximum_thr=0,  # otherwise the brightest pixel counts as white
-            gamma=(2.4, 12.92),  # of sRGB
-            output_bps=16,
-            user_flip=0,
-        )
-    return image[..., 0] if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-
-
-def _decode_heif(data: bytes, metadata: Metadata) -> np.ndarray:
-    """Returns the picture in a HEIF file, upright; 10 and 12 bits become 16."""
-    import pillow_heif
-
-    heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=False, bgr_mode=True)
-    return np.asarray(heif)
-
-
-def _decode_avif(data: bytes, metadata: Metadata) -> np.ndarray:
-    """Returns the picture in an AVIF file, not turned, by Pillow: 8 bits."""
-    with Image.open(io.BytesIO(data)) as picture:
-        picture.load()
-        if picture.mode == "RGBA":
-            return cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGBA2BGRA)
-        return cv2.cvtColor(np.asarray(picture.convert("RGB")), cv2.COLOR_RGB2BGR)
-
-
-def _decode_exr(data: bytes, metadata: Metadata) -> np.ndarray:
-    """Returns the colour (H, W, 3) BGR, or the luminance (H, W), float32, of an OpenEXR file."""
-    import OpenEXR
-
-    channels = OpenEXR.File(io.BytesIO(data), separate_channels=True).channels()
-    names = next((names for names in ("BGR", "Y") if all(name in channels for name in names)), None)
-    if not names or {"RY", "BY"} & channels.keys():
-        raise ValueError(f"expected the channels R, G, B or Y alone, got {', '.join(channels)}")
-    planes = [channels[name].pixels.astype(np.float32) for name in names]
-    return np.stack(planes, -1) if len(planes) == 3 else planes[0]
-
-
-# `_decode` for all others
-DECODERS = {
-    "TIFF": _decode_tiff,
-    "RAW": _decode_raw,
-    "HEIF": _decode_heif,
-    "AVIF": _decode_avif,
-    "EXR": _decode_exr,
-}
-REDUCED = {n: functools.partial(_decode_reduced, getattr(cv2, f"IMREAD_REDUCED_COLOR_{n}")) for n in (2, 4, 8)}
-
-
-class _Overhear:
-    """Calls decoders written in C and captures their lines on stderr, their only way to report a damaged picture."""
-
-    def __init__(self):
-        self.free, self.callers, self.said = threading.Condition(), 0, b""
-
-    def __call__(self, decode: Callable[..., np.ndarray | None], *args: object) -> tuple[np.ndarray | None, bytes]:
-        """Returns (decode(*args), the lines that it wrote).
-
-        Several threads may decode at the same time. If any line appears meanwhile, each of them decodes again, alone,
-        to learn whose line it was.
-        """
-        with self.free:
-            start = self._begin()
-        try:
-            picture = decode(*args)
-        finally:
-            with self.free:
-                said = self._end()[start:]
-        if said:
-            with self.free:
-                self.free.wait_for(lambda: not self.callers)
-                self._begin()
-                try:
-                    decode(*args)
-                finally:
-                    said = self._end()
-        return picture, said
-
-    def _begin(self) -> int:
-        """Replaces stderr by a pipe, unless it is one already; returns the length of the lines captured so far."""
-        if not self.callers:
-            self.stderr, self.said = os.dup(2), b""
-            self.ours, self.pipe = os.pipe()
-            os.dup2(self.pipe, 2)
-        self.callers += 1
-        return len(self.said)
-
-    def _end(self) -> bytes:
-        """Returns the decoders' captured lines, passes other lines on, and restores stderr after the last caller."""
-        os.write(self.pipe, b"\0")  # so that the read below does not block
-        heard = os.read(self.ours, 2**16).replace(b"\0", b"")
-        os.write(self.stderr, LIBRARIES.sub(b"", heard))
-        self.said += b"".join(match[0] for match in LIBRARIES.finditer(heard))
-        self.callers -= 1
-        if not self.callers:
-            os.dup2(self.stderr, 2)
-            for handle in (self.stderr, self.ours, self.pipe):
-                os.close(handle)
-            self.free.notify_all()
-        return self.said
-
-
-_overhear = _Overhear()
-
-
-def upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Returns a picture (H, W[, C]) turned upright according to its EXIF orientation, 1 to 8."""
-    if orientation >= 5:
-        image = image.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return np.ascontiguousarray(image)
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata | None = None) -> None:
@@ -432,33 +247,3 @@ def check_suffix(path: str | os.PathLike) -> str:
     if suffix in HEIF_SUFFIXES:
         check_package(path, "HEIF")
     return suffix
-
-
-def to_float(image: np.ndarray) -> np.ndarray:
-    """Returns uint8 or uint16 of any shape as float32 in [0, 1]; float32 is returned as it is."""
-    if image.dtype == np.float32:
-        return image
-    return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-
-
-def from_float(image: np.ndarray, dtype: DTypeLike) -> np.ndarray:
-    """Returns float of any shape, clamped to [0, 1] and rounded, as uint8 or uint16 (`dtype`)."""
-    return np.rint(np.clip(image, 0, 1) * np.float32(np.iinfo(dtype).max)).astype(dtype)
-
-
-def luma(image: np.ndarray) -> np.ndarray:
-    """Returns the luminance (H, W) float32 in [0, 1] of (H, W), (H, W, 3) or (H, W, 4) BGR[A], as `to_float` takes it.
-
-    0.299 R + 0.587 G + 0.114 B; gray is its own luminance.
-    """
-    return to_float(image) if image.ndim == 2 else cv2.cvtColor(to_float(image[..., :3]), cv2.COLOR_BGR2GRAY)
-
-
-def bgr_to_ycrcb(image: np.ndarray) -> np.ndarray:
-    """Returns Y, Cr, Cb (H, W, 3) of BGR (H, W, 3), both float32 in [0, 1], chroma around NEUTRAL_CHROMA."""
-    return cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb)
-
-
-def ycrcb_to_bgr(image: np.ndarray) -> np.ndarray:
-    """Returns BGR (H, W, 3) of Y, Cr, Cb (H, W, 3), both float32; outside [0, 1] where no such colour exists."""
-    return cv2.cvtColor(image, cv2.COLOR_YCrCb2BGR)

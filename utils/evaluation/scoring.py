@@ -11,12 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils import util_metric as metric
-from utils.util_fusion import Fuser
-from utils.util_image import IMAGE_SUFFIXES, from_float, list_images, read_image, to_float, write_image
-from utils.util_report import PROFILE, Row, contact_sheet
-from utils.util_scenes import Scene, read_pairs
-from utils.utils import write_json
+from utils.evaluation import metric
+from utils.evaluation.report import PROFILE, Row, contact_sheet
+from utils.files import write_json
+from utils.fusing.fusion import Fuser
+from utils.pictures.image import IMAGE_SUFFIXES, list_images, read_image, write_image
+from utils.pictures.pixels import from_float, to_float
+from utils.pictures.scenes import Scene, read_pairs
 
 Method = Callable[[Sequence[np.ndarray]], np.ndarray]  # exposures (H, W, 3) BGR uint8 -> picture of the same form
 RESULTS = ("results.csv", "results.md", "results.tex")  # what an evaluation writes, beside pictures/ and sheets/
@@ -159,7 +160,7 @@ def score_scene(
         folders: Folder of pictures of every method to score: those of `methods`, and those of other programs.
         reference: Folder of ground truth <scene>.png, or None.
         lpips: Whether to compute LPIPS too, where there is a reference.
-        iqa: Names of measures without a reference, as for `util_metric.load_iqa`.
+        iqa: Names of measures without a reference, as for `metric.load_iqa`.
         sheets: Folder for the contact sheet <scene>.png, or None.
         max_width: Shots and pictures wider than this are shrunk when they are read (`read_8bit`).
 

@@ -1,0 +1,5 @@
+"""A scene's way from its exposures to the fused picture.
+
+`fusion` leads through it; `onnx` and `tiles` run the network, `colour` and `blend` make the picture of what it decides.
+Imports: pictures, stack; PyTorch in `tiles` alone.
+"""

@@ -1,0 +1,188 @@
+"""Decoders: the pixels in a file's bytes, by the best library for its format, and what the libraries complain about.
+
+A decoder takes (bytes, metadata) and returns a picture as it is in the file: (H, W), (H, W, 3) BGR or (H, W, 4) BGR
+with alpha, not turned unless it says so; or None if it cannot.
+"""
+
+import functools
+import io
+import os
+import re
+import struct
+import threading
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from PIL import Image, TiffTags
+
+from utils.pictures.metadata import ORIENTATION, Metadata
+
+# Lines that the libraries behind OpenCV and Pillow write to stderr about a file; and those of them that mean no damage
+# to the pixels: warnings, and a few extra bytes before a marker, which some cameras write.
+LIBRARIES = re.compile(
+    rb"(?:Corrupt JPEG data|Premature end of JPEG file|JPEGLib|libpng (?:error|warning)|tempfile\.tif"
+    rb"|\w*(?:TIFF|[Cc]ode)\w*|Warning: unknown JFIF|unknown file)[: ][^\n]*\n"
+)
+HARMLESS = re.compile(
+    rb"libpng warning[^\n]*\n|Warning: [^\n]*\n|TIFF\w*: Warning[^\n]*\n"
+    rb"|[^\n]*: (?:\d extraneous bytes before marker 0xd9|\d+ extraneous bytes before marker 0x(?:[ce].|d[b-f]))\n"
+)
+
+# A file that OpenCV cannot read raises here; without this, OpenCV would print lines of its own too.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def decode_any(data: bytes, metadata: Metadata) -> np.ndarray | None:
+    """Returns the picture that OpenCV decodes from a file's bytes, not turned; None if it cannot."""
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def decode_reduced(flag: int, data: bytes, metadata: Metadata) -> np.ndarray | None:
+    """Returns a JPEG's picture at a fraction of its sides (`flag`), (H, W, 3) BGR uint8, not turned."""
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def decode_tiff(data: bytes, metadata: Metadata) -> np.ndarray | None:
+    """Returns a TIFF's picture, not turned; 8 bits by Pillow, since OpenCV hides damage and multiplies by alpha."""
+    data = _without_orientation(data)
+    if metadata.bits > 8:
+        return decode_any(data, metadata)
+    with Image.open(io.BytesIO(data)) as picture:
+        if picture.mode in ("1", "L"):
+            return np.asarray(picture.convert("L"))
+        if picture.has_transparency_data:
+            return cv2.cvtColor(np.asarray(picture.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
+        return cv2.cvtColor(np.asarray(picture.convert("RGB")), cv2.COLOR_RGB2BGR)
+
+
+def _without_orientation(data: bytes) -> bytes:
+    """Returns a TIFF's bytes with orientation 1, since decoders turn some layouts but not others."""
+    order, big = "<" if data[:2] == b"II" else ">", 43 in data[2:4]  # BigTIFF
+    first, counter, entry_size, value = ("Q", "Q", 20, 12) if big else ("I", "H", 12, 8)
+    (start,) = struct.unpack_from(order + first, data, 8 if big else 4)
+    (count,) = struct.unpack_from(order + counter, data, start)
+    start += struct.calcsize(counter)
+    for entry in range(start, start + count * entry_size, entry_size):
+        if struct.unpack_from(order + "H", data, entry) == (ORIENTATION,):
+            turned = bytearray(data)
+            struct.pack_into(order + "H", turned, entry + 2, TiffTags.SHORT)
+            struct.pack_into(order + "H", turned, entry + value, 1)
+            return bytes(turned)
+    return data
+
+
+def decode_raw(data: bytes, metadata: Metadata) -> np.ndarray:
+    """Returns a camera's raw picture developed to sRGB, 16 bits, not turned, (H, W, 3) BGR.
+
+    All settings are independent of the picture's content, so that the shots of a bracket agree: no automatic
+    brightness, the camera's own white level, the white balance of `metadata` (daylight if it has none).
+    """
+    import rawpy
+
+    with rawpy.imread(io.BytesIO(data)) as raw:
+        image = raw.postprocess(
+            user_wb=list(metadata.white) if metadata.white else None,
+            no_auto_bright=True,
+            adjust_maximum_thr=0,  # otherwise the brightest pixel counts as white
+            gamma=(2.4, 12.92),  # of sRGB
+            output_bps=16,
+            user_flip=0,
+        )
+    return image[..., 0] if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+
+
+def decode_heif(data: bytes, metadata: Metadata) -> np.ndarray:
+    """Returns the picture in a HEIF file, upright; 10 and 12 bits become 16."""
+    import pillow_heif
+
+    heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=False, bgr_mode=True)
+    return np.asarray(heif)
+
+
+def decode_avif(data: bytes, metadata: Metadata) -> np.ndarray:
+    """Returns the picture in an AVIF file, not turned, by Pillow: 8 bits."""
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.load()
+        if picture.mode == "RGBA":
+            return cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGBA2BGRA)
+        return cv2.cvtColor(np.asarray(picture.convert("RGB")), cv2.COLOR_RGB2BGR)
+
+
+def decode_exr(data: bytes, metadata: Metadata) -> np.ndarray:
+    """Returns the colour (H, W, 3) BGR, or the luminance (H, W), float32, of an OpenEXR file."""
+    import OpenEXR
+
+    channels = OpenEXR.File(io.BytesIO(data), separate_channels=True).channels()
+    names = next((names for names in ("BGR", "Y") if all(name in channels for name in names)), None)
+    if not names or {"RY", "BY"} & channels.keys():
+        raise ValueError(f"expected the channels R, G, B or Y alone, got {', '.join(channels)}")
+    planes = [channels[name].pixels.astype(np.float32) for name in names]
+    return np.stack(planes, -1) if len(planes) == 3 else planes[0]
+
+
+# `decode_any` decodes all others
+DECODERS = {
+    "TIFF": decode_tiff,
+    "RAW": decode_raw,
+    "HEIF": decode_heif,
+    "AVIF": decode_avif,
+    "EXR": decode_exr,
+}
+REDUCED = {n: functools.partial(decode_reduced, getattr(cv2, f"IMREAD_REDUCED_COLOR_{n}")) for n in (2, 4, 8)}
+
+
+class Overhear:
+    """Calls decoders written in C and captures their lines on stderr, their only way to report a damaged picture."""
+
+    def __init__(self):
+        self.free, self.callers, self.said = threading.Condition(), 0, b""
+
+    def __call__(self, decode: Callable[..., np.ndarray | None], *args: object) -> tuple[np.ndarray | None, bytes]:
+        """Returns (decode(*args), the lines that it wrote).
+
+        Several threads may decode at the same time. If any line appears meanwhile, each of them decodes again, alone,
+        to learn whose line it was.
+        """
+        with self.free:
+            start = self._begin()
+        try:
+            picture = decode(*args)
+        finally:
+            with self.free:
+                said = self._end()[start:]
+        if said:
+            with self.free:
+                self.free.wait_for(lambda: not self.callers)
+                self._begin()
+                try:
+                    decode(*args)
+                finally:
+                    said = self._end()
+        return picture, said
+
+    def _begin(self) -> int:
+        """Replaces stderr by a pipe, unless it is one already; returns the length of the lines captured so far."""
+        if not self.callers:
+            self.stderr, self.said = os.dup(2), b""
+            self.ours, self.pipe = os.pipe()
+            os.dup2(self.pipe, 2)
+        self.callers += 1
+        return len(self.said)
+
+    def _end(self) -> bytes:
+        """Returns the decoders' captured lines, passes other lines on, and restores stderr after the last caller."""
+        os.write(self.pipe, b"\0")  # so that the read below does not block
+        heard = os.read(self.ours, 2**16).replace(b"\0", b"")
+        os.write(self.stderr, LIBRARIES.sub(b"", heard))
+        self.said += b"".join(match[0] for match in LIBRARIES.finditer(heard))
+        self.callers -= 1
+        if not self.callers:
+            os.dup2(self.stderr, 2)
+            for handle in (self.stderr, self.ours, self.pipe):
+                os.close(handle)
+            self.free.notify_all()
+        return self.said
+
+
+overhear = Overhear()

@@ -1,0 +1,52 @@
+"""Arithmetic of pixels: float and integer, luminance, colour, orientation.
+
+Inside the project pictures are float32 in [0, 1]; colour is full-range BT.601 Y, Cr, Cb in OpenCV's order, neutral at
+NEUTRAL_CHROMA.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import DTypeLike
+
+NEUTRAL_CHROMA = 0.5
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+    """Returns uint8 or uint16 of any shape as float32 in [0, 1]; float32 is returned as it is."""
+    if image.dtype == np.float32:
+        return image
+    return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+
+
+def from_float(image: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """Returns float of any shape, clamped to [0, 1] and rounded, as uint8 or uint16 (`dtype`)."""
+    return np.rint(np.clip(image, 0, 1) * np.float32(np.iinfo(dtype).max)).astype(dtype)
+
+
+def luma(image: np.ndarray) -> np.ndarray:
+    """Returns the luminance (H, W) float32 in [0, 1] of (H, W), (H, W, 3) or (H, W, 4) BGR[A], as `to_float` takes it.
+
+    0.299 R + 0.587 G + 0.114 B; gray is its own luminance.
+    """
+    return to_float(image) if image.ndim == 2 else cv2.cvtColor(to_float(image[..., :3]), cv2.COLOR_BGR2GRAY)
+
+
+def bgr_to_ycrcb(image: np.ndarray) -> np.ndarray:
+    """Returns Y, Cr, Cb (H, W, 3) of BGR (H, W, 3), both float32 in [0, 1], chroma around NEUTRAL_CHROMA."""
+    return cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb)
+
+
+def ycrcb_to_bgr(image: np.ndarray) -> np.ndarray:
+    """Returns BGR (H, W, 3) of Y, Cr, Cb (H, W, 3), both float32; outside [0, 1] where no such colour exists."""
+    return cv2.cvtColor(image, cv2.COLOR_YCrCb2BGR)
+
+
+def upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Returns a picture (H, W[, C]) turned upright according to its EXIF orientation, 1 to 8."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
