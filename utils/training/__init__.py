@@ -1,4 +1,4 @@
 """Training: `dataset` and `augment` make samples, `loss` judges, `train` steps, `validate` measures, `parallel` shares.
 
-Imports: fusing, stack, pictures, and models.
+Imports: all other wings, and models.
 """
