@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from utils.pictures.pixels import to_float
+from utils.progress import counted
 from utils.stack.exposure import Exposure
 
 STRIP_PIXELS = 1 << 17  # pixels per strip: its float planes fit in a core's cache
@@ -76,8 +77,9 @@ def blend(
         out[rows] = part
 
     step = max(1, strip_pixels // width)
+    tops = range(0, height, step)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(blend_rows, range(0, height, step)))
+        list(counted("blending", pool.map(blend_rows, tops), len(tops)))
     return out
 
 

@@ -18,6 +18,7 @@ from utils.fusing.onnx import OnnxNetwork
 from utils.pictures.image import check_suffix, read_photo, read_radiance, write_image
 from utils.pictures.metadata import Metadata, read_metadata
 from utils.pictures.pixels import from_float, luma, to_float
+from utils.progress import counted
 from utils.stack.align import align_exposures
 from utils.stack.exposure import complete
 from utils.stack.ghost import remove_ghosts
@@ -283,7 +284,8 @@ def read_exposures(
         if files.count(file) > 1:
             raise ValueError(f"{path} is given twice")
     with ThreadPoolExecutor(2) as pool:  # two decoders are as fast as the disk, and need little memory
-        photos = list(pool.map(read_photo, paths, itertools.repeat(max_pixels), itertools.repeat(white)))
+        reading = pool.map(read_photo, paths, itertools.repeat(max_pixels), itertools.repeat(white))
+        photos = list(counted("reading", reading, len(paths)))
     if len(paths) < 2:
         raise ValueError(
             f"fusing needs two or more exposures, got {len(paths)}: {', '.join(map(str, paths)) or 'none'}"

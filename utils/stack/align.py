@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from utils.progress import step
+
 METHODS = ("mtb", "homography")
 WORKING_SIDE = 1600  # pixels, longer side of the copies on which a homography is estimated
 MTB_BITS = range(3, 9)  # ranges to try: AlignMTB of n bits finds shifts below 2^n pixels
@@ -34,10 +36,11 @@ def align_exposures(
     order = sorted(range(len(images)), key=lambda k: grays[k].mean())
     middle = len(order) // 2
     maps = {order[middle]: np.eye(3)}  # from pixels (x, y, 1) of the middle exposure to those of each exposure
-    shape = grays[0].shape
+    shape, tried = grays[0].shape, 0
     for chain in (order[middle:], order[middle::-1]):
         fixed = chain[0]
         for moving in chain[1:]:
+            step("aligning", tried := tried + 1, len(images))
             try:
                 found = estimate(grays[fixed], grays[moving]) @ maps[fixed]
                 _common_rectangle([*maps.values(), found], *shape)

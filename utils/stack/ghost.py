@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
+from utils.progress import counted
+
 WORKING_PIXELS = 300_000  # pixels of the copies on which motion is found: distant people are still some pixels wide
 ROUNDS = 2  # of matching two shots: the second ignores the pixels that the first found moving
 STIFFNESS = 30.0  # of a brightness curve: smooths it over about seven levels
@@ -51,12 +53,13 @@ def remove_ghosts(images: Sequence[np.ndarray], reference: int | None = None) ->
     cleaned = list(images)
     order = _by_brightness(smalls)
     middle = order.index(reference)
-    for chain in (order[middle:], order[middle::-1]):
-        for source, shot in zip(chain, chain[1:], strict=False):
-            curves, field, lost = _compare(smalls[source], smalls[shot])
-            if field is not None:
-                smalls[shot] = _replace(smalls[shot], smalls[source], curves, field, lost)
-                cleaned[shot] = _replace(images[shot], cleaned[source], curves, field, lost)
+    chains = order[middle:], order[middle::-1]
+    pairs = [pair for chain in chains for pair in zip(chain, chain[1:], strict=False)]
+    for source, shot in counted("looking for what moved", pairs, len(pairs)):
+        curves, field, lost = _compare(smalls[source], smalls[shot])
+        if field is not None:
+            smalls[shot] = _replace(smalls[shot], smalls[source], curves, field, lost)
+            cleaned[shot] = _replace(images[shot], cleaned[source], curves, field, lost)
     return cleaned, reference
 
 
