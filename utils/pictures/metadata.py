@@ -299,7 +299,8 @@ def add_to_tiff(encoded: memoryview, metadata: Metadata, width: int, height: int
     The orientation becomes 1; there is no thumbnail.
     """
     main, others = _kept(metadata, width, height)
-    with TiffImageFile(io.BytesIO(encoded)) as picture:
+    picture = TiffImageFile(io.BytesIO(encoded))
+    with picture:
         layout = picture.tag_v2
         for tag in layout:
             _put(main, tag, layout[tag], layout.tagtype[tag])
