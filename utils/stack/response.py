@@ -1,0 +1,231 @@
+"""A scene's light: the camera's response curve, fitted from the shots, and all shots merged into one linear radiance.
+
+A camera turns light x, where 1 is white, into a value v = (x (1 + s) / (x + s))^(1 / g): a power, and a shoulder that
+flattens bright light. `fit_response` finds g and s, and how many stops lie between the shots, from the pixels that two
+shots both expose. `Response.merge` makes of the shots one radiance, `Response.render` shows it at any exposure.
+
+Without noted exposure times the stops are known but for a factor: a curve with more of them renders the same pictures.
+"""
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import DTypeLike
+
+from utils.pictures.pixels import from_float, to_float
+
+PIXELS = 65_536  # of each shot that the fit looks at, about
+DARKEST, BRIGHTEST = 4 / 255, 250 / 255  # values outside are noise, or clipped: they tell nothing about the curve
+FEW = 30  # pixels of a level that make its median half as trustworthy as that of many
+POWERS, SHOULDERS = (1.0, 3.4), (0.03, 10.0)  # bounds of g and s; with s = 10 the curve is nearly a power
+USUAL_POWER, USUAL_SHOULDER = (1.8, 0.25), (0.12, 1.0)  # of cameras: g and s, and how far their logarithms spread
+NOTED = 20.0  # levels of 255 that a gap noted by the camera outweighs
+GUESSED = 0.5  # the same of a gap guessed from the shots' mean light
+TINT = 0.05  # stops: a channel's gain that differs less is more likely the curve's error than white balance
+CLIPPING = 0.85, 0.98  # of the largest channel, between which a shot's pixel loses its trust: hues shift before white
+OWN_CLIPPING = 0.9, 0.99  # the same of a single channel beside others that are clipped
+SINGLE = 0.05  # trust in a channel beside clipped ones, times the darkest shot's
+NOISE = 8 / 255  # values below are mostly noise and JPEG's steps
+
+
+@dataclass(frozen=True)
+class Response:
+    """How a scene's light became its shots; light is in units of the darkest shot's white: 1 just clips in it."""
+
+    power: float  # g
+    shoulder: float  # s
+    stops: tuple[float, ...]  # exposure of each shot over the darkest one's
+    tints: tuple[tuple[float, ...], ...]  # gain of each channel of each shot, in stops: white balance; mean 0
+
+    def light(self, values: np.ndarray) -> np.ndarray:
+        """Returns the light in [0, 1], of any shape, that the camera records as these values in [0, 1], float."""
+        raised = values**self.power
+        return self.shoulder * raised / (1 + self.shoulder - raised)
+
+    def render(self, radiance: np.ndarray, gain: float | np.ndarray = 1.0) -> np.ndarray:
+        """Returns what the camera would record of radiance times `gain`: float32 in [0, 1], of the radiance's shape.
+
+        Args:
+            radiance: (h, w) or (h, w, 3) float32, at least 0, as `merge` returns it.
+            gain: 2**stops[k] gives the picture that shot k would be without noise; a number, or (h, w) for each pixel.
+        """
+        if np.ndim(gain):
+            gain = cv2.merge([gain] * 3) if radiance.ndim == 3 else gain
+        light = np.clip(radiance * np.asarray(gain, np.float32), 1e-9, 1)  # no zero: its logarithm is infinite
+        light *= np.float32(1 + self.shoulder) / (light + np.float32(self.shoulder))
+        return cv2.exp(cv2.log(light) * np.float32(1 / self.power))  # four times as fast as a power
+
+    def merge(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the radiance, (h, w) or (h, w, 3) BGR float32 in [0, about 1]: every shot, as far as it is trusted.
+
+        A shot counts by its exposure, as its signal over the noise does; less the nearer its largest channel is to
+        clipping, or its values are to black. A channel that is not clipped while others are still counts a little: as
+        much as a dark shot's noise. What all shots clip has the darkest one's white, what all leave black the brightest
+        one's black.
+
+        Args:
+            images: all shots that were fitted, in that order, or the same strip of all: (h, w), (h, w, 3) BGR or
+                (h, w, 4) with alpha, which is ignored; uint8, uint16 or float32 in [0, 1].
+        """
+        total, weights = self._sums(images)
+        merged = [cv2.divide(x, weight) for x, weight in zip(total, weights, strict=True)]
+        return cv2.merge(merged) if images[0].ndim == 3 else merged[0]
+
+    def _sums(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Returns weight times light, and the weight, both summed over the shots, by channel (h, w) float32."""
+        total: list = []
+        weights: list = []
+        for k, image in enumerate(images):
+            image = from_float(image, np.uint16) if image.dtype == np.float32 else image
+            planes = cv2.split(image)[:3] if image.ndim == 3 else [image]
+            light, whole, signal, own = self._tables(k, image.dtype)
+            shared = cv2.LUT(functools.reduce(cv2.max, planes), whole)
+            for c, plane in enumerate(planes):
+                weight = cv2.add(cv2.multiply(shared, cv2.LUT(plane, signal)), cv2.LUT(plane, own))
+                part = cv2.multiply(weight, cv2.LUT(plane, light[c]))
+                if k:
+                    cv2.add(total[c], part, total[c])
+                    cv2.add(weights[c], weight, weights[c])
+                else:
+                    total.append(part)
+                    weights.append(weight)
+        return total, weights
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 # tables of a few responses; all strips of a picture need the same
+    def _tables(self, shot: int, dtype: DTypeLike) -> tuple[np.ndarray, ...]:
+        """Returns for each level of a shot: light (C, levels); weight as the largest channel; as any; in addition."""
+        value = np.linspace(0, 1, np.iinfo(dtype).max + 1)
+        exposure, tint = 2.0 ** self.stops[shot], 2.0 ** np.array(self.tints[shot])
+        light = self.light(value) / (exposure * tint[:, None])
+        signal = value**4 / (value**4 + NOISE**4)
+        whole = exposure * (1 - smoothstep(*CLIPPING, value))
+        own = SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value))
+        # where nobody knows: the darkest shot's white, the brightest shot's black
+        own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
+        return tuple(x.astype(np.float32) for x in (light, whole, signal, own))
+
+
+def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
+    """Returns 0 below `low`, 1 above `high`, and a smooth rise between them."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def fit_response(shots: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> Response:
+    """Returns the response of two or more shots of a scene, in any order; it costs milliseconds.
+
+    For any curve, the gap between two shots that are neighbours in brightness is a weighted median over their levels,
+    and the error is what remains in levels. The curve with the least error is chosen. The fewer levels both shots
+    expose, the more the usual curve counts, and the noted gap, or one guessed from the mean light.
+
+    Args:
+        shots: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8, uint16 or float32 in [0, 1], of one shape.
+        stops: exposure of each shot as the camera noted it, larger is brighter; the pixels win where they disagree.
+    """
+    smalls = [_small(shot) for shot in shots]
+    order = sorted(range(len(shots)), key=lambda k: smalls[k].mean())
+    pairs = list(itertools.pairwise(order))
+    points = [_Points(smalls[a], smalls[b], stops[b] - stops[a] if stops else None) for a, b in pairs]
+    power, shoulder = _minimum(lambda *curves: sum(p.fit(*curves)[0] for p in points))
+    exposures, tints = np.zeros(len(shots)), np.zeros((len(shots), smalls[0].shape[2]))
+    for (a, b), p in zip(pairs, points, strict=True):
+        _, [gap], [tint] = p.fit(np.array([power]), np.array([shoulder]))
+        exposures[b], tints[b] = exposures[a] + gap, tints[a] + tint
+    exposures, tints = exposures - exposures.min(), tints - tints.mean(0)
+    return Response(power, shoulder, tuple(exposures.tolist()), tuple(map(tuple, tints.tolist())))
+
+
+def _minimum(cost) -> tuple[float, float]:
+    """Returns the power and shoulder of the least cost: the best of a coarse grid, refined by finer ones around it."""
+    powers, shoulders = (np.geomspace(*bounds, 7) for bounds in (POWERS, SHOULDERS))
+    for _ in range(4):
+        grid = [x.ravel() for x in np.meshgrid(powers, shoulders)]
+        usual = [
+            (np.log(x / mean) / spread) ** 2
+            for x, (mean, spread) in zip(grid, (USUAL_POWER, USUAL_SHOULDER), strict=True)
+        ]
+        power, shoulder = (float(x[np.argmin(cost(*grid) + sum(usual))]) for x in grid)
+        powers, shoulders = (
+            np.clip(np.geomspace(best * x[0] / x[1], best * x[1] / x[0], 5), *bounds)
+            for best, x, bounds in ((power, powers, POWERS), (shoulder, shoulders, SHOULDERS))
+        )
+    return power, shoulder
+
+
+def _small(shot: np.ndarray) -> np.ndarray:
+    """Returns (h, w, C) uint8 of a picture: every n-th pixel of every n-th row, since mixed ones follow no curve."""
+    n = max(1, round((shot.shape[0] * shot.shape[1] / PIXELS) ** 0.5))
+    return from_float(to_float(np.atleast_3d(shot[n // 2 :: n, n // 2 :: n])[..., :3]), np.uint8)
+
+
+class _Points:
+    """What the pixels of a darker and a brighter shot, (h, w, C) uint8, tell: values that one light has in both.
+
+    The points are each level of the one shot, and the median of the other where it has this level. So levels count
+    alike, however many pixels have them, and what moves or differs in a few pixels does not count.
+    """
+
+    def __init__(self, dark: np.ndarray, bright: np.ndarray, noted: float | None):
+        levels = np.arange(256)
+        self.channels = []  # of each: values in the dark shot, in the bright one, and their weights, (m,) each
+        for a, b in zip(dark.reshape(-1, dark.shape[2]).T, bright.reshape(-1, dark.shape[2]).T, strict=True):
+            joint = np.bincount(a * np.int32(256) + b, minlength=1 << 16).reshape(256, 256)
+            (of_a, many_a), (of_b, many_b) = _medians(joint), _medians(joint.T)
+            points = np.array([[*levels, *of_b], [*of_a, *levels], [*many_a, *many_b]]) / 255
+            inside = (points[:2].min(0) >= DARKEST) & (points[:2].max(0) <= BRIGHTEST) & (points[2] > 0)
+            one, other, many = points[:, inside]
+            self.channels.append((one, other, many / (many + FEW / 255)))
+        usual = Response(USUAL_POWER[0], USUAL_SHOULDER[0], (), ()).light(levels / 255)
+        means = [usual[x].mean() + 1e-4 for x in (dark, bright)]
+        guesses = [(np.log2(means[1] / means[0]), GUESSED)] + ([(noted, NOTED)] if noted is not None else [])
+        self.guesses, self.trust = np.array(guesses).T
+
+    def fit(self, power: np.ndarray, shoulder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns (errors, gaps, tints) of n curves: in levels, summed over the levels; in stops; (n, C) in stops."""
+        ratios, visibles = [], []  # (n, m) of each channel: stops between the shots; levels by which one stop shows
+        for one, other, _ in self.channels:
+            dark, dark_slope = _logarithm(one, power[:, None], shoulder[:, None])
+            bright, bright_slope = _logarithm(other, power[:, None], shoulder[:, None])
+            ratios.append(bright - dark)
+            visibles.append(255 / np.hypot(dark_slope, bright_slope))
+        weights = [w * visible for (*_, w), visible in zip(self.channels, visibles, strict=True)]
+        guesses, trust = (np.broadcast_to(x, (len(power), x.size)) for x in (self.guesses, self.trust * 50))
+        gap = _median(np.hstack([*ratios, guesses]), np.hstack([*weights, trust]))
+        error, tints = np.zeros(len(power)), []
+        for (*_, count), ratio, visible, weight in zip(self.channels, ratios, visibles, weights, strict=True):
+            tint = np.zeros(len(power))
+            if len(self.channels) > 1 and len(count):
+                tint = (_median(ratio, weight) - gap) * (count.sum() / (count.sum() + 20))
+                tint *= tint**2 / (tint**2 + TINT**2)
+            off = visible * (ratio - (gap + tint)[:, None])
+            error += (count * (np.hypot(1, off) - 1)).sum(1) / len(self.channels)
+            tints.append(tint)
+        return error, gap, np.stack(tints, 1)
+
+
+def _logarithm(values: np.ndarray, power: np.ndarray, shoulder: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns log2 of the light of values by the curve, and its derivative by the value."""
+    raised = values**power
+    room = 1 + shoulder - raised
+    return np.log2(shoulder * raised / room), power * (1 + shoulder) / (np.log(2) * values * room)
+
+
+def _medians(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the median column (256,) of each row of a histogram (256, 256), interpolated, and the row's count."""
+    total = joint.cumsum(1)
+    count, rows = total[:, -1], np.arange(256)
+    level = (total < count[:, None] / 2).sum(1)
+    here = joint[rows, level]
+    return level + (count / 2 - total[rows, level] + here) / np.maximum(here, 1) - 0.5, count
+
+
+def _median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the weighted medians (...) of values over their last axis."""
+    order = np.argsort(values, -1)
+    total = np.take_along_axis(weights, order, -1).cumsum(-1)
+    at = (total < total[..., -1:] / 2).sum(-1, keepdims=True)
+    return np.take_along_axis(np.take_along_axis(values, order, -1), at, -1)[..., 0]
