@@ -6,6 +6,9 @@ import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
+from utils import __version__
+from utils.errors import require
+
 ROOT = Path(__file__).resolve().parent
 # What a resumed training does with changed settings; all others may change freely.
 SESSION = {"resume_path", "verbose", "device"}  # each session has its own; stored ones are ignored
@@ -27,6 +30,18 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default is None else super()._get_help_string(action)
 
 
+def _parser(description: str, **options) -> argparse.ArgumentParser:
+    """Returns the parser of a script, or of the command that runs it: both are called as `sys.argv` says."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter, **options)
+    parser.add_argument("--version", action="version", version=f"DeepFuse {__version__}")
+    return parser
+
+
+def command(name: str) -> str:
+    """Returns how to run a script: "python run_train.py" in the clone, "deepfuse train" in the installed package."""
+    return f"python run_{name}.py" if Path(ROOT, "README.md").exists() else f"deepfuse {name}".removesuffix(" infer")
+
+
 def shipped_weights(device: str = "auto") -> str:
     """Returns the path of the shipped DeepFuse_pyramid: .onnx where ONNX Runtime can run it, otherwise .pth.
 
@@ -39,11 +54,7 @@ def shipped_weights(device: str = "auto") -> str:
 def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the settings of run_infer.py from a command line (sys.argv where None)."""
     sample = [f"{ROOT}/data_test/courtyard/{name}" for name in ("0_ev-4.jpg", "2_ev+2.jpg")]
-    parser = argparse.ArgumentParser(
-        prog="run_infer.py",
-        description="Fuses exposures of one scene into one picture, or every scene of a folder.",
-        formatter_class=HelpFormatter,
-    )
+    parser = _parser("Fuses exposures of one scene into one picture, or every scene of a folder.")
     group = parser.add_argument_group("one scene")
     group.add_argument(
         "images", nargs="*", default=sample, help="two or more exposures, in any order; or one radiance map"
@@ -129,28 +140,24 @@ def alignment(text: str) -> str:
 
 def get_export_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the settings of run_export.py from a command line (sys.argv where None)."""
-    parser = argparse.ArgumentParser(
-        prog="run_export.py",
-        description="Writes a DeepFuse_pyramid as ONNX, which fuses any number and size of exposures without PyTorch.",
-        formatter_class=HelpFormatter,
-    )
+    parser = _parser("Writes a DeepFuse_pyramid as ONNX, which fuses any number and size of exposures without PyTorch.")
     parser.add_argument("--weights", default=f"{ROOT}/runs/pretrained/deepfuse.pth", help="checkpoint to export")
     parser.add_argument("-o", "--output", default=f"{ROOT}/runs/pretrained/deepfuse.onnx", help="file to write")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    require("torch", "onnx", "onnxscript")
+    return args
 
 
 def get_app_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the settings of run_app.py from a command line (sys.argv where None)."""
-    parser = argparse.ArgumentParser(
-        prog="run_app.py",
-        description="Opens a page in the browser that fuses the exposures dropped on it, on this machine alone.",
-        formatter_class=HelpFormatter,
-    )
+    parser = _parser("Opens a page in the browser that fuses the exposures dropped on it, on this machine alone.")
     parser.add_argument("--weights", default=shipped_weights(), help="first choice; the page offers all in its folder")
     parser.add_argument("--device", default="auto", help=DEVICES)
     parser.add_argument("--port", type=int, default=7860, help="the page is http://127.0.0.1:PORT")
     parser.add_argument("--browser", action=argparse.BooleanOptionalAction, default=True, help="open the browser")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    require("gradio")
+    return args
 
 
 def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -163,11 +170,9 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         ValueError: A setting of NEW_RUN differs from the resumed run's, or its stored settings are missing or damaged.
     """
     on_off = argparse.BooleanOptionalAction
-    parser = argparse.ArgumentParser(
-        prog="run_train.py",
-        description="Trains DeepFuse on photographs or on exposure brackets. @FILE reads options from a file, such as "
+    parser = _parser(
+        "Trains DeepFuse on photographs or on exposure brackets. @FILE reads options from a file, such as "
         "@runs/pretrained/photo.args, the recipe of the shipped weights; later options override them.",
-        formatter_class=HelpFormatter,
         fromfile_prefix_chars="@",
     )
     parser.convert_arg_line_to_args = lambda line: shlex.split(line, comments=True)
@@ -278,6 +283,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.set_defaults(**stored)
     args = parser.parse_args(argv)
     args.resume_path = resumed
+    require("torch", "tensorboard")
     for name in NEW_RUN & stored.keys():
         if getattr(args, name) != stored[name]:
             raise ValueError(
@@ -338,11 +344,7 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
     `weights` and `results` are dicts: method's name -> its file or folder.
     """
     on_off = argparse.BooleanOptionalAction
-    parser = argparse.ArgumentParser(
-        prog="run_eval.py",
-        description="Fuses scenes with several methods and scores the saved pictures.",
-        formatter_class=HelpFormatter,
-    )
+    parser = _parser("Fuses scenes with several methods and scores the saved pictures.")
     group = parser.add_argument_group("scenes")
     group.add_argument("--data", default=f"{ROOT}/data_test", help="folder of scenes: one folder of shots per scene")
     group.add_argument(
@@ -416,6 +418,7 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
         setattr(args, option, found)
     if not names:
         parser.error("there is no method to score: give --methods, --weights or --results")
+    require("torch", "scikit-image")
     return args
 
 

@@ -45,7 +45,7 @@ def build_page(args: argparse.Namespace, folder: Path):
     try:
         import gradio as gr
     except ModuleNotFoundError as error:
-        raise ValueError(f"{error.name} is not installed: pip install -r requirements-app.txt") from error
+        raise ValueError(f"{error.name} is not installed: pip install gradio") from error
 
     def fuse(files, weights, align, deghost, suffix, progress=gr.Progress()):  # noqa: B008  Gradio finds its bar by the default
         """Returns the page's new state: previews, radio of the shots' names, the slider's two pictures, download."""

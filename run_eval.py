@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
-from configs import get_eval_args
+from configs import command, get_eval_args
 from utils.errors import exit_on_error
 from utils.files import git_sha, replacing
 
@@ -197,7 +197,7 @@ def describe(args: argparse.Namespace, rows: list[Row], extra: Sequence[Column])
         "95 % interval: of the mean of MEF-SSIM, by bootstrap over the scenes",
         "wins: scenes in which no other method has a higher MEF-SSIM",
         f"DeepFuse {git_sha()}, {', '.join(programs)}",
-        f"`python {shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`",
+        f"`{command('eval')} {shlex.join(sys.argv[1:])}`",
     ]
     return "\n".join(f"- {line}" for line in lines) + "\n"
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from configs import NEW_BEST, SESSION, get_infer_args, get_train_args
+from configs import NEW_BEST, SESSION, command, get_infer_args, get_train_args
 from utils.errors import exit_on_error
 from utils.files import duration, git_sha, make_run_folder, settings_block, write_json
 
@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> None:
             run.after_epoch(trained)
     taken = duration(time.perf_counter() - start)
     say(f"Finished Training in {taken}, best loss {training.best_loss:.4f}: {run.folder}")
-    say(f"python run_infer.py UNDER OVER --weights {run.checkpoints / 'best.pth'}")
+    say(f"{command('infer')} UNDER OVER --weights {run.checkpoints / 'best.pth'}")
 
 
 # The run: its folder and what it shows
@@ -112,7 +112,7 @@ class Run:
         if self.writer:
             self.writer.close()
             if kind and (self.checkpoints / "last.pth").exists() and self.args.verbose:
-                print(f"\nGo on with: python run_train.py --resume_path {self.folder}")
+                print(f"\nGo on with: {command('train')} --resume_path {self.folder}")
         if not kind:  # after an error the others may wait for this process: torchrun ends them
             parallel.leave_processes()
 

@@ -1,6 +1,6 @@
 """Runs the tests with the oldest and with the newest packages that requirements.txt allows, in new environments.
 
-"small" installs the newest of requirements-infer.txt and fuses the sample. Prints the size of each environment.
+"small" installs the newest that fusing needs (pyproject.toml), and fuses the sample. Prints the environments' sizes.
 python benchmarks/versions.py [oldest] [newest] [small] [-- what pytest is given]
 """
 
@@ -16,9 +16,10 @@ WHICH = ["oldest", "newest", "small"]
 
 
 def requirements(which: str) -> list[str]:
-    """Returns the packages to install; for "oldest" the last patch release of each lower bound."""
-    file = ROOT / ("requirements-infer.txt" if which == "small" else "requirements.txt")
-    lines = [line.split("#")[0].strip() for line in file.read_text().splitlines()]
+    """Returns what to install; for "oldest" the last patch release of each lower bound."""
+    if which == "small":
+        return [str(ROOT)]
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     return [re.sub(r">=(\S+)", r"==\1.*", line) if which == "oldest" else line for line in lines if line]
 
 

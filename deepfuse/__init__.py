@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from configs import shipped_weights
+from utils import __version__
 from utils.fusing.fusion import Fuser
 from utils.pictures.image import read_photo
 
-__all__ = ["Fuser", "fuse", "fuser", "mef_ssim"]
+__all__ = ["Fuser", "__version__", "fuse", "fuser", "mef_ssim"]
 
 
 @functools.lru_cache(1)

@@ -17,7 +17,7 @@ from configs import shipped_weights
 from utils.fusing.fusion import Fuser
 from utils.pictures.image import read_photo
 
-pytest.importorskip("gradio", reason="needs Gradio: pip install -r requirements-app.txt")
+pytest.importorskip("gradio", reason="needs Gradio: pip install -e '.[app]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 ROOT = Path(__file__).parents[1]
 SAMPLE = [ROOT / f"data_test/courtyard/{name}.jpg" for name in ("0_ev-4", "2_ev+2")]

@@ -15,7 +15,7 @@ from utils.fusing.onnx import OnnxNetwork
 from utils.fusing.tiles import on_device
 from utils.pictures.image import read_image
 
-pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install -r requirements-infer.txt")
+pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install onnxruntime")
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "runs/pretrained/deepfuse.onnx"
 SAMPLE = [ROOT / f"data_test/courtyard/{name}.jpg" for name in ("0_ev-4", "1_ev+0", "2_ev+2")]
@@ -57,7 +57,7 @@ def test_the_shipped_file_decides_as_the_shipped_weights_do():
 
 
 def test_a_pyramid_of_other_sizes_can_be_exported(pyramid, tmp_path):
-    pytest.importorskip("onnxscript", reason="needs PyTorch's exporter: pip install -r requirements-dev.txt")
+    pytest.importorskip("onnxscript", reason="needs PyTorch's exporter: pip install onnxscript")
     export(pyramid, tmp_path / "out.onnx")
     onnx = OnnxNetwork(tmp_path / "out.onnx")
     assert_same_decisions(onnx, on_device(pyramid), stacks((2, 9, 3, 4), ((1, 1), (7, 300), (128, 128), (131, 90))))

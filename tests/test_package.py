@@ -1,25 +1,27 @@
-"""The installed package, beside another project that has its own `models` and `utils`; torch.hub."""
+"""The package: wheel, sdist and editable install in fresh environments, beside a project with its own `utils`."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+import deepfuse
 from configs import shipped_weights
-from models import fuse_model
 from utils.evaluation.metric import matlab_gray, mef_ssim
 from utils.fusing.fusion import Fuser
 from utils.pictures.image import read_image
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = [ROOT / f"data_test/courtyard/{name}.jpg" for name in ("0_ev-4", "2_ev+2")]
+NOT_TRACKED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "data_result", "train_*", "venv")
 PROJECT = """
 import sys
 import models, utils.tool
@@ -33,34 +35,49 @@ assert (models.WHOSE, models.own.WHOSE, utils.tool.WHOSE) == ("theirs",) * 3
 assert sys.prefix in deepfuse.__file__, deepfuse.__file__
 """
 
+WITHOUT = """
+import importlib.util, runpy, sys
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name in ("torch", "skimage") else found(name)
+sys.argv = ["run_eval.py"]
+runpy.run_path("run_eval.py", run_name="__main__")
+"""
+
+
+def pip(*arguments):
+    quiet = ["--quiet", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "pip", *quiet, *arguments], check=True, stdin=subprocess.DEVNULL)
+
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def built(tmp_path_factory):
+    """A folder with a copy of the clone, and in `dist` the sdist and the wheel that is built from the sdist."""
+    pytest.importorskip("build", reason="needs build: pip install -e '.[dev]'")
+    pytest.importorskip("setuptools", minversion="77", reason="needs setuptools: pip install -e '.[dev]'")
+    folder = tmp_path_factory.mktemp("built")
+    shutil.copytree(ROOT, folder / "clone", ignore=NOT_TRACKED)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", folder / "clone"]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def install(what, folder):
     """Returns the Python of a new environment with the package; its dependencies are those of this environment."""
-    pytest.importorskip("setuptools", minversion="77", reason="needs setuptools: pip install -r requirements-dev.txt")
     pytest.importorskip("pip", reason="needs pip")
-    folder = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", folder, clone(folder)]
-    subprocess.run(build, check=True, stdin=subprocess.DEVNULL)
     venv.create(folder / "env")
     python = folder / "env" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    (wheel,) = folder.glob("deepfuse-*.whl")
-    subprocess.run([*pip, "--python", python, "install", "--no-deps", "--no-index", wheel], check=True)
-    (package,) = (folder / "env").rglob("site-packages/deepfuse")
-    (package.parent / "needs.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    where = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True
+    )
+    Path(where.stdout.decode().strip(), "needs.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip("--python", python, "install", "--no-deps", "--no-index", "--no-build-isolation", *what)
     return python
 
 
-def clone(folder):
-    """Returns a copy of the clone to build from, since builders write into the folder that they build."""
-    top = ("*.py", "*.toml", "*.md", "*.txt", "LICENSE")
-    for pattern in (*top, "*/*.py", "utils/*/*.py", "runs/pretrained/*", "data_test/courtyard/*"):
-        for path in ROOT.glob(pattern):
-            target = folder / "clone" / path.relative_to(ROOT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-    return folder / "clone"
+@pytest.fixture(scope="module", params=["wheel", "sdist"])
+def installed(request, built, tmp_path_factory):
+    (archive,) = (built / "dist").glob("*.whl" if request.param == "wheel" else "*.tar.gz")
+    return install([archive], tmp_path_factory.mktemp(request.param))
 
 
 @pytest.mark.long
@@ -78,25 +95,35 @@ def test_another_project_fuses_and_keeps_its_own_modules(installed, tmp_path):
     assert float(done.stdout) == pytest.approx(score)
 
 
-@pytest.mark.long
-def test_the_commands_are_the_scripts(installed, tmp_path):
-    def run(name, *arguments):
-        command = [installed.with_name(name + installed.suffix), *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+def run(python, folder, *arguments):
+    return subprocess.run([python, *arguments], cwd=folder, capture_output=True, text=True)
 
-    done = run("deepfuse")
+
+@pytest.mark.long
+def test_the_command_is_the_scripts(installed, tmp_path):
+    done = subprocess.run([installed.with_name("deepfuse" + installed.suffix)], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0 and (tmp_path / "data_result/pair/fused_image.png").is_file(), done.stderr
-    for name in ("deepfuse-train", "deepfuse-eval"):
-        assert "--weights" in run(name, "--help").stdout
-    done = run("deepfuse-eval", "--data", "nowhere")
+    for name in ("train", "eval"):
+        done = run(installed, tmp_path, "-m", "deepfuse", name, "--help")
+        assert "deepfuse" in done.stdout.splitlines()[0] and "--weights" in done.stdout
+    done = run(installed, tmp_path, "-m", "deepfuse", "eval", "--data", "nowhere")
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: nowhere")
+
+
+@pytest.mark.long
+def test_the_editable_install_is_the_clone(built, tmp_path):
+    python = install(["-e", built / "clone"], tmp_path)
+    named = run(python, tmp_path, "-c", "import deepfuse, utils; print(deepfuse.__file__, utils.__file__)").stdout
+    assert named.split() == [str(built / "clone" / name / "__init__.py") for name in ("deepfuse", "utils")]
+    done = run(python, tmp_path, "-m", "deepfuse", *SAMPLE, "-o", "fused.png")
+    assert done.returncode == 0 and (tmp_path / "fused.png").is_file(), done.stderr
 
 
 @pytest.mark.long
 def test_no_module_of_the_package_asks_for_a_top_level_one(installed):
     (package,) = installed.parents[1].rglob("site-packages/deepfuse")
     sources = list(package.rglob("*.py"))
-    assert {"run_infer.py", "fusion.py", "DeepFuse.py", "commands.py"} <= {path.name for path in sources}
+    assert {"run_infer.py", "fusion.py", "DeepFuse.py", "__main__.py"} <= {path.name for path in sources}
     for path in sources:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -104,15 +131,31 @@ def test_no_module_of_the_package_asks_for_a_top_level_one(installed):
             assert not {name.split(".")[0] for name in names} & {"configs", "models", "utils"}, path
 
 
-def test_torch_hub_gives_the_network_and_leaves_other_models_alone(monkeypatch):
-    theirs = type(sys)("models")
-    for name in [name for name in sys.modules if name.split(".")[0] == "models"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "models", theirs)
-    network = torch.hub.load(str(ROOT), "deepfuse", source="local")
-    assert sys.modules["models"] is theirs and "models.DeepFuse" not in sys.modules
-    stack = torch.rand(1, 3, 1, 40, 50)
-    monkeypatch.undo()
-    with torch.inference_mode():
-        expected = fuse_model(weights=ROOT / "runs/pretrained/deepfuse.pth").fuse(stack)
-        torch.testing.assert_close(network.fuse(stack), expected)
+@pytest.mark.long
+def test_the_sdist_is_the_clone(built):
+    with tarfile.open(next((built / "dist").glob("*.tar.gz"))) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    clone = {path.relative_to(built / "clone").as_posix() for path in (built / "clone").rglob("*") if path.is_file()}
+    assert {name for name in clone if "egg-info" not in name} <= packed
+
+
+def test_one_version():
+    from deepfuse.__main__ import COMMANDS
+
+    assert re.fullmatch(r"\d+\.\d+\.\d+", deepfuse.__version__)
+    for script in ["run_infer.py", *(f"run_{name}.py" for name in COMMANDS)]:
+        assert run(sys.executable, ROOT, script, "--version").stdout == f"DeepFuse {deepfuse.__version__}\n"
+    assert run(sys.executable, ROOT, "-m", "deepfuse", "--version").stdout == f"DeepFuse {deepfuse.__version__}\n"
+
+
+def test_a_command_names_all_packages_that_are_missing():
+    done = run(sys.executable, ROOT, "-c", WITHOUT)
+    assert done.stderr == "error: torch, scikit-image must be installed first: pip install torch scikit-image\n"
+
+
+def test_requirements_are_those_of_the_package():
+    tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    assert sorted(filter(None, lines)) == sorted(project["dependencies"] + extras["train"] + extras["test"])

@@ -2,3 +2,5 @@
 
 Imports go down between wings: training -> evaluation -> fusing -> stack -> pictures.
 """
+
+__version__ = "2.0.0"  # of the package, the commands, and the weights that they write

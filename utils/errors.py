@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 
 @contextlib.contextmanager
@@ -48,3 +49,11 @@ def _interrupt(process: int, number: int, frame: object) -> None:
         signal.raise_signal(number)
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt(number)
+
+
+def require(*packages: str) -> None:
+    """Raises ValueError unless these packages (pip's names) are installed; it names those that are missing."""
+    modules = {"scikit-image": "skimage"}  # others are imported by pip's name, with _ for -
+    missing = [name for name in packages if not find_spec(modules.get(name, name.replace("-", "_")))]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} must be installed first: pip install {' '.join(missing)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 INPUT, OUTPUTS = "exposures", ["fused", "weights"]  # names in the file
-INSTALL = "pip install -r requirements-infer.txt"
+INSTALL = "pip install onnxruntime"
 
 
 class OnnxNetwork:
