@@ -22,7 +22,7 @@ from utils.evaluation.scoring import enfuse, enfuse_version, mertens  # noqa: E4
 from utils.fusing.fusion import Fuser  # noqa: E402
 from utils.pictures.image import read_image, write_image  # noqa: E402
 from utils.pictures.scenes import find_scenes  # noqa: E402
-from utils.stack.ghost import choose_reference, remove_ghosts  # noqa: E402
+from utils.stack.ghost import remove_ghosts  # noqa: E402
 
 THINGS = 3  # per scene
 SIZES = 0.06, 0.25  # their width, as a share of the picture's height
@@ -146,10 +146,10 @@ def main(folder: Path, weights: str) -> None:
     for number, (name, stack) in enumerate(scenes):
         things = draw_things(stack, middles[:number] + middles[number + 1 :], np.random.default_rng(number))
         moved, region = with_things(stack, things), passed(stack, things)
-        reference = choose_reference(moved)
+        cleaned, reference = remove_ghosts(moved)
         truth = with_things(stack, things, reference)
         for method, fuse in methods.items():
-            fused = fuse(remove_ghosts(moved, reference)[0] if method == "--deghost" else moved)
+            fused = fuse(cleaned if method == "--deghost" else moved)
             goal = fuse(truth)
             scores[method].append(score(fused, truth))
             errors[method].append(np.abs(fused.astype(int) - goal)[region].mean())

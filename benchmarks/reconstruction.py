@@ -17,7 +17,7 @@ from utils.errors import exit_on_error  # noqa: E402
 from utils.evaluation.metric import ssim  # noqa: E402
 from utils.fusing.fusion import Fuser  # noqa: E402
 from utils.pictures.image import list_images, read_image  # noqa: E402
-from utils.pictures.pixels import from_float, luma  # noqa: E402
+from utils.pictures.pixels import from_float, luma, to_float  # noqa: E402
 
 
 def main() -> None:
@@ -29,7 +29,8 @@ def main() -> None:
     scores, differences = [], []
     for path in list_images(args.folder, recursive=True):
         y = luma(read_image(path))
-        pictures = from_float(y, np.uint8), from_float(fuser.fuse_luminance([y, y]), np.uint8)
+        fused = to_float(fuser.fuse([from_float(y, np.uint16)] * 2))
+        pictures = from_float(y, np.uint8), from_float(fused, np.uint8)
         scores.append(ssim(*pictures))
         differences.append(cv2.absdiff(*pictures).mean())
     print(f"SSIM of {len(scores)} photographs: mean {np.mean(scores):.4f}, lowest {np.min(scores):.4f}")

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from utils.fusing.blend import blend, decision_size, enlarge, shrink
+from utils.fusing.blend import blend, enlarge
+from utils.pictures.pixels import shrink, to_float
 from utils.stack.exposure import Exposure
 
 EXPOSURES = [Exposure(0), Exposure(1), Exposure(0, 1.3), Exposure(1, -1.3)]
@@ -15,7 +16,7 @@ SHAPES = [(53, 70), (53, 70, 3), (53, 70, 4), (1, 1), (4, 1), (7, 300, 3), (65, 
 
 def decision(rng, shape, count=4):
     """Returns made-up small exposures, weights and fused picture for full size `shape`."""
-    height, width = decision_size(*shape[:2], 200)
+    height, width = shrink(np.empty(shape, np.uint8), pixels=200).shape[:2]
     inner = (height, width, *([3] if shape[2:] else []))
     weights = rng.random((count, height, width)).astype(np.float32)
     small = [rng.random(inner, np.float32) for _ in range(count)]
@@ -58,7 +59,7 @@ def test_torch_and_numpy_agree(rng, pyramid, factor):
     x = torch.from_numpy(np.stack(images).astype(np.float32) / 65535)[None, :, None]
     expected = pyramid.fuse(x, factor)[0, 0].numpy()
 
-    shots = [shrink(image, (12, 20)) for image in images]
+    shots = [to_float(shrink(image, side=20)) for image in images]
     fused, log_weights = pyramid(torch.from_numpy(np.stack(shots))[None, :, None])
     exposures = [Exposure(k) for k in range(3)]
     result = blend(images, exposures, shots, log_weights[0].exp().numpy(), fused[0, 0].numpy())
@@ -80,7 +81,7 @@ def test_a_colour_is_blended_as_a_gray(rng, dtype):
 def test_identical_exposures_decided_as_they_are_come_out_as_they_are(rng, shape, dtype):
     image = pictures(rng, shape, dtype, 1)[0]
     _, weights, _ = decision(rng, shape, 3)
-    q = shrink(image[..., :3] if shape[2:] else image, weights.shape[1:])
+    q = to_float(shrink(image[..., :3] if shape[2:] else image, pixels=200))
     np.testing.assert_array_equal(blend([image] * 3, [Exposure(k) for k in range(3)], [q] * 3, weights, q), image)
 
 
@@ -108,21 +109,3 @@ def test_enlarging_is_bilinear(rng, small, large):
     np.testing.assert_array_equal(enlarge(plane, slice(1, 3), *large), whole[1:3])
     colours = np.dstack([plane, 1 - plane, plane * plane])
     np.testing.assert_array_equal(enlarge(colours, slice(0, large[0]), *large)[..., 0], whole)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_shrinking_is_by_area(rng, dtype):
-    image = pictures(rng, (24, 40, 3), dtype, 1)[0]
-    levels = np.iinfo(dtype).max
-    blocks = image.reshape(6, 4, 10, 4, 3).mean((1, 3)) / levels
-    np.testing.assert_allclose(shrink(image, (6, 10)), blocks, atol=0.5 / levels + 1e-6)
-    np.testing.assert_array_equal(shrink(image[::-1, :, ::-1], (6, 10)), shrink(image[::-1, :, ::-1].copy(), (6, 10)))
-    np.testing.assert_array_equal(shrink(image, (24, 40)), image.astype(np.float32) / np.float32(levels))
-
-
-def test_the_decision_is_bounded_and_keeps_the_shape():
-    assert decision_size(480, 500, 262_144) == (480, 500)
-    for height, width in ((3000, 4000), (8400, 12000), (5000, 700), (513, 512)):
-        h, w = decision_size(height, width, 262_144)
-        assert 0.99 * 262_144 < h * w < 1.002 * 262_144 and h / w == pytest.approx(height / width, rel=0.005)
-    assert decision_size(1, 1_000_000, 1000)[0] == 1

@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from utils.fusing.fusion import Fuser
+from utils.fusing.tiles import on_device
 from utils.pictures.image import read_image
 from utils.pictures.pixels import to_float
 from utils.pictures.scenes import Scene, read_pairs
@@ -210,7 +211,7 @@ def wide_pair():
 @pytest.mark.parametrize("max_gap, virtual", [(6.0, 0), (4.0, 2), (2.0, 4)])
 def test_a_wide_pair_is_completed_as_when_it_is_fused(pyramid, monkeypatch, max_gap, virtual):
     pyramid.arch = dataclasses.replace(pyramid.arch, max_gap=max_gap, decision_pixels=10_000)
-    fuser, pair, given = Fuser(pyramid), wide_pair(), []
+    fuser, pair, given = Fuser(on_device(pyramid)), wide_pair(), []
     decide = fuser.network.decide
     monkeypatch.setattr(fuser.network, "decide", lambda shown: decide(given.append(shown) or shown))
     fuser.fuse(pair)

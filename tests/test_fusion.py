@@ -14,8 +14,9 @@ from PIL import Image, ImageCms
 from models import ARCHITECTURES
 from utils.fusing import fusion
 from utils.fusing.fusion import Fuser, Job, check_exposures, fuse_scenes, read_exposures
+from utils.fusing.tiles import on_device
 from utils.pictures.image import read_photo, write_image
-from utils.pictures.pixels import luma
+from utils.pictures.pixels import from_float, luma, to_float
 from utils.stack.align import align_exposures
 from utils.stack.exposure import complete
 
@@ -40,7 +41,7 @@ class Mean:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_any_shape_and_type_stays_and_the_order_does_not_matter(pyramid, stack, device, shape, dtype):
-    fuser = Fuser(pyramid, device)
+    fuser = Fuser(on_device(pyramid, device))
     for count, darkest in ((2, 0.1), (3, 0.3)):
         images = stack(count, shape, dtype, darkest)
         fused = fuser.fuse(images)
@@ -53,7 +54,7 @@ def test_a_wide_gap_is_filled_before_the_network_decides(pyramid, stack, device)
     """The network is shown the pushed shots, shrunk from full size."""
     seen, decide = [], pyramid.forward
     pyramid.forward = lambda exposures: seen.append(exposures[0, :, 0]) or decide(exposures)
-    fuser = Fuser(pyramid, device)
+    fuser = Fuser(on_device(pyramid, device))
     for darkest, expected in ((0.8, 2), (0.3, 4), (0.1, 6)):
         images = stack(2, darkest=darkest)
         exposures = complete([luma(x) for x in images], fuser.network.max_gap)
@@ -70,16 +71,16 @@ def test_a_wide_gap_is_filled_before_the_network_decides(pyramid, stack, device)
 def test_of_gray_at_the_size_of_the_decision_the_picture_is_the_network(pyramid, stack, device):
     y = [luma(image) for image in stack(2, (40, 50), np.uint16, darkest=0.8)]
     expected = pyramid(torch.from_numpy(np.stack(y))[None, :, None])[0][0, 0].numpy()
-    fused = Fuser(pyramid, device).fuse_luminance(y)
+    fused = to_float(Fuser(on_device(pyramid, device)).fuse([from_float(one, np.uint16) for one in y]))
     middle = (expected > 0.01) & (expected < 0.89)  # below the shoulder
     assert middle.mean() > 0.3
     np.testing.assert_allclose(fused[middle], expected[middle], atol=2e-5)
 
 
 def test_identical_exposures_are_one_whatever_their_number(pyramid, stack, device):
-    image = stack(2, (80, 90, 4))[0]
-    np.testing.assert_array_equal(Fuser(pyramid, device).fuse([image] * 2), Fuser(pyramid, device).fuse([image] * 5))
-    assert (Fuser(pyramid, device).fuse([image] * 2)[..., 3] == image[..., 3]).all()
+    image, fuser = stack(2, (80, 90, 4))[0], Fuser(on_device(pyramid, device))
+    np.testing.assert_array_equal(fuser.fuse([image] * 2), fuser.fuse([image] * 5))
+    assert (fuser.fuse([image] * 2)[..., 3] == image[..., 3]).all()
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -87,7 +88,7 @@ def test_damaged_weights_are_said_to_be(network, stack, device, name):
     model = network(name)
     next(model.parameters()).data.fill_(torch.nan)
     with pytest.raises(ValueError, match="not finite"):
-        Fuser(model, device).fuse(stack(2, (20, 30, 3)))
+        Fuser(on_device(model, device)).fuse(stack(2, (20, 30, 3)))
 
 
 def test_bad_exposures_are_refused(stack):
@@ -164,7 +165,7 @@ def test_stops_are_those_of_the_files_where_all_note_them(tmp_path, stack):
 def test_fuse_files_takes_metadata_from_the_file_that_is_named(tmp_path, pyramid, stack):
     paths = [save_shot(tmp_path / f"{k}.jpg", image, f"maker {k}") for k, image in enumerate(stack(3))]
     for source, maker in ((None, "maker 0"), (paths[2], "maker 2")):
-        Fuser(pyramid).fuse_files(paths, tmp_path / "out.png", metadata_from=source)
+        Fuser(on_device(pyramid)).fuse_files(paths, tmp_path / "out.png", metadata_from=source)
         assert read_photo(tmp_path / "out.png")[1].exif[0][271] == maker
 
 

@@ -12,7 +12,7 @@ from utils.fusing import fusion
 from utils.fusing.fusion import Job, fuse_scenes
 from utils.pictures.image import list_images, read_image, write_image
 from utils.stack import ghost
-from utils.stack.ghost import choose_reference, remove_ghosts
+from utils.stack.ghost import remove_ghosts
 
 DATA = Path(__file__).parents[1] / "data_test"
 PATCH = slice(60, 100), slice(90, 130)  # where something stands in the over-exposed shot only
@@ -237,7 +237,7 @@ def test_the_reference_is_well_exposed_where_something_moves():
         shot[:, 100:] = level
     for number, shot in enumerate(shots):
         shot[20:80, 105 + 15 * number : 120 + 15 * number] = (1, 4, 90)[number]
-    assert choose_reference(shots) == 2
+    assert remove_ghosts(shots)[1] == 2
 
 
 def test_where_the_source_is_clipped_the_rim_fills():
@@ -288,7 +288,7 @@ def test_files_are_aligned_then_freed_of_ghosts_then_fused(tmp_path, monkeypatch
     np.testing.assert_array_equal(fused_by(paths, tmp_path / "out.png").images[2], moved[2])
     for reference in (None, tmp_path / "." / "2.png", "2.png"):
         given = fused_by(paths, tmp_path / "out.png", deghost=True, reference=reference)
-        number = 2 if reference else choose_reference(moved)
+        number = 2 if reference else remove_ghosts(moved)[1]
         assert given.reference == paths[number]
         for one, other in zip(given.images, freed(moved, number), strict=True):
             np.testing.assert_array_equal(one, other)

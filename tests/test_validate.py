@@ -10,6 +10,7 @@ import torch
 from models.DeepFuse import Architecture
 from utils.evaluation.metric import combine_scales, mef_ssim_lum, mef_ssim_scales
 from utils.fusing.fusion import Fuser
+from utils.fusing.tiles import on_device
 from utils.training import validate as validation
 from utils.training.dataset import Sample
 from utils.training.loss import MEFLoss
@@ -60,7 +61,7 @@ def test_scores_of_pairs_are_those_of_the_evaluation():
     rng = np.random.default_rng(0)
     shots = [cv2.resize(rng.integers(0, 256, (9, 12), dtype=np.uint8), (101, 90)) for _ in range(3)]
     scores, _ = validation.validate_pairs(Average(), [("a", shots[:2], shots)], MEFLoss())
-    fused = Fuser(Average()).fuse(shots[:2])
+    fused = Fuser(on_device(Average())).fuse(shots[:2])
     profile = mef_ssim_scales(fused, np.stack(shots))
     profile = profile[np.isfinite(profile)]
     assert scores["mef_ssim"] == pytest.approx(combine_scales(profile), abs=1e-4)

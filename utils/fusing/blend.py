@@ -13,24 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from utils.pictures.pixels import to_float
 from utils.progress import counted
 from utils.stack.exposure import Exposure
 
 STRIP_PIXELS = 1 << 17  # pixels per strip: its float planes fit in a core's cache
-
-
-def decision_size(height: int, width: int, pixels: int) -> tuple[int, int]:
-    """Returns (height, width) of the copy to decide on: the picture's shape, shrunk to at most `pixels` pixels."""
-    scale = min(1, (pixels / (height * width)) ** 0.5)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns a picture (H, W[, C]), uint8 or uint16, shrunk by area to (height, width), as float32 in [0, 1]."""
-    if image.shape[:2] != size:
-        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-    return to_float(image)
 
 
 def blend(

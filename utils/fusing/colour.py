@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from utils.pictures.pixels import NEUTRAL_CHROMA, bgr_to_ycrcb, ycrcb_to_bgr
-from utils.stack.exposure import smoothstep
+from utils.pictures.pixels import NEUTRAL_CHROMA, bgr_to_ycrcb, smoothstep, ycrcb_to_bgr
 
 EDGE = 0.8  # of the way from gray to the gamut's edge: colours below stay unchanged, those above are bent inside
 SHOULDER = 0.9  # luminance below stays unchanged, luminance above is bent to end in white

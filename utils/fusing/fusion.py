@@ -7,20 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
-from utils.fusing.blend import blend, decision_size, shrink
-from utils.fusing.colour import colour, shoulder
+from utils.fusing.network import Network
 from utils.fusing.onnx import OnnxNetwork
 from utils.pictures.image import check_suffix, read_photo, read_radiance, write_image
 from utils.pictures.metadata import Metadata, read_metadata
-from utils.pictures.pixels import from_float, luma, to_float
 from utils.progress import counted
 from utils.stack.align import align_exposures
-from utils.stack.exposure import complete
 from utils.stack.ghost import remove_ghosts
 from utils.stack.radiance import expose
 
@@ -31,21 +27,9 @@ SCENE_ERRORS = (ValueError, OSError, MemoryError, RuntimeError, cv2.error)
 class Fuser:
     """Fuses exposures of any number and size with a network."""
 
-    network: Any  # `OnnxNetwork` or a network of `tiles`; Any, since naming the latter would import PyTorch
-
-    def __init__(self, model, device: str = "cpu", tile: int | None = None):
-        """Puts a network on its device.
-
-        Args:
-            model: From `models.fuse_model`, or a `onnx.OnnxNetwork`, which is on its device already.
-            device, tile: As for `tiles.on_device`.
-        """
-        if isinstance(model, OnnxNetwork):
-            self.network = model
-            return
-        from utils.fusing.tiles import on_device  # here: it imports PyTorch, which takes longer than to read two shots
-
-        self.network = on_device(model, device, tile)
+    def __init__(self, network: Network):
+        """Takes a network on its device: an `onnx.OnnxNetwork`, or what `tiles.on_device` makes of a PyTorch model."""
+        self.network = network
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike, device: str = "cpu", name: str | None = None) -> "Fuser":
@@ -56,12 +40,13 @@ class Fuser:
         """
         if Path(path).suffix.lower() == ".onnx":
             return cls(OnnxNetwork(path, device, name))
-        try:
+        try:  # here, since PyTorch takes longer to import than two shots to read
             from models import fuse_model
+            from utils.fusing.tiles import on_device
         except ModuleNotFoundError as error:
             fix = "pip install -r requirements.txt, or use runs/pretrained/deepfuse.onnx"
             raise ValueError(f"{path} needs {error.name}, which is not installed: {fix}") from error
-        return cls(fuse_model(name, weights=path), device)
+        return cls(on_device(fuse_model(name, weights=path), device))
 
     def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> np.ndarray:
         """Returns the fused picture of two or more exposures, in any order; it has their shape and dtype.
@@ -75,26 +60,7 @@ class Fuser:
                 has no memory for the smallest tile.
         """
         check_exposures(images)
-        if not hasattr(self.network, "decide"):
-            return self.network.fuse(images)
-        height, width = images[0].shape[:2]
-        size = decision_size(height, width, self.network.decision_pixels)
-        pictures = [image[..., :3] if image.ndim == 3 else image for image in images]  # without alpha
-        shots = [shrink(picture, size) for picture in pictures]
-        exposures = complete([luma(q) for q in shots], self.network.max_gap, stops)
-        small = [shrink(x.apply(pictures[x.shot]), size) if x.stops else shots[x.shot] for x in exposures]
-        y, weights = self.network.decide(np.stack([luma(q) for q in small]))
-        if not (np.isfinite(y).all() and np.isfinite(weights).all()):
-            raise ValueError("the network gives values that are not finite: its weights are damaged")
-        if images[0].ndim == 2:
-            fused = shoulder(y)
-        else:
-            fused = colour(y, small, weights, [luma(shots[x.shot]) for x in exposures])
-        return blend(images, exposures, small, weights, fused)
-
-    def fuse_luminance(self, exposures: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns the fused luminance of two or more luminances, (H, W) float32 in [0, 1]; rounded to 16 bits."""
-        return to_float(self.fuse([from_float(y, np.uint16) for y in exposures]))
+        return self.network.fuse(images, stops)
 
     def fuse_files(
         self,

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.fusing.network import DecidingNetwork
+
 INPUT, OUTPUTS = "exposures", ["fused", "weights"]  # names in the file
 INSTALL = "pip install onnxruntime"
 
 
-class OnnxNetwork:
-    """An exported network on the CPU, with the interface of `tiles.DecidingNetwork`."""
+class OnnxNetwork(DecidingNetwork):
+    """An exported network on the CPU."""
 
     def __init__(self, path: str | os.PathLike, device: str = "cpu", name: str | None = None):
         """Loads the file.

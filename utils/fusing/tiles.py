@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from models import DeepFusePyramid, Network
+from models import DeepFusePyramid
+from models import Network as Model
 from models.DeepFuse import DeepFuse
 from utils.device import device_on
 from utils.fusing.colour import fuse_chroma
+from utils.fusing.network import DecidingNetwork, Network
 from utils.pictures.pixels import bgr_to_ycrcb, from_float, luma, to_float, ycrcb_to_bgr
 
 Box = tuple[slice, slice]  # rows, columns
@@ -22,7 +24,7 @@ CPU_TILE, MIN_TILE, MAX_TILE = 256, 64, 4096  # side of a tile in pixels: on a C
 GPU_BYTES_PER_PIXEL = 4096  # of a tile: several copies of 64 float32 channels, and the convolutions' workspace
 
 
-def on_device(model: Network, device: str | torch.device = "cpu", tile: int | None = None):
+def on_device(model: Model, device: str | torch.device = "cpu", tile: int | None = None) -> Network:
     """Returns the network of `models.fuse_model`, in eval mode on a device, as `Fuser` runs it.
 
     Args:
@@ -36,10 +38,10 @@ def on_device(model: Network, device: str | torch.device = "cpu", tile: int | No
     if tile is not None and (tile < 2 or tile % 2):
         raise ValueError(f"tile must be an even number of pixels, got {tile}")
     model = model.eval().to(device_on(device)).to(memory_format=torch.channels_last)  # several times faster
-    return DecidingNetwork(model) if isinstance(model, DeepFusePyramid) else TiledNetwork(model, tile)
+    return PyramidNetwork(model) if isinstance(model, DeepFusePyramid) else TiledNetwork(model, tile)
 
 
-class DecidingNetwork:
+class PyramidNetwork(DecidingNetwork):
     """The pyramid network on its device."""
 
     def __init__(self, model: DeepFusePyramid):
@@ -60,8 +62,8 @@ class TiledNetwork:
         self.model, self.tile = model, tile
         self.device, self.channels = next(model.parameters()).device, model.arch.image_channels
 
-    def fuse(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns the fused picture, of the exposures' shape and dtype, as for `Fuser.fuse`."""
+    def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> np.ndarray:
+        """Returns the fused picture, of the exposures' shape and dtype, as for `Fuser.fuse`; `stops` do not matter."""
         fused = np.empty_like(images[0])
         for box, y_hat in self._tiles(images, *fused.shape[:2]):
             if not y_hat.isfinite().all():

@@ -23,6 +23,25 @@ def from_float(image: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     return np.rint(np.clip(image, 0, 1) * np.float32(np.iinfo(dtype).max)).astype(dtype)
 
 
+def shrink(image: np.ndarray, *, pixels: float = np.inf, side: float = np.inf, width: float = np.inf) -> np.ndarray:
+    """Returns a picture (H, W[, C]) of any dtype shrunk by area, in its proportions, to fit all limits.
+
+    Args:
+        pixels, side, width: the most pixels it may have, in all, along its longer side, and horizontally.
+    """
+    tall, wide = image.shape[:2]
+    scale = min(1, (pixels / (tall * wide)) ** 0.5, side / max(tall, wide), width / wide)
+    if scale == 1:
+        return image
+    return cv2.resize(image, (max(1, round(wide * scale)), max(1, round(tall * scale))), interpolation=cv2.INTER_AREA)
+
+
+def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
+    """Returns 0 below `low`, 1 above `high`, and a smooth rise between them."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
 def luma(image: np.ndarray) -> np.ndarray:
     """Returns the luminance (H, W) float32 in [0, 1] of (H, W), (H, W, 3) or (H, W, 4) BGR[A], as `to_float` takes it.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from utils.pictures.pixels import shrink
 from utils.progress import step
 
 METHODS = ("mtb", "homography")
@@ -99,8 +100,9 @@ def _homography(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: Too few matches, or ECC does not converge.
     """
-    scale = min(1, WORKING_SIDE / max(fixed.shape))
-    fixed, moving = (cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for x in (fixed, moving))
+    width = fixed.shape[1]
+    fixed, moving = shrink(fixed, side=WORKING_SIDE), shrink(moving, side=WORKING_SIDE)
+    scale = fixed.shape[1] / width
     exposed = cv2.inRange(moving, 5, 250)  # mask for ECC: neither black nor clipped
     fixed, moving = cv2.equalizeHist(fixed), cv2.equalizeHist(moving)  # makes two exposures look nearly the same
     sift = cv2.SIFT_create(4000)
@@ -118,8 +120,8 @@ def _homography(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
         found = cv2.findTransformECC(fixed, moving, warp, cv2.MOTION_HOMOGRAPHY, criteria, exposed, 5)[1]
     except cv2.error as error:
         raise ValueError("the exposures cannot be aligned (homography): they have too little in common") from error
-    shrink = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])  # full size -> copy
-    return np.linalg.inv(shrink) @ found.astype(float) @ shrink
+    to_copy = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])  # from full size
+    return np.linalg.inv(to_copy) @ found.astype(float) @ to_copy
 
 
 def _common_rectangle(maps: list[np.ndarray], height: int, width: int) -> tuple[int, int, int, int]:

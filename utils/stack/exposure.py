@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from utils.pictures.pixels import smoothstep
+
 GAMMA = 2.2  # approximates the camera's tone curve
 NOISE = 8 / 255  # luminance below it is mostly sensor noise and JPEG's steps
 DARK, BRIGHT = 12 / 255, 235 / 255  # luminance outside is noise or clipped: not used to measure a gap
@@ -50,12 +52,6 @@ def _curve(stops: float, dtype: np.dtype) -> np.ndarray:
     if stops > 0:
         curve *= smoothstep(0, NOISE, value)
     return np.rint(np.minimum(curve, 1) * levels).astype(dtype)
-
-
-def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
-    """Returns 0 below `low`, 1 above `high`, and a smooth rise between them."""
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
 
 
 def gap_between(under: np.ndarray, over: np.ndarray) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
+from utils.pictures.pixels import shrink
 from utils.progress import counted
 
 WORKING_PIXELS = 300_000  # pixels of the copies on which motion is found: distant people are still some pixels wide
@@ -38,7 +39,8 @@ def remove_ghosts(images: Sequence[np.ndarray], reference: int | None = None) ->
     Args:
         images: Two or more aligned (H, W), (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16 of one shape, in
             any order. Alpha stays as it is.
-        reference: Index of the exposure that shows things where they shall stay; None: `choose_reference`.
+        reference: Index of the exposure that shows things where they shall stay; None: the best exposed one, above all
+            where something moves.
 
     Raises:
         ValueError: There is no exposure of this index.
@@ -63,17 +65,9 @@ def remove_ghosts(images: Sequence[np.ndarray], reference: int | None = None) ->
     return cleaned, reference
 
 
-def choose_reference(images: Sequence[np.ndarray]) -> int:
-    """Returns the index of the best exposed image, above all where something moves; `images` as for `remove_ghosts`."""
-    return _best_exposed([_small(image) for image in images])
-
-
 def _small(image: np.ndarray) -> np.ndarray:
     """Returns a picture without alpha as (h, w, C) uint8, shrunk to at most WORKING_PIXELS."""
-    image = np.atleast_3d(image)[..., :3]
-    scale = min(1, (WORKING_PIXELS / (image.shape[0] * image.shape[1])) ** 0.5)
-    size = [max(round(side * scale), 1) for side in image.shape[1::-1]]
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small = shrink(np.atleast_3d(image)[..., :3], pixels=WORKING_PIXELS)
     return np.atleast_3d(cv2.convertScaleAbs(small, alpha=1 / 257) if small.dtype == np.uint16 else small)
 
 

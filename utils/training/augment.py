@@ -9,8 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from utils.pictures.pixels import from_float
-from utils.stack.exposure import GAMMA, smoothstep
+from utils.pictures.pixels import from_float, smoothstep
+from utils.stack.exposure import GAMMA
 
 STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
 FACTORS = (1, 1, 2, 4)  # each as likely as the others; 1 megapixel is fused at 4, 20 at 17

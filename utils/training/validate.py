@@ -12,8 +12,10 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from models import Network
 from utils.evaluation.metric import combine_scales
 from utils.fusing.fusion import Fuser
+from utils.fusing.tiles import on_device
 from utils.pictures.pixels import from_float, to_float
 from utils.training import parallel
 from utils.training.augment import narrow
@@ -52,7 +54,7 @@ def validate_recon(
 
 
 @torch.no_grad()
-def validate_pairs(model: nn.Module, pairs: Iterable, loss: nn.Module, shown: int = 4) -> tuple[dict, dict]:
+def validate_pairs(model: Network, pairs: Iterable, loss: nn.Module, shown: int = 4) -> tuple[dict, dict]:
     """Returns the scores of whole pairs, fused as `Fuser` does it, and pictures of the first: under, over, fused.
 
     With several processes, `pairs` are this one's share, and the scores are those of all.
@@ -68,7 +70,7 @@ def validate_pairs(model: nn.Module, pairs: Iterable, loss: nn.Module, shown: in
         ValueError: there is no pair, or reading one failed.
     """
     device = next(model.parameters()).device
-    fuser = Fuser(model, str(device))
+    fuser = Fuser(on_device(model, device))
     rows: list[tuple[float, ...]] = []
     pictures: dict[str, np.ndarray] = {}
     for name, pair, judges in pairs:
@@ -116,14 +118,14 @@ def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
     return join([captioned(picture, name) for name, picture in rgb.items()])
 
 
-def fused_sample(model: nn.Module, images: Sequence[np.ndarray]) -> np.ndarray:
+def fused_sample(model: Network, images: Sequence[np.ndarray]) -> np.ndarray:
     """Returns one picture of a pair and its fusion by `Fuser`, side by side.
 
     Args:
         images: two (H, W, 3) BGR uint8; wider ones are shrunk, see `narrow`.
     """
     under, over = map(narrow, images)
-    fused = Fuser(model, str(next(model.parameters()).device)).fuse([under, over])
+    fused = Fuser(on_device(model, next(model.parameters()).device)).fuse([under, over])
     return side_by_side({"under": under[..., ::-1], "over": over[..., ::-1], "fused": fused[..., ::-1]})
 
 
