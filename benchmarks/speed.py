@@ -61,7 +61,7 @@ start = time.perf_counter()
 sys.path.insert(0, {str(ROOT)!r})
 import run_infer
 from configs import get_infer_args
-from utils.fusing import fusion
+from utils.fusing import fusion, network
 spent = {{"load": time.perf_counter() - start}}
 def timed(name, function):
     def call(*arguments):
@@ -71,7 +71,7 @@ def timed(name, function):
         return result
     return call
 for place, name in (
-    (run_infer, "load"), (fusion, "read_exposures"), (fusion.Fuser, "fuse"), (fusion, "blend"),
+    (run_infer, "load"), (fusion, "read_exposures"), (fusion.Fuser, "fuse"), (network, "blend"),
     (fusion, "write_image"),
 ):
     setattr(place, name, timed(name, getattr(place, name)))
