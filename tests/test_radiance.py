@@ -113,7 +113,7 @@ def test_an_exr_without_colour_is_refused(tmp_path):
     exr = pytest.importorskip("OpenEXR")
     channels = {"Z": np.ones((4, 5), np.float32)}
     exr.File({"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}, channels).write(str(tmp_path / "z.exr"))
-    with pytest.raises(ValueError, match="z.exr: .*expected the channels R, G, B or Y alone, got Z"):
+    with pytest.raises(ValueError, match="z.exr: expected the channels R, G, B, or Y, RY, BY, or Y, got Z"):
         read_radiance(tmp_path / "z.exr")
 
 

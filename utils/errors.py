@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 
+class Unsupported(ValueError):
+    """A picture that is whole, but of a kind that is not read; its text says what was expected and what came."""
+
+
 @contextlib.contextmanager
 def exit_on_error() -> Iterator[None]:
     """Turns errors that a user can cause into one line on stderr and an exit status; bugs keep their traceback.

@@ -14,6 +14,7 @@ import numpy as np
 from utils.fusing.network import Network
 from utils.fusing.onnx import OnnxNetwork
 from utils.pictures.image import check_suffix, read_photo, read_radiance, write_image
+from utils.pictures.light import same_colours
 from utils.pictures.metadata import Metadata, read_metadata
 from utils.progress import counted
 from utils.stack.align import align_exposures
@@ -243,7 +244,7 @@ def read_exposures(
         if first.radiance and len(paths) == 1:
             radiance, kept = read_radiance(paths[0], max_pixels)
             images, stops = expose(radiance)
-            return images, read_metadata(metadata_from) if metadata_from else kept, stops
+            return images, _described(kept, metadata_from), stops
         white = first.white
     files = [Path(path).resolve() for path in paths]
     for path, file in zip(paths, files, strict=True):
@@ -268,8 +269,19 @@ def read_exposures(
         if metadata.icc != first.icc:
             raise ValueError(f"{path}: another colour profile than {paths[0]}: convert the exposures to one")
     stops = [metadata.stops for _, metadata in photos if metadata.stops is not None]
-    kept = read_metadata(metadata_from) if metadata_from else first
+    kept = _described(first, metadata_from)
     return [image for image, _ in photos], kept, stops if len(stops) == len(photos) else None
+
+
+def _described(own: Metadata, path: str | os.PathLike | None) -> Metadata:
+    """Returns the metadata of the file `path` (None: the pixels' own), but a profile that fits the pixels."""
+    if path is None:
+        return own
+    other = read_metadata(path)
+    if same_colours(other.icc, own.icc):
+        return replace(other, icc=other.icc or own.icc)
+    warnings.warn(f"{path}: its colour profile is not that of the exposures, which is kept", stacklevel=2)
+    return replace(other, icc=own.icc)
 
 
 def size_in_words(image: np.ndarray) -> str:

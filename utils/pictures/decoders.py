@@ -11,11 +11,14 @@ import re
 import struct
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, TiffTags
 
+from utils.errors import Unsupported
+from utils.pictures.light import to_xyz, white
 from utils.pictures.metadata import ORIENTATION, Metadata
 
 # Lines that the libraries behind OpenCV and Pillow write to stderr about a file; and those of them that mean no damage
@@ -101,7 +104,14 @@ def decode_heif(data: bytes, metadata: Metadata) -> np.ndarray:
 
 
 def decode_avif(data: bytes, metadata: Metadata) -> np.ndarray:
-    """Returns the picture in an AVIF file, not turned, by Pillow: 8 bits."""
+    """Returns the picture in an AVIF file, not turned: 8 bits, by Pillow; of PQ and HLG all bits, spread to 16."""
+    if metadata.radiance:
+        import imagecodecs
+
+        image = imagecodecs.avif_decode(data)
+        bits = data[data.index(b"pixi") + 9]  # after the box's name, version and number of channels
+        image = (image.astype(np.uint32) * 65535 // (2**bits - 1)).astype(np.uint16)
+        return image if image.ndim == 2 else np.ascontiguousarray(image[..., 2::-1])
     with Image.open(io.BytesIO(data)) as picture:
         picture.load()
         if picture.mode == "RGBA":
@@ -114,11 +124,25 @@ def decode_exr(data: bytes, metadata: Metadata) -> np.ndarray:
     import OpenEXR
 
     channels = OpenEXR.File(io.BytesIO(data), separate_channels=True).channels()
-    names = next((names for names in ("BGR", "Y") if all(name in channels for name in names)), None)
-    if not names or {"RY", "BY"} & channels.keys():
-        raise ValueError(f"expected the channels R, G, B or Y alone, got {', '.join(channels)}")
-    planes = [channels[name].pixels.astype(np.float32) for name in names]
-    return np.stack(planes, -1) if len(planes) == 3 else planes[0]
+    planes = {name: channel.pixels.astype(np.float32) for name, channel in channels.items()}
+    if planes.keys() >= {"R", "G", "B"}:
+        return np.stack([planes[name] for name in "BGR"], -1)
+    if planes.keys() >= {"Y", "RY", "BY"}:
+        y = planes["Y"]
+        blue, red = (y * (1 + _spread(planes[name], channels[name], y.shape)) for name in ("BY", "RY"))
+        primaries = metadata.encoding.primaries
+        of_red, of_green, of_blue = to_xyz(primaries, white(primaries))[1].astype(np.float32)  # luminance
+        return np.stack([blue, (y - of_red * red - of_blue * blue) / of_green, red], -1)
+    if "Y" in planes and not {"RY", "BY"} & planes.keys():
+        return planes["Y"]
+    raise Unsupported(f"expected the channels R, G, B, or Y, RY, BY, or Y, got {', '.join(channels)}")
+
+
+def _spread(plane: np.ndarray, channel: Any, shape: tuple[int, int]) -> np.ndarray:
+    """Returns an OpenEXR's subsampled plane at full size, cubically; its samples lie on every second pixel or so."""
+    steps = np.array([[1 / channel.xSampling, 0, 0], [0, 1 / channel.ySampling, 0]])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(plane, steps, shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 # `decode_any` decodes all others

@@ -18,6 +18,7 @@ from PIL import Image
 
 from utils.files import replacing
 from utils.pictures.decoders import DECODERS, HARMLESS, REDUCED, decode_any, overhear
+from utils.pictures.light import to_light
 from utils.pictures.metadata import (
     RAW_SUFFIXES,
     Metadata,
@@ -100,24 +101,27 @@ def read_photo(
     """
     metadata = read_metadata(path)
     if metadata.radiance:
-        raise ValueError(f"{path}: a radiance map (float) holds all exposures: fuse it alone, or save it with 16 bits")
+        what = "a radiance map (float, or coded as PQ or HLG) holds all exposures"
+        raise ValueError(f"{path}: {what}: fuse it alone, or save it with 16 bits")
     metadata = replace(metadata, white=white or metadata.white)
     return _read(path, metadata, max_pixels, (np.uint8, np.uint16), shrink), metadata
 
 
 def read_radiance(path: str | os.PathLike, max_pixels: int | None = None) -> tuple[np.ndarray, Metadata]:
-    """Returns a radiance map, upright, (H, W) gray or (H, W, 3) BGR, linear float32, and its metadata.
+    """Returns a radiance map, upright, (H, W) gray or (H, W, 3) BGR of Rec. 709, linear float32, and its metadata.
 
-    Alpha is left out, and so is the colour profile, since it describes linear light.
+    Alpha is left out. The file's primaries, noted or those of its colour profile, are converted.
 
     Raises:
-        FileNotFoundError, ValueError: As for `read_photo`; or the file is no float TIFF, OpenEXR or Radiance RGBE.
+        FileNotFoundError, ValueError: As for `read_photo`; or the file is no float TIFF, OpenEXR, Radiance RGBE, and
+            no picture coded as PQ or HLG.
     """
     metadata = read_metadata(path)
     if not metadata.radiance:
-        raise ValueError(f"{path}: is no radiance map (float TIFF, OpenEXR, Radiance RGBE)")
-    image = _read(path, metadata, max_pixels, (np.float32, np.float64))
-    return image[..., :3] if image.ndim == 3 else image, metadata
+        raise ValueError(f"{path}: is no radiance map (float TIFF, OpenEXR, Radiance RGBE, PQ, HLG)")
+    image = _read(path, metadata, max_pixels, (np.float32, np.float64, np.uint8, np.uint16))
+    image = image[..., :3] if image.ndim == 3 else image
+    return to_light(image if image.dtype.kind == "f" else to_float(image), metadata.encoding), metadata
 
 
 def _read(

@@ -23,6 +23,9 @@ from PIL import Image, TiffTags, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
 from PIL.TiffImagePlugin import TiffImageFile
 
+from utils.errors import Unsupported
+from utils.pictures.light import REC709, XYZ, Encoding, from_codes, from_profile, profile
+
 Image.MAX_IMAGE_PIXELS = None  # `image.check_pixels` is the limit, before pixels are decoded
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "AVIF")  # read with Pillow; READERS has the others
@@ -33,9 +36,15 @@ RAW_SUFFIXES = (
 RAW_HEADERS = (b"II*\0", b"MM\0*", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")  # TIFF, also Olympus's and Panasonic's kinds
 FLIPS = {3: 3, 5: 8, 6: 6}  # LibRaw's turn -> EXIF orientation
 # Import name and name to install; needed only when such a file is read or written.
-PACKAGES = {"RAW": ("rawpy", "rawpy"), "HEIF": ("pillow_heif", "pillow-heif"), "EXR": ("OpenEXR", "OpenEXR")}
+PACKAGES = {
+    "RAW": ("rawpy", "rawpy"),
+    "HEIF": ("pillow_heif", "pillow-heif"),
+    "EXR": ("OpenEXR", "OpenEXR"),
+    "HDR AVIF": ("imagecodecs", "imagecodecs"),
+}
 REFUSED = ("CMYK", "LAB", "I", "16-bit YCbCr", "16-bit planar", "16-bit inverted")  # not gray or RGB values
 FLOAT = "F"  # the kind of a radiance map
+LINEAR = Encoding(curve=1.0)
 
 MAIN, EXIF, GPS = 0, 0x8769, 0x8825  # the directories that are kept; EXIF and GPS are also their pointers' tags
 BITS, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, PLANAR, ICC = 258, 262, 273, 274, 284, 34675  # tags of MAIN
@@ -58,7 +67,8 @@ class Metadata:
     size: tuple[int, int] = (0, 0)  # width and height, as stored or upright
     format: str = ""  # as Pillow calls it: JPEG, PNG, TIFF ...; or RAW, HEIF, EXR, HDR
     bits: int = 8  # of a TIFF's samples
-    radiance: bool = False  # float pixels: linear light, to be rendered to exposures
+    radiance: bool = False  # light without an upper limit, to be rendered to exposures: float pixels, or PQ or HLG
+    encoding: Encoding = LINEAR  # of a radiance map
     white: tuple[float, ...] | None = None  # white balance of camera raw: the camera's multipliers of R, G, B, G
 
     @property
@@ -108,15 +118,26 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
         exif, dropped = _read_directories(header.exif) if header.exif else ({}, [])
         if header.format == "RAW" and EXIF in exif:  # too large for a JPEG: it holds previews
             exif[EXIF].pop(MAKER_NOTE, None)
-    icc = header.icc if isinstance(header.icc, bytes) and header.icc[36:40] == b"acsp" else None  # in every profile
-    if header.icc and not icc:
-        dropped.append("the colour profile")
+        icc = header.icc if isinstance(header.icc, bytes) and header.icc[36:40] == b"acsp" else None  # in every profile
+        if header.icc and not icc:
+            dropped.append("the colour profile")
+        encoding = header.encoding
+        with named_errors(path):
+            if icc and header.kind == FLOAT:
+                encoding, icc = from_profile(icc), None
+            elif icc:
+                encoding = None
+            radiance = header.kind == FLOAT or bool(encoding and encoding.curve in ("PQ", "HLG"))
+            if encoding and not radiance and not encoding.is_srgb:
+                icc = profile(encoding)
+    if radiance and header.format == "AVIF":
+        check_package(path, "HDR AVIF")
     if dropped:
         warnings.warn(f"{path}: damaged, so not carried over: {', '.join(dict.fromkeys(dropped))}", stacklevel=2)
     orientation = header.orientation or _value(exif, MAIN, ORIENTATION)
     orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-    radiance = header.kind == FLOAT
-    return Metadata(exif, icc, orientation, header.size, header.format, header.bits, radiance, header.white)
+    light = (radiance, encoding or LINEAR)
+    return Metadata(exif, icc, orientation, header.size, header.format, header.bits, *light, header.white)
 
 
 def check_package(path: str | os.PathLike, kind: str) -> None:
@@ -145,6 +166,8 @@ def named_errors(path: str | os.PathLike) -> Iterator[None]:
     """Turns any exception of a decoder into a ValueError that names the file; decoders document no list of theirs."""
     try:
         yield
+    except Unsupported as error:
+        raise ValueError(f"{path}: {error}") from error
     except MemoryError as error:
         raise ValueError(f"{path}: there is not enough memory to read it") from error
     except Exception as error:
@@ -165,6 +188,7 @@ class _Header:
     bits: int = 8
     orientation: int | None = None  # None: EXIF has it
     white: tuple[float, ...] | None = None  # as in Metadata
+    encoding: Encoding | None = None  # as the file notes it outside a colour profile
 
 
 def _read_with_pillow(file: BinaryIO) -> _Header:
@@ -173,9 +197,11 @@ def _read_with_pillow(file: BinaryIO) -> _Header:
     if file.read(2) in (b"II", b"MM"):
         main = _directory(file)
         if 3 in np.atleast_1d(main.get(SAMPLE_FORMAT, 1)):  # float: Pillow cannot open these in colour
-            return _Header("TIFF", (main[COLUMNS], main[ROWS]), FLOAT, file, None, max(main[BITS]))
+            return _Header("TIFF", (main[COLUMNS], main[ROWS]), FLOAT, file, main.get(ICC), max(main[BITS]))
     with Image.open(file, formats=FORMATS) as picture:
         kind, bits, block = picture.mode, 8, picture.info.get("exif")
+        encoding: Encoding | None = None
+        icc = picture.info.get("icc_profile")
         if isinstance(picture, TiffImageFile):
             tags = picture.tag_v2
             bits = max(tags.get(BITS, (1,)))
@@ -186,12 +212,39 @@ def _read_with_pillow(file: BinaryIO) -> _Header:
             elif bits > 8 and tags.get(PHOTOMETRIC) == 0:
                 kind = "16-bit inverted"
         elif picture.format == "PNG":
-            block = _chunks(file, 8, {b"eXIf": 2**32}).get(b"eXIf", block)
+            found = _chunks(file, 8, {b"eXIf": 2**32, b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32})
+            block, encoding = found.get(b"eXIf", block), _png_encoding(found)
+            icc = None if b"cICP" in found else icc
+        elif picture.format == "AVIF":
+            encoding = _avif_encoding(file)
         if not block and picture.format != "TIFF":
             others = Image.Image.getexif(picture)  # as older programs store it, or from XMP
             block = others.tobytes() if others else None
         exif = file if picture.format == "TIFF" else _exif_file(block)
-        return _Header(picture.format or "", picture.size, kind, exif, picture.info.get("icc_profile"), bits)
+        return _Header(picture.format or "", picture.size, kind, exif, icc, bits, encoding=encoding)
+
+
+def _png_encoding(chunks: dict[bytes, bytes]) -> Encoding | None:
+    """Returns what a PNG's chunks say of its colours, the first of cICP, sRGB, gAMA with cHRM; None without them."""
+    if b"cICP" in chunks:
+        primaries, curve, matrix, full = chunks[b"cICP"]
+        if matrix or not full:
+            raise Unsupported("expected a PNG of R, G, B in the full range, got another by its cICP chunk")
+        return from_codes(primaries, curve)
+    if b"sRGB" in chunks or b"gAMA" not in chunks:
+        return None
+    power = 100_000 / int.from_bytes(chunks[b"gAMA"], "big")
+    if b"cHRM" not in chunks:
+        return Encoding(curve=power)
+    numbers = [number / 100_000 for number in struct.unpack(">8I", chunks[b"cHRM"])]  # white first
+    return Encoding((*numbers[2:], *numbers[:2]), power)
+
+
+def _avif_encoding(file: BinaryIO) -> Encoding | None:
+    """Returns what an AVIF's first colour box says, that of the picture itself; None without one."""
+    file.seek(0)
+    found = re.search(rb"colrnclx(....)", file.read(2**16), re.DOTALL)
+    return from_codes(*struct.unpack(">HH", found[1])) if found else None
 
 
 def _exif_file(block: bytes | None) -> BinaryIO | None:
@@ -239,7 +292,9 @@ def _read_heif(file: BinaryIO) -> _Header:
     file.seek(0)
     heif = pillow_heif.open_heif(file)
     exif = _exif_file(heif.info.get("exif"))
-    return _Header("HEIF", heif.size, "RGB", exif, heif.info.get("icc_profile"), orientation=1)
+    noted = heif.info.get("nclx_profile")
+    encoding = from_codes(noted["color_primaries"], noted["transfer_characteristics"]) if noted else None
+    return _Header("HEIF", heif.size, "RGB", exif, heif.info.get("icc_profile"), orientation=1, encoding=encoding)
 
 
 def _read_exr(file: BinaryIO) -> _Header:
@@ -247,18 +302,23 @@ def _read_exr(file: BinaryIO) -> _Header:
     import OpenEXR
 
     file.seek(0)
-    low, high = OpenEXR.File(file, header_only=True).header()["dataWindow"]
+    header = OpenEXR.File(file, header_only=True).header()
+    low, high = header["dataWindow"]
     width, height = high - low + 1
-    return _Header("EXR", (int(width), int(height)), FLOAT, None, None, 32)
+    encoding = Encoding(tuple(map(float, header.get("chromaticities", REC709))), 1.0)
+    return _Header("EXR", (int(width), int(height)), FLOAT, None, None, 32, encoding=encoding)
 
 
 def _read_hdr(file: BinaryIO) -> _Header:
     """Returns the header of Radiance RGBE: lines of text, an empty line, the size."""
     file.seek(0)
-    size = re.search(rb"\n\n-Y (\d+) \+X (\d+)\n", file.read(2**16))
+    head, end, rest = file.read(2**16).partition(b"\n\n")
+    size = re.match(rb"-Y (\d+) \+X (\d+)\n", rest)
     if not size:
         raise ValueError("expected the size as -Y HEIGHT +X WIDTH")
-    return _Header("HDR", (int(size[2]), int(size[1])), FLOAT, None, None, 32)
+    noted = re.search(rb"\nPRIMARIES=([-+.\de\s]+)", head)
+    primaries = tuple(map(float, noted[1].split())) if noted else XYZ if b"rle_xyze" in head else REC709
+    return _Header("HDR", (int(size[2]), int(size[1])), FLOAT, None, None, 32, encoding=Encoding(primaries, 1.0))
 
 
 READERS = {"RAW": _read_raw, "WEBP": _read_webp, "HEIF": _read_heif, "EXR": _read_exr, "HDR": _read_hdr}

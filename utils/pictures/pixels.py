@@ -18,6 +18,12 @@ def to_float(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
 
 
+def finite(image: np.ndarray) -> np.ndarray:
+    """Returns float of any shape with NaN and minus infinity as 0, and infinity as the largest finite value."""
+    known = np.isfinite(image)
+    return image if known.all() else np.nan_to_num(image, nan=0, posinf=image[known].max(initial=0), neginf=0)
+
+
 def from_float(image: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     """Returns float of any shape, clamped to [0, 1] and rounded, as uint8 or uint16 (`dtype`)."""
     return np.rint(np.clip(image, 0, 1) * np.float32(np.iinfo(dtype).max)).astype(dtype)

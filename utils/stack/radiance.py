@@ -3,9 +3,12 @@
 import cv2
 import numpy as np
 
+from utils.pictures.pixels import finite
+
 HIGHLIGHT = 99.9  # percentile of the light that becomes white in the darkest exposure: the sun and lamps may clip
 SHADOW = 2  # percentile of the light that becomes MIDDLE in the brightest exposure: darker pixels are noise
 MIDDLE = 0.18  # of white: linear value that looks half as bright
+NOISY = 0.25  # grain of one stop's pixels in their median, above which it is kept dark: noise alone has 0.5
 STEP = 2  # largest distance between exposures, in stops
 HOLE = 1024  # a pixel darker than its surroundings by this factor is an error: lenses have more glare than that
 WIDEST = 16  # stops from the darkest to the brightest exposure: more would be noise, or a masked area
@@ -25,21 +28,40 @@ def expose(radiance: np.ndarray) -> tuple[list[np.ndarray], list[float]]:
     Raises:
         ValueError: The map is black everywhere.
     """
-    finite = np.isfinite(radiance)
-    if not finite.all():
-        largest = radiance[finite].max(initial=0)
-        radiance = np.nan_to_num(radiance, nan=0, posinf=largest, neginf=0)
-    radiance = _without_holes(radiance.astype(np.float32))
-    pixels = radiance.reshape(radiance.shape[0] * radiance.shape[1], -1)
-    pixels = pixels[:: max(1, len(pixels) // SAMPLES)]
-    lit = pixels[pixels.max(1) > 0]
-    if not len(lit):
+    radiance = _without_holes(finite(radiance).astype(np.float32))
+    pixels = np.atleast_3d(radiance)
+    lit = pixels.max(2) > 0
+    if not lit.any():
         raise ValueError("the radiance map is black all over")
-    darkest = -np.log2(np.percentile(lit.max(1), HIGHLIGHT))
-    brightest = np.log2(MIDDLE / np.percentile(lit.mean(1), SHADOW))
+    brightness = pixels.max(2)[lit]
+    darkest = -np.log2(np.percentile(brightness[:: max(1, len(brightness) // SAMPLES)], HIGHLIGHT))
+    brightest = np.log2(MIDDLE / _shadow(pixels, lit))
     span = np.clip(brightest - darkest, STEP, WIDEST)
     stops = np.linspace(darkest, darkest + span, int(np.ceil(span / STEP)) + 1)
     return [_picture(radiance, 2.0**stop) for stop in stops], [float(stop) for stop in stops]
+
+
+def _shadow(pixels: np.ndarray, lit: np.ndarray) -> float:
+    """Returns the light that the brightest exposure shows as MIDDLE: the percentile SHADOW, or more if that is noise.
+
+    Grain is how much the channels' differences (of gray: the light) vary from pixel to pixel, per the light around.
+
+    Args:
+        pixels: (H, W, C), at least 0.
+        lit: (H, W), which of them count.
+    """
+    mean = pixels.mean(2)
+    offsets = pixels - mean[..., None] if pixels.shape[2] > 1 else pixels
+    rough = np.abs(offsets - np.atleast_3d(cv2.blur(offsets, (3, 3)))).max(2)
+    mean, around, rough = (x[lit][:: max(1, mean.size // SAMPLES)] for x in (mean, cv2.blur(mean, (3, 3)), rough))
+    shadow, stops = np.percentile(mean, SHADOW), np.floor(np.log2(around))
+    level = shadow
+    for stop in np.unique(stops[around >= shadow]):
+        grain = np.median((rough / around)[stops == stop])
+        if grain < NOISY:
+            break
+        level = max(level, 2.0**stop * (grain / NOISY) ** 4)
+    return level
 
 
 def _without_holes(radiance: np.ndarray) -> np.ndarray:
