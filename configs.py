@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from utils import __version__
-from utils.errors import require
+from utils.errors import UserError, require
 
 ROOT = Path(__file__).resolve().parent
 # What a resumed training does with changed settings; all others may change freely.
@@ -286,7 +286,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     require("torch", "tensorboard")
     for name in NEW_RUN & stored.keys():
         if getattr(args, name) != stored[name]:
-            raise ValueError(
+            raise UserError(
                 f"--{name} of the run is {stored[name]}, not {getattr(args, name)}: "
                 "keep it, or start a new run with --weights best.pth of this one"
             )
@@ -322,11 +322,11 @@ def stored_settings(path: Path, defaults: dict) -> dict:
         ValueError: there is no such file, it is damaged, or a setting has another type than its default.
     """
     if not path.is_file():
-        raise ValueError(f"{path} is missing: expected a run folder to resume, or a file in its folder checkpoints")
+        raise UserError(f"{path} is missing: expected a run folder to resume, or a file in its folder checkpoints")
     try:
         content = dict(json.loads(path.read_text(encoding="utf-8")).items())
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged, the settings of the run to resume: {error}") from error
+        raise UserError(f"{path} is damaged, the settings of the run to resume: {error}") from error
     stored = {name: content[name] for name in defaults if name in content and name not in SESSION}
     for name, value in stored.items():
         default, values = defaults[name], [value]
@@ -334,7 +334,7 @@ def stored_settings(path: Path, defaults: dict) -> dict:
             default, values = (default or [""])[0], value
         kinds = {type(None): (str, type(None)), float: (int, float)}.get(type(default), (type(default),))
         if not all(type(one) in kinds for one in values):
-            raise ValueError(f"{path} is damaged: {name} is {str(value)[:40]!r}, expected {kinds[0].__name__}")
+            raise UserError(f"{path} is damaged: {name} is {str(value)[:40]!r}, expected {kinds[0].__name__}")
     return stored
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 
 from configs import get_app_args
-from utils.errors import exit_on_error
-from utils.fusing.fusion import SCENE_ERRORS, Fuser
+from utils.errors import UserError, clear, exit_on_error
+from utils.fusing.fusion import Fuser
 from utils.pictures.image import IMAGE_SUFFIXES, read_photo, write_image
 
 PREVIEW_SIDE = 2400  # pixels, longest side in the slider: browsers cannot show TIFF, and 20 MP are slow
@@ -45,7 +45,7 @@ def build_page(args: argparse.Namespace, folder: Path):
     try:
         import gradio as gr
     except ModuleNotFoundError as error:
-        raise ValueError(f"{error.name} is not installed: pip install gradio") from error
+        raise UserError(f"{error.name} is not installed: pip install gradio") from error
 
     def fuse(files, weights, align, deghost, suffix, progress=gr.Progress()):  # noqa: B008  Gradio finds its bar by the default
         """Returns the page's new state: previews, radio of the shots' names, the slider's two pictures, download."""
@@ -59,8 +59,8 @@ def build_page(args: argparse.Namespace, folder: Path):
             progress(0.9, "preparing the view")
             shots = {Path(path).name: preview(path, here / f"{k}.jpg") for k, path in enumerate(files)}
             after = preview(out, here / "after.jpg")
-        except SCENE_ERRORS as error:
-            raise gr.Error(str(error), duration=None) from error  # stays until it is closed
+        except Exception as error:
+            raise gr.Error(str(clear(error)), duration=None) from error  # stays until it is closed
         first = next(iter(shots))
         choose = gr.Radio(choices=list(shots), value=first, visible=True)
         return (shots, after), choose, (shots[first], after), gr.DownloadButton(value=out, interactive=True)

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from configs import command, get_eval_args
-from utils.errors import exit_on_error
+from utils.errors import UserError, exit_on_error, told
 from utils.files import git_sha, replacing
 
 if __name__ == "__main__":  # before the slow imports, so that --help is instant
@@ -42,7 +42,6 @@ from utils.evaluation.report import (
     Table,
 )
 from utils.evaluation.scoring import Method
-from utils.fusing.fusion import SCENE_ERRORS, clear
 from utils.pictures.scenes import Scene
 
 
@@ -66,8 +65,9 @@ def main(args: argparse.Namespace) -> None:
         max_width=args.max_width,
     )
     rows, faults = score_all(score, scenes, args.jobs)
+    print(*faults, sep="\n", end="\n" * bool(faults), file=sys.stderr)
     if not rows:
-        raise ValueError(f"no scene could be scored. {faults[0]}")
+        raise UserError("no scene could be scored, see above")
 
     found = tables(rows, extra)
     text = "\n".join([describe(args, rows, extra), *map(report.markdown, found)])
@@ -79,7 +79,7 @@ def main(args: argparse.Namespace) -> None:
     print(text)
     print(f"Rows, this report (Markdown, LaTeX), the pictures and a contact sheet per scene are in {output}")
     if faults:
-        raise ValueError(f"{len(faults)} of {len(scenes)} scenes are not in the scores. " + " | ".join(faults))
+        raise UserError(f"{len(faults)} of {len(scenes)} scenes are not in the scores, see above")
 
 
 def extra_columns(args: argparse.Namespace) -> tuple[Column, ...]:
@@ -113,11 +113,11 @@ def choose_methods(args: argparse.Namespace) -> dict[str, Method]:
 
 
 def attempt(scene: Scene, **how) -> tuple[list[Row], str | None]:
-    """Returns (rows, None) of a scene, or ([], its error as text), so that one bad scene does not stop the others."""
+    """Returns (rows, None) of a scene, or ([], its error as `told`), so that one bad scene does not stop the others."""
     try:
         return scoring.score_scene(scene, **how), None
-    except SCENE_ERRORS as error:
-        return [], f"{scene.name}: {clear(error)}"
+    except Exception as error:
+        return [], told(error, scene.name)
 
 
 def score_all(score: partial, scenes: Sequence[Scene], jobs: int) -> tuple[list[Row], list[str]]:
@@ -160,7 +160,7 @@ def score_in_processes(
         left = [scene for scene in left if scene not in results]
         if left and jobs == 1:  # one process works in order: the first scene without a result killed it
             killed = left.pop(0)
-            results[killed] = [], f"{killed.name}: its process was killed, as when memory runs out"
+            results[killed] = [], f"error: {killed.name}: its process was killed, as when memory runs out"
         jobs = 1
     return [results[scene] for scene in scenes]
 

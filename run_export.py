@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch._higher_order_ops.scan import scan
 
 from configs import get_export_args
-from models import DeepFusePyramid, fuse_model
+from models import DeepFusePyramid, WeightsError, fuse_model
 from models.DeepFusePyramid import PyramidLevel
-from utils.errors import exit_on_error
+from utils.errors import UserError, exit_on_error, user_errors
 from utils.files import replacing
 from utils.fusing.onnx import INPUT, OUTPUTS
 
@@ -44,7 +44,9 @@ def encode_in_turn(level: PyramidLevel, seen: torch.Tensor) -> tuple[torch.Tenso
 
 
 def main(args: argparse.Namespace) -> None:
-    export(fuse_model(weights=args.weights), args.output)
+    with user_errors(WeightsError):
+        model = fuse_model(weights=args.weights)
+    export(model, args.output)
     print(f"Exported {args.weights}: {args.output} ({Path(args.output).stat().st_size / 1e6:.1f} MB)")
 
 
@@ -55,14 +57,14 @@ def export(model: torch.nn.Module, path: str) -> None:
         ValueError: The network is one of the paper's, or the packages onnx and onnxscript are missing.
     """
     if not isinstance(model, DeepFusePyramid):
-        raise ValueError(
+        raise UserError(
             f"{model.name} works at full size, in tiles that need PyTorch: only DeepFuse_pyramid can be exported"
         )
     try:
         import onnx
         import onnxscript  # noqa: F401  PyTorch's exporter needs it
     except ModuleNotFoundError as error:
-        raise ValueError(f"{error.name} is missing, which exporting needs: pip install onnx onnxscript") from error
+        raise UserError(f"{error.name} is missing, which exporting needs: pip install onnx onnxscript") from error
     any_size = {dim: torch.export.Dim.DYNAMIC for dim in range(3)}
     with torch.no_grad():  # a loop is exported only without gradients
         exported = torch.onnx.export(

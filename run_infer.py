@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from configs import get_infer_args
-from utils.errors import exit_on_error
+from utils.errors import UserError, exit_on_error, told
 from utils.fusing.fusion import Fuser, Job, fuse_scenes
 from utils.pictures.scenes import capture, find_scenes, is_picture, output_paths
 
@@ -47,7 +47,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
     scenes, singles = find_scenes(args.input_dir)
     source, target = Path(args.input_dir).resolve(), Path(args.output_dir)
     if source in (target.resolve(), *target.resolve().parents):
-        raise ValueError(f"--output_dir {target} lies in --input_dir, whose pictures are inputs: name another folder")
+        raise UserError(f"--output_dir {target} lies in --input_dir, whose pictures are inputs: name another folder")
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if ranks > 1:
         from utils.training import parallel  # imports PyTorch
@@ -65,7 +65,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
         jobs = [job for job in jobs if not is_picture(job.out)]
     finished = fuse_scenes(jobs, lambda: load(args), args.align, args.deghost)
     shown = tqdm(finished, total=len(jobs), unit="scene", disable=rank > 0)
-    ends = [(job.name, error and str(error)) for job, error in shown]
+    ends = [error and told(error, job.name) for job, error in shown]
     if ranks > 1:
         ends = parallel.gathered(ends)
         parallel.leave_processes()
@@ -73,24 +73,23 @@ def fuse_folder(args: argparse.Namespace) -> None:
         report(ends, len(scenes), target)
 
 
-def report(ends: list[tuple[str, str | None]], scenes: int, target: Path) -> None:
+def report(ends: list[str | None], scenes: int, target: Path) -> None:
     """Prints how many scenes of a folder were fused, skipped and failed.
 
     Args:
-        ends: (name, error or None) of every scene that was not skipped.
+        ends: error as `told` or None, of every scene that was not skipped.
         scenes: number of all scenes.
 
     Raises:
         ValueError: some could not be fused.
     """
-    failures = [f"{name}: {error}" for name, error in ends if error]
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
+    failures = [error for error in ends if error]
+    print(*failures, sep="\n", end="\n" * bool(failures), file=sys.stderr)
     fused, there = len(ends) - len(failures), scenes - len(ends)
     skipped = f", {there} {'was' if there == 1 else 'were'} there already" if there else ""
     print(f"Fused {fused} {'scene' if fused == 1 else 'scenes'}{skipped}: {target}")
     if failures:
-        raise ValueError(f"{len(failures)} of {len(ends)} scenes could not be fused, see above")
+        raise UserError(f"{len(failures)} of {len(ends)} scenes could not be fused, see above")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from configs import NEW_BEST, SESSION, command, get_infer_args, get_train_args
-from utils.errors import exit_on_error
+from utils.errors import UserError, exit_on_error, user_errors
 from utils.files import duration, git_sha, make_run_folder, settings_block, write_json
 
 if __name__ == "__main__":  # before the slow imports, so that --help is instant
@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from models import DeepFusePyramid, PyramidArchitecture, fuse_model
+from models import DeepFusePyramid, PyramidArchitecture, WeightsError, fuse_model
 from utils.device import seed_everything
 from utils.pictures.image import read_image
 from utils.pictures.scenes import read_pairs
@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
     if args.resume_path:
         train.resume_training(args.resume_path, training)
         if training.epoch >= args.num_epochs and not is_due(args, training):
-            raise ValueError(f"{args.resume_path} has finished epoch {training.epoch}: expected a larger --num_epochs")
+            raise UserError(f"{args.resume_path} has finished epoch {training.epoch}: expected a larger --num_epochs")
 
     criterion = functools.partial(objective.losses, loss=loss, amp=args.amp)
     lr_at = functools.partial(train.learning_rate, args.lr, args.lr_schedule, num_epochs=args.num_epochs)
@@ -133,7 +133,7 @@ class Run:
                     self.save()  # the weights are still those before the step; BatchNorm's means may have moved
                 raise
             except torch.cuda.OutOfMemoryError as error:
-                raise ValueError("the GPU has too little memory: reduce --batch_size or --crop_size") from error
+                raise UserError("the GPU has too little memory: reduce --batch_size or --crop_size") from error
 
     def after_step(self, values: dict[str, float]) -> None:
         """Shows and logs a step; saves when it is time to, and before it stops on a signal."""
@@ -205,9 +205,9 @@ def run_folder(args: argparse.Namespace) -> Path:
         return make_run_folder(args.runs_path)
     folder = Path(args.runs_path) / args.run_name
     if args.run_name != folder.name:
-        raise ValueError(f"--run_name is {args.run_name!r}: expected the name of a folder in {args.runs_path}")
+        raise UserError(f"--run_name is {args.run_name!r}: expected the name of a folder in {args.runs_path}")
     if folder.exists():
-        raise ValueError(f"{folder} is there already: take another --run_name, or --resume_path {folder}")
+        raise UserError(f"{folder} is there already: take another --run_name, or --resume_path {folder}")
     folder.mkdir(parents=True)
     return folder
 
@@ -250,12 +250,13 @@ def network(args: argparse.Namespace, objective: "Objective") -> nn.Module:
     name = None if args.model == "auto" else args.model
     if not (name or args.resume_path or args.weights):
         name = objective.network
-    model = fuse_model(name, args.resume_path or args.weights, 1 if args.gray else 3)
+    with user_errors(WeightsError):
+        model = fuse_model(name, args.resume_path or args.weights, 1 if args.gray else 3)
     if isinstance(model, DeepFusePyramid):
         max_gap = PyramidArchitecture().max_gap if args.hidden else math.inf
         model.arch = dataclasses.replace(model.arch, max_gap=max_gap)
     if parallel.ranks() > 1 and any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
-        raise ValueError(f"{model.name} has BatchNorm, which needs whole batches: train it in one process")
+        raise UserError(f"{model.name} has BatchNorm, which needs whole batches: train it in one process")
     return model
 
 
@@ -336,7 +337,7 @@ def loader(args: argparse.Namespace, samples: Dataset, device: torch.device) -> 
     """
     rank, ranks = parallel.rank(), parallel.ranks()
     if args.batch_size % ranks:
-        raise ValueError(f"--batch_size is {args.batch_size}: expected a multiple of the {ranks} processes")
+        raise UserError(f"--batch_size is {args.batch_size}: expected a multiple of the {ranks} processes")
     return DataLoader(
         samples,
         args.batch_size // ranks,
@@ -386,18 +387,18 @@ def objective_of(args: argparse.Namespace) -> Objective:
         ValueError: there is no such objective, or other settings do not fit it.
     """
     if args.objective not in OBJECTIVES:
-        raise ValueError(f"no objective is called {args.objective!r}: expected one of {', '.join(OBJECTIVES)}")
+        raise UserError(f"no objective is called {args.objective!r}: expected one of {', '.join(OBJECTIVES)}")
     objective = OBJECTIVES[args.objective]
     if args.crop_size < objective.least_crop:
         least = objective.least_crop
-        raise ValueError(f"--crop_size is {args.crop_size}: objective {args.objective} needs at least {least}")
+        raise UserError(f"--crop_size is {args.crop_size}: objective {args.objective} needs at least {least}")
     if not (args.gray or objective.rgb):
-        raise ValueError(f"objective {args.objective} trains luminance networks: use --gray, or --objective recon")
+        raise UserError(f"objective {args.objective} trains luminance networks: use --gray, or --objective recon")
     for name, other in OBJECTIVES.items():
         foreign = [option for option in other.takes if option not in objective.takes and getattr(args, option)]
         if foreign:
             given = " and ".join(f"--{option}" for option in foreign)
-            raise ValueError(f"{given}: for objective {name} alone, not {args.objective}")
+            raise UserError(f"{given}: for objective {name} alone, not {args.objective}")
     return objective
 
 

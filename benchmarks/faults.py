@@ -139,13 +139,13 @@ def bombs(rng: random.Random) -> Iterator[tuple[str, bytes | Callable[[Path], No
 
 def loader() -> Callable[[str], str]:
     """Returns a function that loads the weights of a file and returns "loaded", "refused" or a fault."""
-    from models import fuse_model
+    from models import WeightsError, fuse_model
 
     def load(path: str) -> str:
         try:
             fuse_model(weights=path)
             return "loaded"
-        except (ValueError, OSError) as error:
+        except (WeightsError, OSError) as error:
             line = str(error)
             return "refused" if path in line and "\n" not in line and len(line) < 600 else f"unclear: {line[:300]}"
 

@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from utils.errors import UserError
 from utils.pictures.image import read_photo, write_image  # noqa: E402
 
 HANG = 10  # seconds without an answer: the process hangs
@@ -169,7 +170,7 @@ def reader() -> Callable[[int], str]:
         path.write_bytes(data)
         try:
             image, metadata = read_photo(path)
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             return REFUSED if path.name in str(error) else f"an error without the file's name: {error}"
         for suffix in (".jpg", ".png", ".tif", ".webp") if image.shape[2:] != (4,) else (".png", ".tif"):
             write_image(folder / f"written{suffix}", image[:64, :96], metadata)

@@ -23,7 +23,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from utils.errors import exit_on_error  # noqa: E402
+from utils.errors import UserError, exit_on_error  # noqa: E402
 from utils.files import write_json  # noqa: E402
 from utils.pictures.image import list_images, read_image, write_image  # noqa: E402
 
@@ -95,11 +95,11 @@ def find_pictures(folder: Path, methods: list[str] | None = None) -> dict[str, d
         raise FileNotFoundError(f"{folder}: no such folder")
     methods = methods or sorted(path.name for path in folder.iterdir() if path.is_dir())
     if not 2 <= len(methods) <= 26:
-        raise ValueError(f"{folder}: expected the folders of 2 to 26 methods, got {', '.join(methods) or 'none'}")
+        raise UserError(f"{folder}: expected the folders of 2 to 26 methods, got {', '.join(methods) or 'none'}")
     found = {method: {path.stem: path for path in list_images(folder / method)} for method in methods}
     scenes = sorted(set.intersection(*map(set, found.values())))
     if not scenes:
-        raise ValueError(f"{folder}: no scene has a picture of each of {', '.join(methods)}")
+        raise UserError(f"{folder}: no scene has a picture of each of {', '.join(methods)}")
     return {scene: {method: found[method][scene] for method in methods} for scene in scenes}
 
 
@@ -132,13 +132,13 @@ def write_blind(pictures: dict[str, dict[str, Path]], out: Path, seed: int) -> N
     """
     blind = out / "blind"
     if blind.exists():
-        raise ValueError(f"{blind} is there already: remove it or choose another --output")
+        raise UserError(f"{blind} is there already: remove it or choose another --output")
     key = draw_letters(pictures, seed)
     shown = []
     for scene, letters in key.items():
         images = {letter: read_image(pictures[scene][method]) for letter, method in letters.items()}
         if len({image.shape[:2] for image in images.values()}) > 1:
-            raise ValueError(f"{scene}: the methods' pictures differ in size")
+            raise UserError(f"{scene}: the methods' pictures differ in size")
         write_image(blind / f"{scene}.png", sheet(images))
         for letter, image in images.items():  # written anew, so that no file's format or date tells its method
             write_image(blind / "pictures" / f"{scene}_{letter}.png", image)
@@ -162,13 +162,13 @@ def count_votes(text: str, key: dict[str, dict[str, str]]) -> Counter:
     for line in filter(None, map(str.strip, text.splitlines())):
         scene, colon, vote = (part.strip() for part in line.rpartition(":"))
         if not colon or scene not in key:
-            raise ValueError(f"expected lines SCENE: LETTER with a scene of key.json, got {line!r}")
+            raise UserError(f"expected lines SCENE: LETTER with a scene of key.json, got {line!r}")
         if scene in voted:
-            raise ValueError(f"{scene} was voted on twice")
+            raise UserError(f"{scene} was voted on twice")
         voted.add(scene)
         chosen = (key[scene] | {"NONE": "none"}).get(vote.upper())
         if chosen is None:
-            raise ValueError(f"expected one of {', '.join(key[scene])} or none, got {line!r}")
+            raise UserError(f"expected one of {', '.join(key[scene])} or none, got {line!r}")
         votes[chosen] += 1
     return votes
 

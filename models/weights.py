@@ -64,6 +64,10 @@ State = dict[str, torch.Tensor]
 Network = DeepFuse | DeepFusePyramid
 
 
+class WeightsError(ValueError):
+    """A file of weights that cannot be used, or a network that does not exist."""
+
+
 def build_network(name: str, arch: Architecture | PyramidArchitecture) -> Network:
     """Returns a freshly initialised network of this architecture, in eval mode, with attribute `name`."""
     model = DeepFusePyramid(arch) if isinstance(arch, PyramidArchitecture) else DeepFuse(arch)
@@ -87,16 +91,20 @@ def fuse_model(
             number of channels is not the one asked for.
     """
     if name is not None and name not in ARCHITECTURES:
-        raise ValueError(f"no model is called {name!r}: expected one of {', '.join(ARCHITECTURES)}")
+        raise WeightsError(f"no model is called {name!r}: expected one of {', '.join(ARCHITECTURES)}")
     if weights is None:
         name = name or "DeepFuse"
-        return build_network(name, dataclasses.replace(ARCHITECTURES[name], image_channels=image_channels or 1))
+        arch = dataclasses.replace(ARCHITECTURES[name], image_channels=image_channels or 1)
+        try:
+            return build_network(name, arch)
+        except ValueError as error:  # a pyramid for colour
+            raise WeightsError(str(error)) from error
     model = _read_network(weights)
     if name not in (None, model.name):
-        raise ValueError(f"{weights} holds a {model.name}, expected a {name}: ask for model {model.name}")
+        raise WeightsError(f"{weights} holds a {model.name}, expected a {name}: ask for model {model.name}")
     channels = model.arch.image_channels
     if image_channels not in (None, channels):
-        raise ValueError(
+        raise WeightsError(
             f"{weights} holds a network for {_kind(channels)} pictures, expected one for {_kind(image_channels)}: "
             f"use {'--gray' if channels == 1 else '--no-gray'}"
         )
@@ -115,18 +123,18 @@ def read_checkpoint(path: str | PathLike) -> dict:
         for steps in map(pickletools.genops, pickles):
             for number, (step, argument, _) in enumerate(steps):
                 if step.name == "GLOBAL" and not NAMES.fullmatch(str(argument)):
-                    raise ValueError(f"holds Python code besides tensors, which is never run: {str(argument)[:80]}")
+                    raise WeightsError(f"holds Python code besides tensors, which is never run: {str(argument)[:80]}")
                 if number > MOST_STEPS or (isinstance(argument, str | bytes) and len(argument) > MOST_TEXT):
-                    raise ValueError("holds too much besides tensors")
+                    raise WeightsError("holds too much besides tensors")
         with torch.serialization.safe_globals(NUMPY_SCALARS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch warns of odd pickle protocols in files that are refused anyway
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
     except Exception as error:  # PyTorch raises exceptions of many kinds for damaged files
-        raise ValueError(f"{path} is not a checkpoint, or it is damaged: {_first_line(error)}") from error
+        raise WeightsError(f"{path} is not a checkpoint, or it is damaged: {_first_line(error)}") from error
     if not isinstance(checkpoint, dict) or not all(isinstance(key, str) for key in checkpoint):
-        raise ValueError(f"{path} holds a {type(checkpoint).__name__}, expected a checkpoint's dict")
+        raise WeightsError(f"{path} holds a {type(checkpoint).__name__}, expected a checkpoint's dict")
     return checkpoint
 
 
@@ -140,7 +148,7 @@ def _look_into(path: str | PathLike) -> tuple[list[str], list[bytes]]:
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: no such file of weights")
     if not os.path.isfile(path):
-        raise ValueError(f"{path} is a folder, a device or a pipe: expected a file of weights")
+        raise WeightsError(f"{path} is a folder, a device or a pipe: expected a file of weights")
     size = os.path.getsize(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -155,9 +163,9 @@ def _look_into(path: str | PathLike) -> tuple[list[str], list[bytes]]:
         raise
     except Exception as error:  # zipfile raises exceptions of many kinds, too
         expected = "expected a .pth (of PyTorch 1.6 or newer) or an .npz of weights"
-        raise ValueError(f"{path} is not a checkpoint, or it is damaged: {expected}") from error
+        raise WeightsError(f"{path} is not a checkpoint, or it is damaged: {expected}") from error
     if size > MAX_BYTES:
-        raise ValueError(f"{path} holds {size:,} bytes: expected weights of at most {MAX_BYTES:,}")
+        raise WeightsError(f"{path} holds {size:,} bytes: expected weights of at most {MAX_BYTES:,}")
     return names, pickles
 
 
@@ -175,7 +183,7 @@ def _read_network(path: str | PathLike) -> Network:
         channels = first.shape[1] if isinstance(first, torch.Tensor) and first.ndim == 4 else 1
         return _network(path, "DeepFuse_bn", {"image_channels": channels}, _renamed(state))
     found = ", ".join(str(key)[:40] for key in list(state)[:5])
-    raise ValueError(
+    raise WeightsError(
         f"{path} is not a known kind of checkpoint: expected keys name, arch, model (this project) "
         f"or {', '.join(PREDECESSOR_LAYERS)} (the predecessor), found {found or 'none'}"
     )
@@ -188,12 +196,12 @@ def _network(path: str | PathLike, name: object, numbers: object, state: object)
     """
     if not isinstance(name, str) or name not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise ValueError(f"{path} holds an unknown network {str(name)[:40]!r}: expected {known}")
+        raise WeightsError(f"{path} holds an unknown network {str(name)[:40]!r}: expected {known}")
     try:
         arch = _architecture(ARCHITECTURES[name], numbers)
         state = _checked_state(_shapes(name, arch), state)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} does not fit the network {name}: {_first_line(error)}") from error
+        raise WeightsError(f"{path} does not fit the network {name}: {_first_line(error)}") from error
     model = build_network(name, arch)
     model.load_state_dict(state)
     return model
@@ -220,22 +228,22 @@ def _architecture(default: Architecture | PyramidArchitecture, numbers: object) 
         ValueError, TypeError: a number is of the wrong type, outside BOUNDS, or of no field.
     """
     if not isinstance(numbers, dict):
-        raise ValueError(f"expected a dict as arch, found a {type(numbers).__name__}")
+        raise WeightsError(f"expected a dict as arch, found a {type(numbers).__name__}")
     arch = dataclasses.replace(default, **numbers)
     for field in dataclasses.fields(arch):
         value, usual = getattr(arch, field.name), getattr(default, field.name)
         several = isinstance(usual, tuple)
         values, kind = (value, type(usual[0])) if several else ((value,), type(usual))
         if several and not (isinstance(value, tuple) and 1 <= len(value) <= MOST_LAYERS):
-            raise ValueError(f"expected up to {MOST_LAYERS} numbers as {field.name}")
+            raise WeightsError(f"expected up to {MOST_LAYERS} numbers as {field.name}")
         low, high = BOUNDS.get(field.name, (None, None))
         for number in values:
             if type(number) is not kind:
-                raise ValueError(f"expected {kind.__name__} as {field.name}, found {type(number).__name__}")
+                raise WeightsError(f"expected {kind.__name__} as {field.name}, found {type(number).__name__}")
             if low is not None and not low <= number <= high:
-                raise ValueError(f"{field.name} is {str(number)[:20]}, expected {low} to {high}")
+                raise WeightsError(f"{field.name} is {str(number)[:20]}, expected {low} to {high}")
             if field.name in CHOICES and number not in CHOICES[field.name]:
-                raise ValueError(f"expected one of {CHOICES[field.name]} as {field.name}")
+                raise WeightsError(f"expected one of {CHOICES[field.name]} as {field.name}")
     return arch
 
 
@@ -244,16 +252,16 @@ def _checked_state(expected: State, state: object) -> State:
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
-        raise ValueError("expected a dict of tensors as its weights")
+        raise WeightsError("expected a dict of tensors as its weights")
     if sum(value.nbytes for value in expected.values()) > MAX_BYTES:
-        raise ValueError(f"it has more than {MAX_BYTES:,} bytes of weights")
+        raise WeightsError(f"it has more than {MAX_BYTES:,} bytes of weights")
     if odd := expected.keys() ^ state.keys():
-        raise ValueError(f"weights are missing or too many: {', '.join(sorted(map(str, odd))[:5])}")
+        raise WeightsError(f"weights are missing or too many: {', '.join(sorted(map(str, odd))[:5])}")
     for key, value in state.items():
         if value.shape != expected[key].shape or value.layout != torch.strided or value.device.type != "cpu":
-            raise ValueError(f"{key} is {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
+            raise WeightsError(f"{key} is {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
         if value.is_complex() or value.is_quantized or not value.isfinite().all():
-            raise ValueError(f"{key} has values that are not finite, or no numbers")
+            raise WeightsError(f"{key} has values that are not finite, or no numbers")
     return state
 
 
@@ -267,11 +275,13 @@ def _authors_state(path: str | PathLike) -> State:
         with np.load(path, allow_pickle=False) as archive:
             kernels = {key: archive[key] for key in archive.files}
     except Exception as error:  # NumPy raises exceptions of many kinds for damaged files
-        raise ValueError(f"{path} is a damaged .npz archive, or holds Python objects: {_first_line(error)}") from error
+        raise WeightsError(
+            f"{path} is a damaged .npz archive, or holds Python objects: {_first_line(error)}"
+        ) from error
     expected = [f"arr_{i}" for i in range(len(names))]
     if sorted(kernels) != expected or any(x.ndim != 4 or x.dtype.kind != "f" for x in kernels.values()):
         found = [f"{key}{kernel.shape}" for key, kernel in kernels.items()][:8]
-        raise ValueError(f"{path} is not the authors' archive: expected kernels {expected}, found {found}")
+        raise WeightsError(f"{path} is not the authors' archive: expected kernels {expected}, found {found}")
     flipped = (np.ascontiguousarray(kernels[key][:, :, ::-1, ::-1], np.float32) for key in expected)
     return dict(zip(names, map(torch.from_numpy, flipped), strict=True))
 

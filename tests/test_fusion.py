@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageCms
 
 from models import ARCHITECTURES
+from utils.errors import Defect, told
 from utils.fusing import fusion
 from utils.fusing.fusion import Fuser, Job, check_exposures, fuse_scenes, read_exposures
 from utils.fusing.tiles import on_device
@@ -215,17 +216,34 @@ def test_one_bad_scene_does_not_stop_the_others(tmp_path, stack, monkeypatch):
             raise error
 
     gpu = torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
-    libraries = iter([None, MemoryError(), gpu, cv2.error("resize"), None])
+    opencv = cv2.error("OpenCV(5) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes")
+    libraries = iter([None, MemoryError(), gpu, opencv, None])
     results = list(fuse_scenes(jobs, lambda: Mean(fuse)))
     assert sorted(job.name for job, _ in results) == list("abcdefgh")
     errors = {job.name: error for job, error in results}
     assert "1.png: damaged" in str(errors["a"]) and "size" in str(errors["b"]) and "no such file" in str(errors["c"])
     assert isinstance(errors["d"], OSError)
-    said = {"e": "out of memory", "f": "CUDA out of memory. Tried to allocate", "g": "resize"}
+    said = {"e": "out of memory", "f": "CUDA out of memory. Tried to allocate", "g": str(opencv)}
     for name, line in said.items():
         assert isinstance(errors[name], ValueError) and str(errors[name]) == line
         assert errors[name].__traceback__ is errors[name].__context__ is None  # they would hold the scene's memory
     assert errors["h"] is None and (tmp_path / "h.png").is_file()
+
+
+def test_a_defect_ends_only_its_scene_and_shows_its_traceback(tmp_path, stack):
+    def fuse():
+        if next(numbers) == 0:
+            np.zeros(3) + np.zeros(4)
+
+    numbers, jobs = iter(range(2)), jobs_of(tmp_path, {name: stack(2, (20, 30, 3)) for name in "ab"})
+    (_, error), (_, none) = fuse_scenes(jobs, lambda: Mean(fuse))
+    assert none is None and (tmp_path / "b.png").is_file()
+    assert isinstance(error, Defect) and error.__traceback__ is error.__context__ is None
+    lines = told(error, "a").splitlines()
+    assert lines[0].startswith("Traceback") and "np.zeros(3) + np.zeros(4)" in told(error)
+    assert "ValueError: operands could not be broadcast" in lines[-2] and lines[-1].startswith(
+        "error: a: this is a defect"
+    )
 
 
 def test_reading_and_writing_go_on_beside_fusing(tmp_path, stack, monkeypatch):

@@ -18,17 +18,17 @@ import torch
 
 from utils import files
 from utils.device import device_on, seed_everything
-from utils.errors import exit_on_error
+from utils.errors import UserError, exit_on_error
 
 ROOT = Path(__file__).parents[1]
 MISSING = FileNotFoundError(2, "No such file or directory", "b.jpg")
-IN_WORKER = ValueError("Caught ValueError in worker\n  Traceback ...\nValueError: c.jpg: too small")
+IN_WORKER = UserError("Caught UserError in worker\n  Traceback ...\nutils.errors.UserError: c.jpg: too small")
 
 
 @pytest.mark.parametrize(
     "error, status, line",
     [
-        (ValueError("a.jpg: not a picture"), 1, "error: a.jpg: not a picture\n"),
+        (UserError("a.jpg: not a picture"), 1, "error: a.jpg: not a picture\n"),
         (MISSING, 1, "error: [Errno 2] No such file or directory: 'b.jpg'\n"),
         (FloatingPointError("the loss is nan"), 1, "error: the loss is nan\n"),
         (MemoryError(), 1, "error: out of memory\n"),
@@ -42,9 +42,21 @@ def test_errors_of_the_user_are_one_line(capsys, error, status, line):
     assert (caught.value.code, capsys.readouterr().err) == (status, line)
 
 
-def test_bugs_keep_their_traceback():
-    with pytest.raises(KeyError), exit_on_error():
-        raise KeyError("bug")
+@pytest.mark.parametrize("bug", [KeyError("bug"), ValueError("operands could not be broadcast"), RuntimeError("x")])
+def test_bugs_keep_their_traceback_and_say_where_to_report_it(capsys, bug):
+    with pytest.raises(SystemExit) as caught, exit_on_error():
+        raise bug
+    first, *middle, last = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 1 and first.startswith("Traceback") and "please report it" in last
+    assert str(bug) in middle[-1] and any("raise bug" in line for line in middle)
+
+
+def test_names_that_the_terminal_cannot_show_are_no_error():
+    command = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom utils.errors import exit_on_error\n"
+    command += "with exit_on_error(): print('Fused: \\u878d\\udcff.png')"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Fused: \\u878d\\udcff.png\n", "")
 
 
 def test_warnings_are_one_line():

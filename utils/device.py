@@ -5,6 +5,8 @@ import random
 import numpy as np
 import torch
 
+from utils.errors import UserError
+
 
 def device_on(name: str | torch.device = "auto") -> torch.device:
     """Returns the device called `name`: "auto" is CUDA where there is one, "gpu" is "cuda".
@@ -19,13 +21,13 @@ def device_on(name: str | torch.device = "auto") -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(f"no device is called {name!r}: expected auto, cpu, cuda, cuda:N, gpu or mps")
+        raise UserError(f"no device is called {name!r}: expected auto, cpu, cuda, cuda:N, gpu or mps")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise ValueError(f"device {name} was asked for, PyTorch finds {count} CUDA devices: use --device cpu")
+            raise UserError(f"device {name} was asked for, PyTorch finds {count} CUDA devices: use --device cpu")
     elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device mps was asked for, PyTorch finds none: use --device cpu")
+        raise UserError("device mps was asked for, PyTorch finds none: use --device cpu")
     return device
 
 

@@ -1,13 +1,58 @@
-"""Errors that a user can cause, as one line; signals, as one interruption."""
+"""Errors that a user can cause, as one line; defects, with their traceback; signals, as one interruption."""
 
 import contextlib
 import functools
+import io
 import os
+import re
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
+
+# What libraries say when memory is short, mostly in a RuntimeError: PyTorch, OpenCV, ONNX Runtime.
+NO_MEMORY = re.compile(r"out of memory|(can't|fail\w* to) allocate|insufficient memory|bad_alloc", re.IGNORECASE)
+REPORT = "this is a defect of DeepFuse: please report it, with the lines above, where you got the program"
+
+
+class UserError(ValueError):
+    """What a user did and can mend, such as a file that is damaged: the program says it in one line."""
+
+
+class Defect(Exception):
+    """A bug of this program, as text: its traceback, and what to do with it."""
+
+
+@contextlib.contextmanager
+def user_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Turns a library's exceptions of these kinds, raised for what a user did, into a UserError of one line."""
+    try:
+        yield
+    except kinds as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def clear(error: Exception) -> Exception:
+    """Returns what a user can cause as it is, or as a UserError of one line (memory), and anything else as a Defect.
+
+    The new errors have no traceback: its frames would keep the memory alive that the next scene needs.
+    """
+    if isinstance(error, (UserError, OSError, FloatingPointError, Defect)):
+        return error
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or NO_MEMORY.search(text):
+        return UserError(text or "out of memory")
+    return Defect("".join([*traceback.format_exception(type(error), error, error.__traceback__), REPORT]))
+
+
+def told(error: Exception, name: str = "") -> str:
+    """Returns an error as scripts print it: in one line `error: [name: ]...`, a defect below its traceback."""
+    *above, line = str(error := clear(error)).strip().splitlines() or [type(error).__name__]
+    # An error of a DataLoader's worker arrives as its traceback, with the message as the last line.
+    line = re.sub(rf"^[\w.]*{type(error).__name__}: ", "", line)
+    return "\n".join([*(above if isinstance(error, Defect) else []), f"error: {name and f'{name}: '}{line}"])
 
 
 class Unsupported(ValueError):
@@ -16,12 +61,15 @@ class Unsupported(ValueError):
 
 @contextlib.contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Turns errors that a user can cause into one line on stderr and an exit status; bugs keep their traceback.
+    """Turns errors into lines on stderr and an exit status.
 
-    - ValueError, OSError, FloatingPointError, MemoryError: `error: ...`, status 1 (argparse's own errors: status 2).
+    - What a user can cause (see `clear`): `error: ...`, status 1 (argparse's own errors: status 2).
+    - A defect: its traceback, and a line that asks to report it, status 1.
     - Ctrl-C, SIGTERM and SIGHUP, which raise KeyboardInterrupt inside: `interrupted`, status 128 + signal number.
     - Warnings: `warning: ...`.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot show is no error
     format_warning = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     handlers = {}
@@ -31,11 +79,8 @@ def exit_on_error() -> Iterator[None]:
             handlers[number] = signal.signal(number, functools.partial(_interrupt, os.getpid()))
     try:
         yield
-    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
-        lines = str(error).strip().splitlines()
-        line = lines[-1] if lines else "out of memory" if isinstance(error, MemoryError) else type(error).__name__
-        # A DataLoader worker's error arrives as its traceback, with the message as the last line.
-        print(f"error: {line.removeprefix(f'{type(error).__name__}: ')}", file=sys.stderr)
+    except Exception as error:
+        print(told(error), file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
@@ -60,4 +105,4 @@ def require(*packages: str) -> None:
     modules = {"scikit-image": "skimage"}  # others are imported by pip's name, with _ for -
     missing = [name for name in packages if not find_spec(modules.get(name, name.replace("-", "_")))]
     if missing:
-        raise ValueError(f"{', '.join(missing)} must be installed first: pip install {' '.join(missing)}")
+        raise UserError(f"{', '.join(missing)} must be installed first: pip install {' '.join(missing)}")

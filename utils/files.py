@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from utils.errors import UserError
+
 TEMPORARY = ".deepfuse-"  # prefix of files that are being written
 ABANDONED = 3600  # seconds: a temporary file unchanged for longer was left by a killed run
 
@@ -86,9 +88,9 @@ def read_table(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str
         with open(path, newline="", encoding="utf-8-sig") as file:  # Excel writes a byte-order mark
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV table in UTF-8: {error}") from error
+        raise UserError(f"{path} is not a CSV table in UTF-8: {error}") from error
     if not rows or not all(row.get(column) for row in rows for column in columns):
-        raise ValueError(f"{path}: expected a CSV table, rows with the columns {', '.join(columns)}, all filled")
+        raise UserError(f"{path}: expected a CSV table, rows with the columns {', '.join(columns)}, all filled")
     return rows
 
 

@@ -14,6 +14,8 @@ from types import ModuleType
 import cv2
 import numpy as np
 
+from utils.errors import UserError
+
 WINDOW = 11  # side of the patches, in pixels
 EDGE = WINDOW // 2
 N = WINDOW * WINDOW
@@ -63,7 +65,7 @@ def mef_ssim_scales(fused: np.ndarray, stack: np.ndarray, scales: int = 6) -> np
     fused, stack = _checked(fused, stack)
     smallest = WINDOW << (len(SCALE_WEIGHTS) - 1)
     if min(fused.shape) < smallest:
-        raise ValueError(f"MEF-SSIM needs pictures of at least {smallest}x{smallest} pixels, got {_size(fused)}")
+        raise UserError(f"MEF-SSIM needs pictures of at least {smallest}x{smallest} pixels, got {_size(fused)}")
     profile = np.full(scales, np.nan)
     for scale in range(scales):
         if min(fused.shape) < WINDOW:
@@ -166,7 +168,7 @@ def viff(fused: np.ndarray, stack: np.ndarray) -> float:
     """
     fused, stack = _checked(fused, stack)
     if min(fused.shape) < 41:
-        raise ValueError(f"VIFF needs pictures of at least 41x41 pixels, got {_size(fused)}")
+        raise UserError(f"VIFF needs pictures of at least 41x41 pixels, got {_size(fused)}")
     noise, tiny, ratios = 0.005 * 255 * 255, 1e-10, []
     for scale, window in enumerate((17, 9, 5, 3)):
         if scale:
@@ -346,7 +348,7 @@ def load_iqa(name: str) -> tuple[Callable[[np.ndarray], float], bool]:
         return lambda image: float(model.score(image[..., ::-1])), True
     pyiqa = _optional_package("pyiqa", name)
     if name not in (known := pyiqa.list_models(metric_mode="NR")):
-        raise ValueError(f"pyiqa has no measure {name} without a reference, only {', '.join(known)}")
+        raise UserError(f"pyiqa has no measure {name} without a reference, only {', '.join(known)}")
     network = pyiqa.create_metric(name, device="cpu")
     return lambda image: float(network(_rgb_tensor(image))), bool(network.lower_better)
 
@@ -355,7 +357,7 @@ def _optional_package(package: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise ValueError(f"{purpose} needs the package {package} ({error}): pip install {package}") from error
+        raise UserError(f"{purpose} needs the package {package} ({error}): pip install {package}") from error
 
 
 def _rgb_tensor(image: np.ndarray):
@@ -369,7 +371,7 @@ def _checked(fused: np.ndarray, stack: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Returns both as float64; raises ValueError unless shapes and values are those of the module's docstring."""
     fused, stack = np.asarray(fused, np.float64), np.asarray(stack, np.float64)
     if fused.ndim != 2 or stack.ndim != 3 or not len(stack) or stack.shape[1:] != fused.shape:
-        raise ValueError(f"expected a gray picture (H, W) and a stack (K, H, W), got {fused.shape} and {stack.shape}")
+        raise UserError(f"expected a gray picture (H, W) and a stack (K, H, W), got {fused.shape} and {stack.shape}")
     for name, x in (("fused picture", fused), ("stack", stack)):
         _check_range(name, x)
     return fused, stack
@@ -378,30 +380,30 @@ def _checked(fused: np.ndarray, stack: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _check_range(name: str, x: np.ndarray) -> None:
     """Raises ValueError unless the values are in 0..255; fractions in 0..1 mean a picture divided by 255."""
     if not (x.min() >= 0 and x.max() <= 255):  # also true for NaN
-        raise ValueError(f"the {name} must have values 0..255, got {x.min():g}..{x.max():g}")
+        raise UserError(f"the {name} must have values 0..255, got {x.min():g}..{x.max():g}")
     if x.max() <= 1 and (x != np.rint(x)).any():  # whole numbers 0 and 1 are a black picture
-        raise ValueError(f"the {name} must have values 0..255, got {x.min():g}..{x.max():g}: multiply it by 255")
+        raise UserError(f"the {name} must have values 0..255, got {x.min():g}..{x.max():g}: multiply it by 255")
 
 
 def _checked_gray(gray: np.ndarray) -> np.ndarray:
     """Returns a gray picture as float64; raises ValueError unless it is (H, W) in 0..255."""
     gray = np.asarray(gray, np.float64)
     if gray.ndim != 2 or not gray.size:
-        raise ValueError(f"expected a gray picture (H, W), got {gray.shape}")
+        raise UserError(f"expected a gray picture (H, W), got {gray.shape}")
     _check_range("picture", gray)
     return gray
 
 
 def _check_colour(image: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"expected a colour picture (H, W, 3) BGR uint8, got {image.shape} {image.dtype}")
+        raise UserError(f"expected a colour picture (H, W, 3) BGR uint8, got {image.shape} {image.dtype}")
 
 
 def _check_alike(image: np.ndarray, *others: np.ndarray) -> None:
     for other in (image, *others):
         _check_colour(other)
         if other.shape != image.shape:
-            raise ValueError(f"expected pictures of one size, got {_size(image)} and {_size(other)}")
+            raise UserError(f"expected pictures of one size, got {_size(image)} and {_size(other)}")
 
 
 def _size(image: np.ndarray) -> str:

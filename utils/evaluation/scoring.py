@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from utils.errors import UserError
 from utils.evaluation import metric
 from utils.evaluation.report import PROFILE, Row, contact_sheet
 from utils.files import write_json
@@ -44,7 +45,7 @@ def find_eval_scenes(
     if pairs is None:
         names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         if not names:
-            raise ValueError(f"{folder}: expected one folder of shots per scene, found no folder in it")
+            raise UserError(f"{folder}: expected one folder of shots per scene, found no folder in it")
         stacks = [tuple(list_images(folder / name)) for name in names]
         return [Scene(name, stack, stack) for name, stack in zip(names, stacks, strict=True)]
     scenes = read_pairs(folder, pairs)
@@ -74,7 +75,7 @@ def enfuse(images: Sequence[np.ndarray]) -> np.ndarray:
         out = Path(folder) / "fused.png"
         done = subprocess.run(["enfuse", "-o", out, *paths], capture_output=True, text=True)
         if done.returncode or not out.is_file():
-            raise ValueError(f"enfuse failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+            raise UserError(f"enfuse failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         return read_image(out)
 
 
@@ -113,10 +114,10 @@ def clear_output(output: Path, settings: dict, inputs: Sequence[str | os.PathLik
     for folder in inputs:
         inner, outer = Path(folder).resolve(), output.resolve()
         if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-            raise ValueError(f"--output {output} and the input {folder} lie in each other: choose another --output")
+            raise UserError(f"--output {output} and the input {folder} lie in each other: choose another --output")
     made = [output / "pictures", output / "sheets"]
     if any(folder.exists() for folder in made) and not (output / MARK).is_file():
-        raise ValueError(f"{output} holds pictures/ or sheets/ but no {MARK}: remove them, or choose another --output")
+        raise UserError(f"{output} holds pictures/ or sheets/ but no {MARK}: remove them, or choose another --output")
     write_json(output / MARK, settings)
     for folder in made:
         if folder.exists():
@@ -168,12 +169,12 @@ def score_scene(
         ValueError, OSError: A picture of this scene is missing, cannot be read, or has another size.
     """
     if len(scene.paths) < 2:
-        raise ValueError(f"expected two or more exposures, found {len(scene.paths)}")
+        raise UserError(f"expected two or more exposures, found {len(scene.paths)}")
     shots = {path: read_8bit(path, max_width) for path in scene.stack}
     first = next(iter(shots.values())).shape
     for path, image in shots.items():
         if image.shape != first:
-            raise ValueError(f"{path}: expected the other exposures' size {_size(first)}, got {_size(image.shape)}")
+            raise UserError(f"{path}: expected the other exposures' size {_size(first)}, got {_size(image.shape)}")
     truth = None if reference is None else _same_size(picture_of(reference, scene.name), first, max_width)
     fused = [shots[path] for path in scene.paths]
     unseen = [image for path, image in shots.items() if path not in scene.paths]
@@ -247,7 +248,7 @@ def reference_scores(image: np.ndarray, reference: np.ndarray, lpips: bool = Fal
 def _same_size(path: Path, shape: tuple[int, ...], max_width: int | None) -> np.ndarray:
     image = read_8bit(path, max_width)
     if image.shape != shape:
-        raise ValueError(f"{path}: expected the exposures' size {_size(shape)}, got {_size(image.shape)}")
+        raise UserError(f"{path}: expected the exposures' size {_size(shape)}, got {_size(image.shape)}")
     return image
 
 

@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from utils.errors import UserError, clear, user_errors
 from utils.fusing.network import Network
 from utils.fusing.onnx import OnnxNetwork
 from utils.pictures.image import check_suffix, read_photo, read_radiance, write_image
@@ -20,9 +20,6 @@ from utils.progress import counted
 from utils.stack.align import align_exposures
 from utils.stack.ghost import remove_ghosts
 from utils.stack.radiance import expose
-
-# Errors that end one scene but not the folder; libraries raise the last two, mostly when memory is short.
-SCENE_ERRORS = (ValueError, OSError, MemoryError, RuntimeError, cv2.error)
 
 
 class Fuser:
@@ -42,12 +39,14 @@ class Fuser:
         if Path(path).suffix.lower() == ".onnx":
             return cls(OnnxNetwork(path, device, name))
         try:  # here, since PyTorch takes longer to import than two shots to read
-            from models import fuse_model
+            from models import WeightsError, fuse_model
             from utils.fusing.tiles import on_device
         except ModuleNotFoundError as error:
             fix = "pip install -r requirements.txt, or use runs/pretrained/deepfuse.onnx"
-            raise ValueError(f"{path} needs {error.name}, which is not installed: {fix}") from error
-        return cls(on_device(fuse_model(name, weights=path), device))
+            raise UserError(f"{path} needs {error.name}, which is not installed: {fix}") from error
+        with user_errors(WeightsError):
+            model = fuse_model(name, weights=path)
+        return cls(on_device(model, device))
 
     def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> np.ndarray:
         """Returns the fused picture of two or more exposures, in any order; it has their shape and dtype.
@@ -108,6 +107,8 @@ def fuse_scenes(
 ) -> Iterator[tuple[Job, Exception | None]]:
     """Yields (scene, None) when its picture is written, or (scene, error) when it failed; the other scenes go on.
 
+    The error is a `UserError` or `OSError`, or a `Defect` where the program is to blame.
+
     With `deghost`, the `reference` of a yielded scene is the shot that was taken.
 
     While one scene is fused, the next is read and the last is written: memory holds up to two scenes and a result.
@@ -138,7 +139,7 @@ def fuse_scenes(
                     job, images, stops = improve(job, images, stops, align, deghost)
                 fused = fuser.fuse(images, stops)
                 images = None
-            except SCENE_ERRORS as error:
+            except Exception as error:
                 yield job, clear(error)
                 continue
             yield from (done(*one) for one in written)  # waits for the disk: at most one picture is being written
@@ -150,20 +151,9 @@ def done(job: Job, writing: Future) -> tuple[Job, Exception | None]:
     """Waits until a scene's picture is written; returns the scene and its error or None."""
     try:
         writing.result()
-    except SCENE_ERRORS as error:
+    except Exception as error:
         return job, clear(error)
     return job, None
-
-
-def clear(error: Exception) -> ValueError | OSError:
-    """Returns a ValueError or OSError as it is, and any other of SCENE_ERRORS as a ValueError of one line.
-
-    The new error has no traceback: its frames would keep the memory alive that the next scene needs.
-    """
-    if isinstance(error, (ValueError, OSError)):
-        return error
-    unsaid = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
-    return ValueError(" ".join(str(error).split()) or unsaid)
 
 
 def improve(
@@ -195,7 +185,7 @@ def improve(
         if job.reference is not None:
             chosen = find_reference(job)
             if chosen not in kept:
-                raise ValueError(f"reference {job.reference} cannot be aligned: name another")
+                raise UserError(f"reference {job.reference} cannot be aligned: name another")
             number = kept.index(chosen)
         images, number = remove_ghosts(images, number)
         job = replace(job, reference=job.paths[kept[number]])
@@ -212,7 +202,7 @@ def find_reference(job: Job) -> int:
     same = [k for k, path in enumerate(paths) if path.resolve() == Path(job.reference or "").resolve()]
     named = [k for k, path in enumerate(paths) if path.name == str(job.reference)]
     if not same and len(named) != 1:
-        raise ValueError(
+        raise UserError(
             f"reference {job.reference} is none of the exposures that are fused: write it as there, such as {paths[0]}"
         )
     return (same or named)[0]
@@ -237,7 +227,7 @@ def read_exposures(
     check_suffix(out)
     for path in [*paths, metadata_from] if metadata_from else paths:
         if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
-            raise ValueError(f"{out}: is one of the inputs and would be overwritten: name another output")
+            raise UserError(f"{out}: is one of the inputs and would be overwritten: name another output")
     white = None
     if paths:
         first = read_metadata(paths[0])
@@ -249,14 +239,12 @@ def read_exposures(
     files = [Path(path).resolve() for path in paths]
     for path, file in zip(paths, files, strict=True):
         if files.count(file) > 1:
-            raise ValueError(f"{path} is given twice")
+            raise UserError(f"{path} is given twice")
     with ThreadPoolExecutor(2) as pool:  # two decoders are as fast as the disk, and need little memory
         reading = pool.map(read_photo, paths, itertools.repeat(max_pixels), itertools.repeat(white))
         photos = list(counted("reading", reading, len(paths)))
     if len(paths) < 2:
-        raise ValueError(
-            f"fusing needs two or more exposures, got {len(paths)}: {', '.join(map(str, paths)) or 'none'}"
-        )
+        raise UserError(f"fusing needs two or more exposures, got {len(paths)}: {', '.join(map(str, paths)) or 'none'}")
     first_image, first = photos[0]
     for path, (image, metadata) in zip(paths, photos, strict=True):
         for what, own, firsts in (
@@ -265,9 +253,9 @@ def read_exposures(
             ("EXIF orientation", metadata.orientation, first.orientation),
         ):
             if own != firsts:
-                raise ValueError(f"{path}: {what} {own}, but {paths[0]} has {firsts}: exposures must agree")
+                raise UserError(f"{path}: {what} {own}, but {paths[0]} has {firsts}: exposures must agree")
         if metadata.icc != first.icc:
-            raise ValueError(f"{path}: another colour profile than {paths[0]}: convert the exposures to one")
+            raise UserError(f"{path}: another colour profile than {paths[0]}: convert the exposures to one")
     stops = [metadata.stops for _, metadata in photos if metadata.stops is not None]
     kept = _described(first, metadata_from)
     return [image for image, _ in photos], kept, stops if len(stops) == len(photos) else None
@@ -293,14 +281,14 @@ def size_in_words(image: np.ndarray) -> str:
 def check_exposures(images: Sequence[np.ndarray]) -> None:
     """Raises ValueError unless these are two or more (H, W[, 3 or 4]) uint8 or uint16 of one shape and dtype."""
     if len(images) < 2:
-        raise ValueError(f"fusing needs two or more exposures, got {len(images)}")
+        raise UserError(f"fusing needs two or more exposures, got {len(images)}")
     for image in images:
         if not isinstance(image, np.ndarray):
             kind = type(image).__name__
-            raise ValueError(f"expected pictures as arrays, got {kind}: cv2.imread gives None for what it cannot read")
+            raise UserError(f"expected pictures as arrays, got {kind}: cv2.imread gives None for what it cannot read")
     shape, dtype = images[0].shape, images[0].dtype
     if dtype not in (np.uint8, np.uint16) or shape[2:] not in ((), (3,), (4,)) or 0 in shape or len(shape) < 2:
-        raise ValueError(f"expected (H, W), (H, W, 3) or (H, W, 4) uint8 or uint16, got {shape} {dtype}")
+        raise UserError(f"expected (H, W), (H, W, 3) or (H, W, 4) uint8 or uint16, got {shape} {dtype}")
     for image in images:
         if image.shape != shape or image.dtype != dtype:
-            raise ValueError(f"exposures must agree: the first is {shape} {dtype}, another {image.shape} {image.dtype}")
+            raise UserError(f"exposures must agree: the first is {shape} {dtype}, another {image.shape} {image.dtype}")

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from utils.errors import UserError
 from utils.fusing.blend import blend
 from utils.fusing.colour import colour, shoulder
 from utils.pictures.pixels import luma, shrink, to_float
@@ -41,7 +42,7 @@ class DecidingNetwork(ABC):
         small = [self._small(x.apply(pictures[x.shot])) if x.stops else shots[x.shot] for x in exposures]
         y, weights = self.decide(np.stack([luma(q) for q in small]))
         if not (np.isfinite(y).all() and np.isfinite(weights).all()):
-            raise ValueError("the network gives values that are not finite: its weights are damaged")
+            raise UserError("the network gives values that are not finite: its weights are damaged")
         if images[0].ndim == 2:
             fused = shoulder(y)
         else:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.errors import UserError
 from utils.fusing.network import DecidingNetwork
 
 INPUT, OUTPUTS = "exposures", ["fused", "weights"]  # names in the file
@@ -29,9 +30,9 @@ class OnnxNetwork(DecidingNetwork):
         try:
             import onnxruntime  # here: not needed with a .pth file
         except ModuleNotFoundError as error:
-            raise ValueError(f"{path} needs ONNX Runtime, which is not installed: {INSTALL}") from error
+            raise UserError(f"{path} needs ONNX Runtime, which is not installed: {INSTALL}") from error
         if device not in ("auto", "cpu"):
-            raise ValueError(f"an .onnx file is run on the CPU, got device {device!r}: use --device cpu or a .pth file")
+            raise UserError(f"an .onnx file is run on the CPU, got device {device!r}: use --device cpu or a .pth file")
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file of weights")
         options = onnxruntime.SessionOptions()
@@ -51,9 +52,9 @@ class OnnxNetwork(DecidingNetwork):
             self.name, self.decision_pixels = about["name"], int(about["decision_pixels"])
             self.max_gap = float(about["max_gap"])
         except Exception as error:  # ONNX Runtime raises a dozen kinds for damaged files and other networks
-            raise ValueError(f"{path} is not a file that run_export.py wrote, or it is damaged") from error
+            raise UserError(f"{path} is not a file that run_export.py wrote, or it is damaged") from error
         if name not in (None, self.name):
-            raise ValueError(f"{path} holds a {self.name}, expected a {name}: ask for model {self.name}")
+            raise UserError(f"{path} holds a {self.name}, expected a {name}: ask for model {self.name}")
 
     def decide(self, exposures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns fused luminance (h, w) and weights (K, h, w) of sum 1, for luminance (K, h, w) float32 in [0, 1].

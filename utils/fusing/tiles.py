@@ -13,6 +13,7 @@ from models import DeepFusePyramid
 from models import Network as Model
 from models.DeepFuse import DeepFuse
 from utils.device import device_on
+from utils.errors import UserError
 from utils.fusing.colour import fuse_chroma
 from utils.fusing.network import DecidingNetwork, Network
 from utils.pictures.pixels import bgr_to_ycrcb, from_float, luma, to_float, ycrcb_to_bgr
@@ -36,7 +37,7 @@ def on_device(model: Model, device: str | torch.device = "cpu", tile: int | None
         ValueError: there is no such device, or `tile` is odd or less than 2.
     """
     if tile is not None and (tile < 2 or tile % 2):
-        raise ValueError(f"tile must be an even number of pixels, got {tile}")
+        raise UserError(f"tile must be an even number of pixels, got {tile}")
     model = model.eval().to(device_on(device)).to(memory_format=torch.channels_last)  # several times faster
     return PyramidNetwork(model) if isinstance(model, DeepFusePyramid) else TiledNetwork(model, tile)
 
@@ -67,7 +68,7 @@ class TiledNetwork:
         fused = np.empty_like(images[0])
         for box, y_hat in self._tiles(images, *fused.shape[:2]):
             if not y_hat.isfinite().all():
-                raise ValueError("the network gives values that are not finite: its weights are damaged")
+                raise UserError("the network gives values that are not finite: its weights are damaged")
             fused[box] = self._picture(y_hat[0].permute(1, 2, 0).numpy(), [x[box] for x in images])
         return fused
 
@@ -98,7 +99,7 @@ class TiledNetwork:
                 fused = self._compute(torch.stack([tensor(x[outer]) for x in images], 1))[(..., *inner)]
             except torch.cuda.OutOfMemoryError as error:
                 if tile <= MIN_TILE:
-                    raise ValueError(f"{self.device} has no memory for a tile of {tile} pixels: use the cpu") from error
+                    raise UserError(f"{self.device} has no memory for a tile of {tile} pixels: use the cpu") from error
                 fused = None
             if fused is not None:
                 yield pending.pop(0), fused

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from utils.errors import UserError
 from utils.files import replacing
 from utils.pictures.decoders import DECODERS, HARMLESS, REDUCED, decode_any, overhear
 from utils.pictures.light import to_light
@@ -102,7 +103,7 @@ def read_photo(
     metadata = read_metadata(path)
     if metadata.radiance:
         what = "a radiance map (float, or coded as PQ or HLG) holds all exposures"
-        raise ValueError(f"{path}: {what}: fuse it alone, or save it with 16 bits")
+        raise UserError(f"{path}: {what}: fuse it alone, or save it with 16 bits")
     metadata = replace(metadata, white=white or metadata.white)
     return _read(path, metadata, max_pixels, (np.uint8, np.uint16), shrink), metadata
 
@@ -118,7 +119,7 @@ def read_radiance(path: str | os.PathLike, max_pixels: int | None = None) -> tup
     """
     metadata = read_metadata(path)
     if not metadata.radiance:
-        raise ValueError(f"{path}: is no radiance map (float TIFF, OpenEXR, Radiance RGBE, PQ, HLG)")
+        raise UserError(f"{path}: is no radiance map (float TIFF, OpenEXR, Radiance RGBE, PQ, HLG)")
     image = _read(path, metadata, max_pixels, (np.float32, np.float64, np.uint8, np.uint16))
     image = image[..., :3] if image.ndim == 3 else image
     return to_light(image if image.dtype.kind == "f" else to_float(image), metadata.encoding), metadata
@@ -137,9 +138,9 @@ def _read(
     with named_errors(path):
         image, said = overhear(decode, data, metadata)
         if image is None or image.dtype not in dtypes or image.shape[2:] not in ((), (3,), (4,)):
-            raise ValueError(said.decode(errors="replace") or "expected a whole one of 8 or 16 bits")
+            raise UserError(said.decode(errors="replace") or "expected a whole one of 8 or 16 bits")
         if complaints := HARMLESS.sub(b"", said):
-            raise ValueError(f"{complaints.decode(errors='replace')}: open and save it anew to use what is left of it")
+            raise UserError(f"{complaints.decode(errors='replace')}: open and save it anew to use what is left of it")
     return upright(image, metadata.orientation)
 
 
@@ -153,7 +154,7 @@ def check_pixels(
     limit = max_pixels or min(MAX_PIXELS, FREE_PIXELS + PIXELS_PER_BYTE * size)
     if width * height * max(1, scans / USUAL_SCANS) > limit:
         scanned = f" in {scans} scans" if scans > USUAL_SCANS else ""
-        raise ValueError(
+        raise UserError(
             f"{path}: {width} x {height} pixels{scanned} in a file of {size:,} bytes, expected at most {limit:,}: "
             "if the file is right, allow more with --max_pixels"
         )
@@ -177,7 +178,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata |
     suffix = check_suffix(path)
     height, width = image.shape[:2]
     if suffix in (".jpg", ".jpeg", ".bmp") and image.shape[2:] == (4,):
-        raise ValueError(f"{path}: {suffix} cannot hold the picture's alpha: write .png, .tif or .webp")
+        raise UserError(f"{path}: {suffix} cannot hold the picture's alpha: write .png, .tif or .webp")
     if suffix not in (".png", ".tif", ".tiff", *HEIF_SUFFIXES) and image.dtype == np.uint16:
         image = from_float(to_float(image), np.uint8)
     options = []
@@ -190,7 +191,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata |
     if not pieces and metadata and (pieces := _encode(suffix, image, options, None)):
         warnings.warn(f"{path}: EXIF and colour profile do not fit into {suffix}, and were left out", stacklevel=2)
     if not pieces:
-        raise ValueError(f"{path}: {suffix} cannot hold {width} x {height} pixels: write .png or .tif")
+        raise UserError(f"{path}: {suffix} cannot hold {width} x {height} pixels: write .png or .tif")
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.writelines(pieces)
 
@@ -244,10 +245,10 @@ def check_suffix(path: str | os.PathLike) -> str:
         ValueError: It is none of WRITTEN_SUFFIXES, or needs a package that is not installed; or a folder has this path.
     """
     if Path(path).is_dir():
-        raise ValueError(f"{path} is a folder: name a file, as in {Path(path, 'fused.jpg')}")
+        raise UserError(f"{path} is a folder: name a file, as in {Path(path, 'fused.jpg')}")
     suffix = Path(path).suffix.lower()
     if suffix not in WRITTEN_SUFFIXES:
-        raise ValueError(f"{path}: the suffix must be one of {', '.join(WRITTEN_SUFFIXES)}")
+        raise UserError(f"{path}: the suffix must be one of {', '.join(WRITTEN_SUFFIXES)}")
     if suffix in HEIF_SUFFIXES:
         check_package(path, "HEIF")
     return suffix

@@ -114,7 +114,7 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
             header = READERS.get(kind, _read_with_pillow)(file)
         if header.kind in REFUSED:
             advice = "convert it to RGB or gray, interleaved, of 8 or 16 bits"
-            raise ValueError(f"{path}: {header.kind} pictures cannot be fused: {advice}")
+            raise UserError(f"{path}: {header.kind} pictures cannot be fused: {advice}")
         exif, dropped = _read_directories(header.exif) if header.exif else ({}, [])
         if header.format == "RAW" and EXIF in exif:  # too large for a JPEG: it holds previews
             exif[EXIF].pop(MAKER_NOTE, None)
@@ -147,7 +147,7 @@ def check_package(path: str | os.PathLike, kind: str) -> None:
         importlib.import_module(module)
     except ImportError as error:
         name = "camera raw" if kind == "RAW" else kind
-        raise ValueError(f"{path}: {name} needs the package {package}: pip install {package}") from error
+        raise UserError(f"{path}: {name} needs the package {package}: pip install {package}") from error
 
 
 def _format(path: Path, head: bytes) -> str:
@@ -167,13 +167,13 @@ def named_errors(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except Unsupported as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
     except MemoryError as error:
-        raise ValueError(f"{path}: there is not enough memory to read it") from error
+        raise UserError(f"{path}: there is not enough memory to read it") from error
     except Exception as error:
         text = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)  # LibRaw's
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(text.split())[:160]})"
-        raise ValueError(f"{path}: damaged, or not a picture{reason}") from error
+        raise UserError(f"{path}: damaged, or not a picture{reason}") from error
 
 
 @dataclass(frozen=True)
@@ -315,7 +315,7 @@ def _read_hdr(file: BinaryIO) -> _Header:
     head, end, rest = file.read(2**16).partition(b"\n\n")
     size = re.match(rb"-Y (\d+) \+X (\d+)\n", rest)
     if not size:
-        raise ValueError("expected the size as -Y HEIGHT +X WIDTH")
+        raise UserError("expected the size as -Y HEIGHT +X WIDTH")
     noted = re.search(rb"\nPRIMARIES=([-+.\de\s]+)", head)
     primaries = tuple(map(float, noted[1].split())) if noted else XYZ if b"rle_xyze" in head else REC709
     return _Header("HDR", (int(size[2]), int(size[1])), FLOAT, None, None, 32, encoding=Encoding(primaries, 1.0))
@@ -341,7 +341,7 @@ def _chunks(file: BinaryIO, start: int, wanted: dict[bytes, int]) -> dict[bytes,
         name, length = (second, first) if png else (first, second)
         start += 8 + length
         if start > end:
-            raise ValueError("cut short")
+            raise UserError("cut short")
         if name in wanted:
             found.setdefault(name, file.read(min(length, wanted[name])))
         start += 4 if png else length % 2  # PNG: a checksum; WebP: a byte to make the length even

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from utils.errors import UserError
 from utils.files import read_table
 from utils.pictures.image import IMAGE_SUFFIXES, RADIANCE_SUFFIXES, WRITTEN_SUFFIXES, list_images
 from utils.pictures.metadata import read_metadata
@@ -41,18 +42,18 @@ def find_scenes(folder: str | os.PathLike) -> tuple[list[Scene], list[Path]]:
     scenes = [Scene(sub.name, paths) for sub, paths in inner.items() if paths]
     if flat and scenes:
         picture, sub = flat[0].name, scenes[0].name
-        raise ValueError(
+        raise UserError(
             f"{folder} holds both pictures ({picture}) and sub-folders with pictures ({sub}): move one kind elsewhere"
         )
     if not flat and not scenes:
-        raise ValueError(f"{folder}: no pictures found, neither in it nor in its subfolders")
+        raise UserError(f"{folder}: no pictures found, neither in it nor in its subfolders")
     if scenes:
         return scenes, []
     alone = [path for path in flat if not is_picture(path) or read_metadata(path).radiance]
     captures = {path: capture(path) for path in flat if path not in alone}
     undated = [path for path, when in captures.items() if when is None]
     if len(undated) == len(flat):
-        raise ValueError(
+        raise UserError(
             f"{flat[0]}: has no EXIF exposure time or capture time, so its bracket is unknown: "
             "make one sub-folder per scene"
         )
@@ -77,7 +78,7 @@ def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[Scen
         scenes.append(Scene(row["scene"], pair, tuple(sorted({*pair, *others}))))
     names = {scene.name for scene in scenes}
     if len(names) < len(scenes):
-        raise ValueError(f"{table}: expected one row per scene, got {len(scenes)} rows for {len(names)} scenes")
+        raise UserError(f"{table}: expected one row per scene, got {len(scenes)} rows for {len(names)} scenes")
     return scenes
 
 
@@ -104,7 +105,7 @@ def is_picture(path: str | os.PathLike) -> bool:
     try:
         read_metadata(path)
         return True
-    except (OSError, ValueError):
+    except (OSError, UserError):
         return False
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from utils.errors import UserError
 from utils.pictures.pixels import shrink
 from utils.progress import step
 
@@ -31,7 +32,7 @@ def align_exposures(
         ValueError: The method is unknown, or the pictures have too little in common.
     """
     if method not in METHODS:
-        raise ValueError(f"no alignment is called {method!r}: expected {' or '.join(METHODS)}")
+        raise UserError(f"no alignment is called {method!r}: expected {' or '.join(METHODS)}")
     estimate = _shift if method == "mtb" else _homography
     grays = [_gray(image) for image in images]
     order = sorted(range(len(images)), key=lambda k: grays[k].mean())
@@ -45,7 +46,7 @@ def align_exposures(
             try:
                 found = estimate(grays[fixed], grays[moving]) @ maps[fixed]
                 _common_rectangle([*maps.values(), found], *shape)
-            except ValueError:
+            except UserError:
                 if not leave_out:
                     raise
                 continue
@@ -55,7 +56,7 @@ def align_exposures(
         rest = align_exposures([image for k, image in enumerate(images) if k != order[middle]], method, leave_out)
         return [*rest[: order[middle]], None, *rest[order[middle] :]]
     if len(maps) < 2:
-        raise ValueError(f"the exposures cannot be aligned ({method}): no two of them have enough in common")
+        raise UserError(f"the exposures cannot be aligned ({method}): no two of them have enough in common")
     left, top, right, bottom = _common_rectangle(list(maps.values()), *shape)
     crop = np.array([[1, 0, left], [0, 1, top], [0, 0, 1]], float)
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
@@ -113,13 +114,13 @@ def _homography(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
     there = np.array([others[m.trainIdx].pt for m in good], np.float32)
     found = cv2.findHomography(here, there, cv2.RANSAC, 3)[0] if len(good) >= 12 else None
     if found is None:
-        raise ValueError(f"the exposures cannot be aligned (homography): {len(good)} points match, 12 are needed")
+        raise UserError(f"the exposures cannot be aligned (homography): {len(good)} points match, 12 are needed")
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-6)
     try:
         warp = found.astype(np.float32)
         found = cv2.findTransformECC(fixed, moving, warp, cv2.MOTION_HOMOGRAPHY, criteria, exposed, 5)[1]
     except cv2.error as error:
-        raise ValueError("the exposures cannot be aligned (homography): they have too little in common") from error
+        raise UserError("the exposures cannot be aligned (homography): they have too little in common") from error
     to_copy = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])  # from full size
     return np.linalg.inv(to_copy) @ found.astype(float) @ to_copy
 
@@ -137,5 +138,5 @@ def _common_rectangle(maps: list[np.ndarray], height: int, width: int) -> tuple[
     right, bottom = np.floor([np.minimum(x1, x2).min() + 1e-6, np.minimum(y2, y3).min() + 1e-6]) + 1
     left, top, right, bottom = max(int(left), 0), max(int(top), 0), min(int(right), width), min(int(bottom), height)
     if right - left < width / 2 or bottom - top < height / 2:
-        raise ValueError("the exposures cannot be aligned: less than half of the picture is in all of them")
+        raise UserError("the exposures cannot be aligned: less than half of the picture is in all of them")
     return left, top, right, bottom

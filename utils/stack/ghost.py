@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
+from utils.errors import UserError
 from utils.pictures.pixels import shrink
 from utils.progress import counted
 
@@ -49,9 +50,7 @@ def remove_ghosts(images: Sequence[np.ndarray], reference: int | None = None) ->
     if reference is None:
         reference = _best_exposed(smalls)
     if not 0 <= reference < len(images):
-        raise ValueError(
-            f"reference is {reference}: expected 0 to {len(images) - 1}, there are {len(images)} exposures"
-        )
+        raise UserError(f"reference is {reference}: expected 0 to {len(images) - 1}, there are {len(images)} exposures")
     cleaned = list(images)
     order = _by_brightness(smalls)
     middle = order.index(reference)

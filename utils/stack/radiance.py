@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from utils.errors import UserError
 from utils.pictures.pixels import finite
 
 HIGHLIGHT = 99.9  # percentile of the light that becomes white in the darkest exposure: the sun and lamps may clip
@@ -32,7 +33,7 @@ def expose(radiance: np.ndarray) -> tuple[list[np.ndarray], list[float]]:
     pixels = np.atleast_3d(radiance)
     lit = pixels.max(2) > 0
     if not lit.any():
-        raise ValueError("the radiance map is black all over")
+        raise UserError("the radiance map is black all over")
     brightness = pixels.max(2)[lit]
     darkest = -np.log2(np.percentile(brightness[:: max(1, len(brightness) // SAMPLES)], HIGHLIGHT))
     brightest = np.log2(MIDDLE / _shadow(pixels, lit))

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from utils.errors import UserError
 from utils.pictures.image import IMAGE_SUFFIXES, list_images, read_image
 from utils.pictures.metadata import read_metadata
 from utils.pictures.pixels import luma, to_float
@@ -133,7 +134,7 @@ def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
     """
     if count >= len(items):
         found = f"found {len(items)} to train on, of which {count} are held out for validation"
-        raise ValueError(f"{found}: add some, or set --val_fraction 0")
+        raise UserError(f"{found}: add some, or set --val_fraction 0")
     held_out = set(np.random.default_rng(seed).permutation(len(items))[:count].tolist())
     return (
         [item for i, item in enumerate(items) if i not in held_out],
@@ -220,11 +221,11 @@ class Photographs(Dataset):
             try:
                 window = self._window(self.paths[item], shape, rng)
                 break
-            except (ValueError, OSError) as error:
+            except (UserError, OSError) as error:
                 problems.append(error)
                 item = rng.integers(len(self.paths))
         else:
-            raise ValueError(f"none of {TRIES} photographs could be used; the last one: {problems[-1]}")
+            raise UserError(f"none of {TRIES} photographs could be used; the last one: {problems[-1]}")
         for problem in problems:
             warnings.warn(f"skipped: {problem}", stacklevel=2)
         turned = random_symmetry(np.moveaxis(window, -1, 0), rng, shape.upright if shape else None)
@@ -243,7 +244,7 @@ class Photographs(Dataset):
         metadata = read_metadata(path)
         width, height = metadata.size if metadata.orientation < 5 else metadata.size[::-1]
         if min(height, width) < self.crop_size * MIN_SHARE:
-            raise ValueError(f"{path} is {width}x{height}, too small for crops of {self.crop_size}: reduce --crop_size")
+            raise UserError(f"{path} is {width}x{height}, too small for crops of {self.crop_size}: reduce --crop_size")
         size = size_like(height, width, shape.side, shape.multiple) if shape else (self.crop_size, self.crop_size)
         window = random_window(height, width, size, rng, zoom=shape is not None)
         picture = resize_to(read_window(path, (height, width), window, size), size)
@@ -266,8 +267,8 @@ class SimulatedPairs:
             try:
                 y = to_float(narrow(luma8(read_image(path))))
                 if min(y.shape) < MIN_SIDE:
-                    raise ValueError(f"{path}: its short side is {min(y.shape)}, expected at least {MIN_SIDE} pixels")
-            except (ValueError, OSError) as error:
+                    raise UserError(f"{path}: its short side is {min(y.shape)}, expected at least {MIN_SIDE} pixels")
+            except (UserError, OSError) as error:
                 warnings.warn(f"skipped: {error}", stacklevel=2)
                 continue
             rng = np.random.default_rng((self.seed, number))
@@ -342,7 +343,7 @@ def read_brackets(folders: Sequence[str | os.PathLike], cache_mb: float = 512, p
         for path in files[folder]:
             try:
                 shots.append((path, luma8(read_image(path))))
-            except (ValueError, OSError) as error:
+            except (UserError, OSError) as error:
                 warnings.warn(f"skipped: {error}", stacklevel=2)
         if reason := _unusable([y for _, y in shots]):
             warnings.warn(f"skipped the scene {folder}: {reason}", stacklevel=2)
@@ -407,7 +408,7 @@ class BracketStacks(Dataset):
         for bracket in brackets:
             height, width = bracket.size
             if min(height, width) < crop_size * MIN_SHARE:
-                raise ValueError(
+                raise UserError(
                     f"{bracket.folder} is {width}x{height}, too small for crops of {crop_size}: reduce --crop_size"
                 )
 
@@ -479,7 +480,7 @@ class WholePairs:
             for path, y in shots.items():
                 if y.shape != shots[first].shape:
                     expected = shots[first].shape[::-1]
-                    raise ValueError(f"{path} is {y.shape[::-1]}, expected the size of {first}, {expected}")
+                    raise UserError(f"{path} is {y.shape[::-1]}, expected the size of {first}, {expected}")
             shots = {path: narrow(y) for path, y in shots.items()}
             yield scene.name, [shots[path] for path in scene.paths], list(shots.values())
 

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import DeepFusePyramid, Network, read_checkpoint
+from models import DeepFusePyramid, Network, WeightsError, read_checkpoint
+from utils.errors import UserError, user_errors
 from utils.files import replacing
 from utils.training import parallel
 from utils.training.dataset import Sample
@@ -81,7 +82,7 @@ def learning_rate(base: float, schedule: str, epochs_done: float, num_epochs: in
         if share < WARM_UP:
             return base * share / WARM_UP
         return base * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
-    raise ValueError(f"no schedule is called {schedule!r}: expected exponential or cosine")
+    raise UserError(f"no schedule is called {schedule!r}: expected exponential or cosine")
 
 
 # State: what is trained, saved and restored
@@ -152,14 +153,15 @@ def resume_training(path: str | Path, training: Training) -> None:
         FileNotFoundError, ValueError: as `models.read_checkpoint`; or the file holds weights without a run's state, or
             of another network, or is damaged.
     """
-    content = read_checkpoint(path)
+    with user_errors(WeightsError):
+        content = read_checkpoint(path)
     if missing := {"model", "epoch", "step", "best_loss", "optimizer"} - content.keys():
-        raise ValueError(f"{path} holds no run to resume (no {', '.join(sorted(missing))}): start from it by --weights")
+        raise UserError(f"{path} holds no run to resume (no {', '.join(sorted(missing))}): start from it by --weights")
     progress = {name: content.get(name, getattr(training, name)) for name in PROGRESS}
     for name, value in progress.items():
         kind = type(getattr(training, name))
         if type(value) is not kind or (not value >= 0 if kind is int else math.isnan(value)):
-            raise ValueError(f"{path} is damaged: {name} is {str(value)[:20]!r}, expected {kind.__name__}, 0 or more")
+            raise UserError(f"{path} is damaged: {name} is {str(value)[:20]!r}, expected {kind.__name__}, 0 or more")
     try:
         training.model.load_state_dict(content.get("raw", content["model"]))
         if training.average is not None:
@@ -168,10 +170,10 @@ def resume_training(path: str | Path, training: Training) -> None:
         for weight, state in training.optimizer.state.items():
             shapes = {name: state[name].shape for name in ("exp_avg", "exp_avg_sq", "step")}
             if shapes != {"exp_avg": weight.shape, "exp_avg_sq": weight.shape, "step": ()}:
-                raise ValueError("the optimizer's state has other shapes than the weights")
+                raise UserError("the optimizer's state has other shapes than the weights")
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is damaged, or of another network: {text}") from error
+        raise UserError(f"{path} is damaged, or of another network: {text}") from error
     for name, value in progress.items():
         setattr(training, name, value)
 

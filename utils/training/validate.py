@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from models import Network
+from utils.errors import UserError
 from utils.evaluation.metric import combine_scales
 from utils.fusing.fusion import Fuser
 from utils.fusing.tiles import on_device
@@ -83,7 +84,7 @@ def validate_pairs(model: Network, pairs: Iterable, loss: nn.Module, shown: int 
             pictures[f"validation/{name}"] = side_by_side({"under": pair[0], "over": pair[1], "fused": gray})
     rows = parallel.gathered(rows)
     if not rows:
-        raise ValueError("no pair to validate on could be used: add pictures, or set --val_fraction 0")
+        raise UserError("no pair to validate on could be used: add pictures, or set --val_fraction 0")
     mean = np.mean(rows, 0).tolist()
     return {
         "loss": mean[0],
