@@ -55,10 +55,6 @@ def told(error: Exception, name: str = "") -> str:
     return "\n".join([*(above if isinstance(error, Defect) else []), f"error: {name and f'{name}: '}{line}"])
 
 
-class Unsupported(ValueError):
-    """A picture that is whole, but of a kind that is not read; its text says what was expected and what came."""
-
-
 @contextlib.contextmanager
 def exit_on_error() -> Iterator[None]:
     """Turns errors into lines on stderr and an exit status.

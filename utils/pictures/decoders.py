@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image, TiffTags
 
-from utils.errors import Unsupported
+from utils.errors import UserError
 from utils.pictures.light import to_xyz, white
 from utils.pictures.metadata import ORIENTATION, Metadata
 
@@ -135,7 +135,7 @@ def decode_exr(data: bytes, metadata: Metadata) -> np.ndarray:
         return np.stack([blue, (y - of_red * red - of_blue * blue) / of_green, red], -1)
     if "Y" in planes and not {"RY", "BY"} & planes.keys():
         return planes["Y"]
-    raise Unsupported(f"expected the channels R, G, B, or Y, RY, BY, or Y, got {', '.join(channels)}")
+    raise UserError(f"expected the channels R, G, B, or Y, RY, BY, or Y, got {', '.join(channels)}")
 
 
 def _spread(plane: np.ndarray, channel: Any, shape: tuple[int, int]) -> np.ndarray:

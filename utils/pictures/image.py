@@ -138,9 +138,9 @@ def _read(
     with named_errors(path):
         image, said = overhear(decode, data, metadata)
         if image is None or image.dtype not in dtypes or image.shape[2:] not in ((), (3,), (4,)):
-            raise UserError(said.decode(errors="replace") or "expected a whole one of 8 or 16 bits")
+            raise ValueError(said.decode(errors="replace") or "expected a whole one of 8 or 16 bits")
         if complaints := HARMLESS.sub(b"", said):
-            raise UserError(f"{complaints.decode(errors='replace')}: open and save it anew to use what is left of it")
+            raise ValueError(f"{complaints.decode(errors='replace')}: open and save it anew to use what is left of it")
     return upright(image, metadata.orientation)
 
 

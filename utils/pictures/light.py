@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms
 
-from utils.errors import Unsupported
+from utils.errors import UserError
 from utils.pictures.pixels import finite
 
 D50 = np.array([0.9642, 1, 0.8249])  # X, Y, Z of the white of colour profiles
@@ -50,10 +50,10 @@ def from_codes(primaries: int, curve: int) -> Encoding:
     """Returns the encoding that two code points of ITU-T H.273 name.
 
     Raises:
-        Unsupported: One of them is not known here.
+        UserError: One of them is not known here.
     """
     if primaries not in PRIMARIES or curve not in CURVES:
-        raise Unsupported(f"its colours are coded in a way that is not known here (H.273: {primaries}, {curve})")
+        raise UserError(f"its colours are coded in a way that is not known here (H.273: {primaries}, {curve})")
     return Encoding(PRIMARIES[primaries], CURVES[curve])
 
 
@@ -137,7 +137,7 @@ def from_profile(icc: bytes) -> Encoding:
     """Returns the encoding that the colour profile of float pixels notes, with the power 1.
 
     Raises:
-        Unsupported: Its curves are not straight, so that the pixels are no linear light, or it is none of R, G, B.
+        UserError: Its curves are not straight, so that the pixels are no linear light, or it is none of R, G, B.
     """
     noted = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile
     columns = [column for column in (noted.red_colorant, noted.green_colorant, noted.blue_colorant) if column]
@@ -146,7 +146,7 @@ def from_profile(icc: bytes) -> Encoding:
         encoding = Encoding((*corners, D50[0] / D50.sum(), D50[1] / D50.sum()), 1.0)
         if same_colours(icc, profile(encoding)):
             return encoding
-    raise Unsupported("expected linear light, got floats whose colour profile has another curve, or is not of R, G, B")
+    raise UserError("expected linear light, got floats whose colour profile has another curve, or is not of R, G, B")
 
 
 def same_colours(one: bytes | None, other: bytes | None) -> bool:

@@ -23,7 +23,7 @@ from PIL import Image, TiffTags, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
 from PIL.TiffImagePlugin import TiffImageFile
 
-from utils.errors import Unsupported
+from utils.errors import UserError
 from utils.pictures.light import REC709, XYZ, Encoding, from_codes, from_profile, profile
 
 Image.MAX_IMAGE_PIXELS = None  # `image.check_pixels` is the limit, before pixels are decoded
@@ -163,10 +163,13 @@ def _format(path: Path, head: bytes) -> str:
 
 @contextlib.contextmanager
 def named_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turns any exception of a decoder into a ValueError that names the file; decoders document no list of theirs."""
+    """Turns any exception of a decoder into a UserError that names the file; decoders document no list of theirs.
+
+    What is read by this project raises a UserError for what it does not support, and a ValueError for damage.
+    """
     try:
         yield
-    except Unsupported as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except MemoryError as error:
         raise UserError(f"{path}: there is not enough memory to read it") from error
@@ -229,7 +232,7 @@ def _png_encoding(chunks: dict[bytes, bytes]) -> Encoding | None:
     if b"cICP" in chunks:
         primaries, curve, matrix, full = chunks[b"cICP"]
         if matrix or not full:
-            raise Unsupported("expected a PNG of R, G, B in the full range, got another by its cICP chunk")
+            raise UserError("expected a PNG of R, G, B in the full range, got another by its cICP chunk")
         return from_codes(primaries, curve)
     if b"sRGB" in chunks or b"gAMA" not in chunks:
         return None
@@ -315,7 +318,7 @@ def _read_hdr(file: BinaryIO) -> _Header:
     head, end, rest = file.read(2**16).partition(b"\n\n")
     size = re.match(rb"-Y (\d+) \+X (\d+)\n", rest)
     if not size:
-        raise UserError("expected the size as -Y HEIGHT +X WIDTH")
+        raise ValueError("expected the size as -Y HEIGHT +X WIDTH")
     noted = re.search(rb"\nPRIMARIES=([-+.\de\s]+)", head)
     primaries = tuple(map(float, noted[1].split())) if noted else XYZ if b"rle_xyze" in head else REC709
     return _Header("HDR", (int(size[2]), int(size[1])), FLOAT, None, None, 32, encoding=Encoding(primaries, 1.0))
@@ -341,7 +344,7 @@ def _chunks(file: BinaryIO, start: int, wanted: dict[bytes, int]) -> dict[bytes,
         name, length = (second, first) if png else (first, second)
         start += 8 + length
         if start > end:
-            raise UserError("cut short")
+            raise ValueError("cut short")
         if name in wanted:
             found.setdefault(name, file.read(min(length, wanted[name])))
         start += 4 if png else length % 2  # PNG: a checksum; WebP: a byte to make the length even
