@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from configs import get_infer_args
 from utils.errors import UserError, exit_on_error, told
-from utils.fusing.fusion import Fuser, Job, fuse_scenes
-from utils.pictures.scenes import capture, find_scenes, is_picture, output_paths
+from utils.fusing.fusion import Fuser, fuse_scenes
+from utils.pictures.scenes import Scene, capture, find_scenes, is_picture, with_outputs
 
 SLOWEST = timedelta(days=7)  # longest wait of the first process for the last; if one dies, torchrun ends all at once
 
@@ -25,13 +25,15 @@ def main(args: argparse.Namespace) -> None:
         fuse_folder(args)
         return
     start = time.perf_counter()
-    job = Job(Path(args.output).stem, args.images, args.output, args.metadata_from, args.max_pixels, args.reference)
-    [(scene, error)] = fuse_scenes([job], lambda: load(args), args.align, args.deghost)
-    if error:
-        raise error
+    out = Path(args.output)
+    paths = [Path(path) for path in args.images]
+    scene = Scene(out.stem, paths, out=out, metadata_from=args.metadata_from, reference=args.reference)
+    [end] = fuse_scenes([scene], lambda: load(args), args.align, args.deghost, args.max_pixels)
+    if end.error:
+        raise end.error
     stack = len(args.images) > 1
     what = f"{len(args.images)} exposures" if stack else "a radiance map"
-    moving = f" (moving things as in {scene.reference})" if stack and scene.reference else ""
+    moving = f" (moving things as in {end.reference})" if end.reference else ""
     print(f"Fused {what} in {time.perf_counter() - start:.1f} s: {args.output}{moving}")
 
 
@@ -58,14 +60,12 @@ def fuse_folder(args: argparse.Namespace) -> None:
         names = [path.name + ("" if capture(path) else " (no EXIF exposure or capture time)") for path in singles]
         what = "1 picture belongs" if len(names) == 1 else f"{len(names)} pictures belong"
         print(f"{what} to no bracket: {', '.join(names)}")
-    outs = output_paths(scenes, target)
-    jobs = [Job(scene.name, scene.paths, out, None, args.max_pixels) for scene, out in zip(scenes, outs, strict=True)]
-    jobs = jobs[rank::ranks]  # shared out before skipping: while others write, each process sees other files
+    mine = with_outputs(scenes, target)[rank::ranks]  # before skipping: while others write, each sees other files
     if args.skip_existing:
-        jobs = [job for job in jobs if not is_picture(job.out)]
-    finished = fuse_scenes(jobs, lambda: load(args), args.align, args.deghost)
-    shown = tqdm(finished, total=len(jobs), unit="scene", disable=rank > 0)
-    ends = [error and told(error, job.name) for job, error in shown]
+        mine = [scene for scene in mine if not is_picture(scene.out)]
+    finished = fuse_scenes(mine, lambda: load(args), args.align, args.deghost, args.max_pixels)
+    shown = tqdm(finished, total=len(mine), unit="scene", disable=rank > 0)
+    ends = [end.error and told(end.error, end.scene.name) for end in shown]
     if ranks > 1:
         ends = parallel.gathered(ends)
         parallel.leave_processes()

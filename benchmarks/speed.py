@@ -45,13 +45,15 @@ FOLDER = f"""
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from utils.fusing.fusion import Fuser, Job, fuse_scenes
+from utils.fusing.fusion import Fuser, fuse_scenes
+from utils.pictures.scenes import Scene
 scenes, out, weights, device, *paths = sys.argv[1:]
-jobs = [Job(str(k), paths, Path(out).with_name(f"fused{{k}}.jpg")) for k in range(int(scenes))]
+paths = [Path(path) for path in paths]
+scenes = [Scene(str(k), paths, out=Path(out).with_name(f"fused{{k}}.jpg")) for k in range(int(scenes))]
 times = []
-for _, error in fuse_scenes(jobs, lambda: Fuser.from_checkpoint(weights, device)):
-    if error:
-        raise error
+for end in fuse_scenes(scenes, lambda: Fuser.from_checkpoint(weights, device)):
+    if end.error:
+        raise end.error
     times.append(time.perf_counter())
 print((times[-1] - times[0]) / (len(times) - 1))
 """

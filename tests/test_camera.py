@@ -13,7 +13,7 @@ from utils.fusing.fusion import read_exposures
 from utils.pictures.image import list_images, read_photo, write_image
 from utils.pictures.metadata import EXIF, MAKER_NOTE, read_metadata
 from utils.pictures.pixels import upright
-from utils.pictures.scenes import find_scenes, output_paths
+from utils.pictures.scenes import find_scenes, with_outputs
 
 WHITE = 16383  # of 14 bits
 GAINS = (2.0, 1.0, 1.5)  # of the camera's red, green and blue, to make white
@@ -111,7 +111,7 @@ def test_a_bracket_of_camera_raw_is_developed_alike(tmp_path, rng):
     assert np.abs(read_photo(tmp_path / "b.dng")[0].astype(int) - expected).mean() > 2000
     assert np.abs(srgb(light)[4:-4, 4:-4] - under[4:-4, 4:-4, ::-1] / 65535).mean() < 0.005
     assert stops[1] - stops[0] == pytest.approx(2) and metadata.exif[0][271] == "Acme"
-    assert [path.suffix for path in output_paths(find_scenes(tmp_path)[0], tmp_path)] == [".tif"]
+    assert [scene.out.suffix for scene in with_outputs(find_scenes(tmp_path)[0], tmp_path)] == [".tif"]
 
 
 def test_damaged_raw_is_refused(tmp_path, rng):

@@ -14,10 +14,11 @@ from PIL import Image, ImageCms
 from models import ARCHITECTURES
 from utils.errors import Defect, told
 from utils.fusing import fusion
-from utils.fusing.fusion import Fuser, Job, check_exposures, fuse_scenes, read_exposures
+from utils.fusing.fusion import Fuser, check_exposures, fuse_scenes, read_exposures
 from utils.fusing.tiles import on_device
 from utils.pictures.image import read_photo, write_image
 from utils.pictures.pixels import from_float, luma, to_float
+from utils.pictures.scenes import Scene
 from utils.stack.align import align_exposures
 from utils.stack.exposure import complete
 
@@ -173,13 +174,13 @@ def test_fuse_files_takes_metadata_from_the_file_that_is_named(tmp_path, pyramid
 # Many scenes
 
 
-def jobs_of(tmp_path, scenes):
-    """Returns jobs of scenes (name -> pictures), their shots saved with the scene's name as their maker."""
+def saved(tmp_path, scenes):
+    """Returns the scenes (name -> pictures) as files, their shots saved with the scene's name as their maker."""
     return [
-        Job(
+        Scene(
             name,
             [save_shot(tmp_path / name / f"{k}.png", image, f"{name} {k}") for k, image in enumerate(images)],
-            tmp_path / f"{name}.png",
+            out=tmp_path / f"{name}.png",
         )
         for name, images in scenes.items()
     ]
@@ -194,22 +195,22 @@ def test_every_scene_is_aligned_and_has_its_own_metadata(tmp_path, rng, align):
         return [(255 * gain * texture[y : y + 120, y : y + 140]).astype(np.uint8) for y, gain in corners]
 
     scenes = {"a": hand_held(6), "b": hand_held(11), "c": hand_held(3)}
-    for job, error in fuse_scenes(jobs_of(tmp_path, scenes), Mean, align):
+    for scene, error, _ in fuse_scenes(saved(tmp_path, scenes), Mean, align):
         assert error is None
-        images = align_exposures(scenes[job.name], align) if align else scenes[job.name]
-        fused, metadata = read_photo(job.out)
+        images = align_exposures(scenes[scene.name], align) if align else scenes[scene.name]
+        fused, metadata = read_photo(scene.out)
         np.testing.assert_array_equal(fused, Mean().fuse(images))
-        assert metadata.exif[0][271] == f"{job.name} 0"
-        assert (fused.shape != scenes[job.name][0].shape) == bool(align)  # cropped to what both show
+        assert metadata.exif[0][271] == f"{scene.name} 0"
+        assert (fused.shape != scenes[scene.name][0].shape) == bool(align)  # cropped to what both show
 
 
 def test_one_bad_scene_does_not_stop_the_others(tmp_path, stack, monkeypatch):
-    small, jobs = stack(2, (8, 9, 3)), jobs_of(tmp_path, {name: stack(2, (20, 30, 3)) for name in "abcdefgh"})
-    jobs[0].paths[1].write_text("words")
-    write_image(jobs[1].paths[0], small[0])
-    jobs[2].paths[0].unlink()
+    small, scenes = stack(2, (8, 9, 3)), saved(tmp_path, {name: stack(2, (20, 30, 3)) for name in "abcdefgh"})
+    scenes[0].paths[1].write_text("words")
+    write_image(scenes[1].paths[0], small[0])
+    scenes[2].paths[0].unlink()
     (tmp_path / "file").write_text("in the way")
-    jobs[3] = Job("d", jobs[3].paths, tmp_path / "file" / "d.png")  # cannot be written
+    scenes[3] = Scene("d", scenes[3].paths, out=tmp_path / "file" / "d.png")  # cannot be written
 
     def fuse():  # "d", then those that run out of memory, each in its library's way, then "h"
         if error := next(libraries):
@@ -218,9 +219,9 @@ def test_one_bad_scene_does_not_stop_the_others(tmp_path, stack, monkeypatch):
     gpu = torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
     opencv = cv2.error("OpenCV(5) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes")
     libraries = iter([None, MemoryError(), gpu, opencv, None])
-    results = list(fuse_scenes(jobs, lambda: Mean(fuse)))
-    assert sorted(job.name for job, _ in results) == list("abcdefgh")
-    errors = {job.name: error for job, error in results}
+    results = list(fuse_scenes(scenes, lambda: Mean(fuse)))
+    assert sorted(end.scene.name for end in results) == list("abcdefgh")
+    errors = {end.scene.name: end.error for end in results}
     assert "1.png: damaged" in str(errors["a"]) and "size" in str(errors["b"]) and "no such file" in str(errors["c"])
     assert isinstance(errors["d"], OSError)
     said = {"e": "out of memory", "f": "CUDA out of memory. Tried to allocate", "g": str(opencv)}
@@ -235,8 +236,8 @@ def test_a_defect_ends_only_its_scene_and_shows_its_traceback(tmp_path, stack):
         if next(numbers) == 0:
             np.zeros(3) + np.zeros(4)
 
-    numbers, jobs = iter(range(2)), jobs_of(tmp_path, {name: stack(2, (20, 30, 3)) for name in "ab"})
-    (_, error), (_, none) = fuse_scenes(jobs, lambda: Mean(fuse))
+    numbers, scenes = iter(range(2)), saved(tmp_path, {name: stack(2, (20, 30, 3)) for name in "ab"})
+    (_, error, _), (_, none, _) = fuse_scenes(scenes, lambda: Mean(fuse))
     assert none is None and (tmp_path / "b.png").is_file()
     assert isinstance(error, Defect) and error.__traceback__ is error.__context__ is None
     lines = told(error, "a").splitlines()
@@ -278,8 +279,8 @@ def test_reading_and_writing_go_on_beside_fusing(tmp_path, stack, monkeypatch):
 
     monkeypatch.setattr(fusion, "read_exposures", read)
     monkeypatch.setattr(fusion, "write_image", write)
-    results = list(fuse_scenes(jobs_of(tmp_path, {name: stack(2, (20, 30, 3)) for name in "abc"}), load))
-    assert [(job.name, error) for job, error in results] == [(name, None) for name in "abc"]
+    results = list(fuse_scenes(saved(tmp_path, {name: stack(2, (20, 30, 3)) for name in "abc"}), load))
+    assert [(end.scene.name, end.error) for end in results] == [(name, None) for name in "abc"]
 
 
 def test_no_scenes_need_no_network():

@@ -9,8 +9,9 @@ import pytest
 
 from configs import get_infer_args
 from utils.fusing import fusion
-from utils.fusing.fusion import Job, fuse_scenes
+from utils.fusing.fusion import fuse_scenes
 from utils.pictures.image import list_images, read_image, write_image
+from utils.pictures.scenes import Scene
 from utils.stack import ghost
 from utils.stack.ghost import remove_ghosts
 
@@ -267,11 +268,10 @@ class Recorder:
 def fused_by(paths, out, **options):
     recorder = Recorder()
     reference = options.pop("reference", None)
-    job = Job("scene", paths, out, reference=reference)
-    [(fused, error)] = fuse_scenes([job], lambda: recorder, **options)
+    scene = Scene("scene", paths, out=out, reference=reference)
+    [(_, error, recorder.reference)] = fuse_scenes([scene], lambda: recorder, **options)
     if error:
         raise error
-    recorder.reference = fused.reference
     return recorder
 
 

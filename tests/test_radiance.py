@@ -7,7 +7,7 @@ from PIL import Image
 
 from utils.fusing.fusion import read_exposures
 from utils.pictures.image import list_images, read_photo, read_radiance, write_image
-from utils.pictures.scenes import find_scenes, output_paths
+from utils.pictures.scenes import find_scenes, with_outputs
 from utils.stack.radiance import HIGHLIGHT, MIDDLE, SHADOW, STEP, WIDEST, expose
 
 
@@ -122,7 +122,7 @@ def test_in_a_folder_each_is_a_scene_and_beside_shots_none(tmp_path, rng):
         write_float(tmp_path / name, light(rng))
     scenes, singles = find_scenes(tmp_path)
     assert [scene.name for scene in scenes] == ["a_fused", "b_fused"] and not singles
-    assert [path.name for path in output_paths(scenes, tmp_path / "out")] == ["a_fused.tif", "b_fused.tif"]
+    assert [scene.out.name for scene in with_outputs(scenes, tmp_path / "out")] == ["a_fused.tif", "b_fused.tif"]
     assert [path.name for path in list_images(tmp_path)] == ["a.tif"]  # photographs, by their suffix
     with pytest.raises(ValueError, match="fuse it alone"):
         read_photo(tmp_path / "b.hdr")

@@ -18,7 +18,7 @@ from utils.errors import exit_on_error
 from utils.fusing.fusion import Fuser
 from utils.fusing.tiles import PyramidNetwork
 from utils.pictures.image import read_image, read_photo, write_image
-from utils.pictures.scenes import Scene, find_scenes, output_paths
+from utils.pictures.scenes import Scene, find_scenes, with_outputs
 
 ROOT = Path(__file__).parents[1]
 
@@ -272,7 +272,7 @@ def test_names_that_collide_get_numbers(tmp_path, weights):
     scenes = [Scene(name, [Path(f"x{suffix}")]) for name, suffix in (
         ("Wald", ".jpg"), ("wald", ".JPG"), ("wald_2", ".jpg"), ("wald", ".tif"), ("é", ".png"), ("e\u0301", ".png"),
     )]  # fmt: skip
-    assert [path.name for path in output_paths(scenes, tmp_path)] == [
+    assert [scene.out.name for scene in with_outputs(scenes, tmp_path)] == [
         "Wald.jpg", "wald_2.jpg", "wald_2_2.jpg", "wald.tif", "é.png", "e\u0301_2.png",
     ]  # fmt: skip
 

@@ -5,8 +5,9 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from utils.fusing.onnx import OnnxNetwork
 from utils.pictures.image import check_suffix, read_photo, read_radiance, write_image
 from utils.pictures.light import same_colours
 from utils.pictures.metadata import Metadata, read_metadata
+from utils.pictures.scenes import Scene
 from utils.progress import counted
 from utils.stack.align import align_exposures
 from utils.stack.ghost import remove_ghosts
@@ -84,126 +86,123 @@ class Fuser:
         Raises:
             OSError, ValueError: As `read_exposures`, `improve`, `fuse` and `write_image`.
         """
-        job = Job(Path(out).stem, tuple(paths), out, metadata_from, reference=reference)
-        [(_, error)] = fuse_scenes([job], lambda: self, align, deghost)
-        if error:
-            raise error
+        shots = [Path(path) for path in paths]
+        scene = Scene(Path(out).stem, shots, out=Path(out), metadata_from=metadata_from, reference=reference)
+        [end] = fuse_scenes([scene], lambda: self, align, deghost)
+        if end.error:
+            raise end.error
 
 
-@dataclass(frozen=True)
-class Job:
-    """A scene to fuse: the files of its exposures, and the picture to write."""
+class End(NamedTuple):
+    """How a scene ended."""
 
-    name: str
-    paths: Sequence[str | os.PathLike]
-    out: str | os.PathLike
-    metadata_from: str | os.PathLike | None = None  # whose EXIF to keep; None: the first exposure's
-    max_pixels: int | None = None  # of an exposure, as for `image.read_photo`
-    reference: str | os.PathLike | None = None  # of deghosting, as for `Fuser.fuse_files`; a bare name suffices
+    scene: Scene
+    error: Exception | None = None  # a `UserError`, `OSError` or `Defect`; None: its picture is written
+    reference: Path | None = None  # with deghosting: the exposure whose moving things the picture shows
 
 
 def fuse_scenes(
-    jobs: Sequence[Job], load: Callable[[], Fuser], align: str | None = None, deghost: bool = False
-) -> Iterator[tuple[Job, Exception | None]]:
-    """Yields (scene, None) when its picture is written, or (scene, error) when it failed; the other scenes go on.
-
-    The error is a `UserError` or `OSError`, or a `Defect` where the program is to blame.
-
-    With `deghost`, the `reference` of a yielded scene is the shot that was taken.
+    scenes: Sequence[Scene],
+    load: Callable[[], Fuser],
+    align: str | None = None,
+    deghost: bool = False,
+    max_pixels: int | None = None,
+) -> Iterator[End]:
+    """Yields how each scene ended, when its picture is written or when it failed; the other scenes go on.
 
     While one scene is fused, the next is read and the last is written: memory holds up to two scenes and a result.
 
     Args:
+        scenes: each has its `out`.
         load: returns the Fuser; called once, while the first scene is read; never if there is no scene.
         align, deghost: as `Fuser.fuse_files`.
+        max_pixels: of an exposure, as for `image.read_photo`.
     """
-    if not jobs:
+    if not scenes:
         return
 
-    def read(job: Job) -> Future:
-        return reader.submit(read_exposures, job.paths, job.out, job.metadata_from, job.max_pixels)
+    def read(scene: Scene) -> Future:
+        return reader.submit(read_exposures, scene.paths, scene.out, scene.metadata_from, max_pixels)
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        reading = [read(job) for job in jobs[:1]]
+        reading = [read(scene) for scene in scenes[:1]]
         fuser = load()
-        written: list[tuple[Job, Future]] = []
-        for number, job in enumerate(jobs):
-            following = jobs[number + 1 : number + 2]
+        written: list[tuple[End, Future]] = []
+        for number, scene in enumerate(scenes):
             current = reading.pop()
-            reading += [read(one) for one in following]
-            fused = images = None  # frees the last scene's memory before this one is fused
+            reading += [read(following) for following in scenes[number + 1 : number + 2]]
+            fused = images = reference = None  # frees the last scene's memory before this one is fused
             try:
                 images, metadata, stops = current.result()
                 del current
-                if len(job.paths) > 1:  # exposures of one radiance map need no alignment
-                    job, images, stops = improve(job, images, stops, align, deghost)
+                if len(scene.paths) > 1:  # exposures of one radiance map need no alignment
+                    images, stops, reference = improve(scene, images, stops, align, deghost)
                 fused = fuser.fuse(images, stops)
                 images = None
             except Exception as error:
-                yield job, clear(error)
+                yield End(scene, clear(error))
                 continue
             yield from (done(*one) for one in written)  # waits for the disk: at most one picture is being written
-            written = [(job, writer.submit(write_image, job.out, fused, metadata))]
+            written = [(End(scene, None, reference), writer.submit(write_image, scene.out, fused, metadata))]
         yield from (done(*one) for one in written)
 
 
-def done(job: Job, writing: Future) -> tuple[Job, Exception | None]:
-    """Waits until a scene's picture is written; returns the scene and its error or None."""
+def done(end: End, writing: Future) -> End:
+    """Waits until a scene's picture is written; returns how it ended, with the error if writing failed."""
     try:
         writing.result()
     except Exception as error:
-        return job, clear(error)
-    return job, None
+        return End(end.scene, clear(error))
+    return end
 
 
 def improve(
-    job: Job, images: list[np.ndarray], stops: list[float] | None, align: str | None, deghost: bool
-) -> tuple[Job, list[np.ndarray], list[float] | None]:
-    """Returns (scene, exposures, stops): the exposures aligned and then deghosted, each if asked for.
+    scene: Scene, images: list[np.ndarray], stops: list[float] | None, align: str | None, deghost: bool
+) -> tuple[list[np.ndarray], list[float] | None, Path | None]:
+    """Returns (exposures, stops, reference): the exposures aligned and then deghosted, each if asked for.
 
-    With `deghost`, the scene's `reference` is the shot that was taken, and shots that cannot be aligned are left out,
-    with a warning for each.
+    With `deghost`, `reference` is the exposure whose moving things are kept, and shots that cannot be aligned are left
+    out, with a warning for each.
 
     Args:
         images, stops: From `read_exposures`.
         align, deghost: As of `Fuser.fuse_files`.
 
     Raises:
-        ValueError: As `align_exposures`; or the job's reference is none of its exposures, or was left out.
+        ValueError: As `align_exposures`; or the scene's reference is none of its exposures, or was left out.
     """
     kept = list(range(len(images)))
     if align:
         aligned = align_exposures(images, align, leave_out=deghost)
-        for path, image in zip(job.paths, aligned, strict=True):
+        for path, image in zip(scene.paths, aligned, strict=True):
             if image is None:
-                warnings.warn(f"{path}: left out of {job.name}, since it cannot be aligned", stacklevel=2)
+                warnings.warn(f"{path}: left out of {scene.name}, since it cannot be aligned", stacklevel=2)
         kept = [k for k in kept if aligned[k] is not None]
         images = [image for image in aligned if image is not None]
         stops = [stops[k] for k in kept] if stops else None
-    if deghost:
-        number = None
-        if job.reference is not None:
-            chosen = find_reference(job)
-            if chosen not in kept:
-                raise UserError(f"reference {job.reference} cannot be aligned: name another")
-            number = kept.index(chosen)
-        images, number = remove_ghosts(images, number)
-        job = replace(job, reference=job.paths[kept[number]])
-    return job, images, stops
+    if not deghost:
+        return images, stops, None
+    number = None
+    if scene.reference is not None:
+        chosen = find_reference(scene.paths, scene.reference)
+        if chosen not in kept:
+            raise UserError(f"reference {scene.reference} cannot be aligned: name another")
+        number = kept.index(chosen)
+    images, number = remove_ghosts(images, number)
+    return images, stops, scene.paths[kept[number]]
 
 
-def find_reference(job: Job) -> int:
-    """Returns which of a job's exposures is its reference, which may be a bare name if only one of them has it.
+def find_reference(paths: Sequence[Path], reference: str | os.PathLike) -> int:
+    """Returns which of the exposures is the reference, which may be a bare name if only one of them has it.
 
     Raises:
         ValueError: It is none of them.
     """
-    paths = [Path(path) for path in job.paths]
-    same = [k for k, path in enumerate(paths) if path.resolve() == Path(job.reference or "").resolve()]
-    named = [k for k, path in enumerate(paths) if path.name == str(job.reference)]
+    same = [k for k, path in enumerate(paths) if path.resolve() == Path(reference).resolve()]
+    named = [k for k, path in enumerate(paths) if path.name == str(reference)]
     if not same and len(named) != 1:
         raise UserError(
-            f"reference {job.reference} is none of the exposures that are fused: write it as there, such as {paths[0]}"
+            f"reference {reference} is none of the exposures that are fused: write it as there, such as {paths[0]}"
         )
     return (same or named)[0]
 
@@ -217,7 +216,11 @@ def read_exposures(
     """Returns the pictures of a scene (see `read_photo`), the metadata for the fused one, and the exposures in stops.
 
     The stops are None unless every file notes its exposure. The files are read two at a time; camera raw is developed
-    with the white balance of the first. A single radiance map gives all exposures. Arguments as for `Job`.
+    with the white balance of the first. A single radiance map gives all exposures.
+
+    Args:
+        paths, out, metadata_from: As of `Scene`.
+        max_pixels: Of an exposure, as for `image.read_photo`.
 
     Raises:
         FileNotFoundError: A file is missing.

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,11 +17,14 @@ MAX_PAUSE = 10  # seconds between the end of one shot and the start of the next 
 
 @dataclass(frozen=True)
 class Scene:
-    """The exposures to fuse, and the name that the fused picture gets."""
+    """The exposures to fuse, and what is wanted of them."""
 
     name: str
     paths: Sequence[Path]
     stack: Sequence[Path] = ()  # all shots of the scene, `paths` among them, to judge the picture by
+    out: Path = Path()  # the picture to write
+    metadata_from: str | os.PathLike | None = None  # whose EXIF and colour profile `out` gets; None: the first's
+    reference: str | os.PathLike | None = None  # of `paths`: shows moving things as they shall be; None: best exposed
 
 
 def find_scenes(folder: str | os.PathLike) -> tuple[list[Scene], list[Path]]:
@@ -82,13 +85,13 @@ def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[Scen
     return scenes
 
 
-def output_paths(scenes: Sequence[Scene], folder: str | os.PathLike) -> list[Path]:
-    """Returns the path of each scene's fused picture: the scene's name with the suffix of its first exposure.
+def with_outputs(scenes: Sequence[Scene], folder: str | os.PathLike) -> list[Scene]:
+    """Returns the scenes with their fused pictures' paths: the scene's name with the suffix of its first exposure.
 
     Formats that are only read (camera raw, radiance maps) become .tif, which keeps 16 bits. If two paths would be the
     same file, even on a disk that ignores case, the later one gets a number.
     """
-    paths, taken = [], set()
+    named, taken = [], set()
     for scene in scenes:
         suffix, number, name = scene.paths[0].suffix.lower(), 1, scene.name
         suffix = suffix if suffix in WRITTEN_SUFFIXES else ".tif"
@@ -96,8 +99,8 @@ def output_paths(scenes: Sequence[Scene], folder: str | os.PathLike) -> list[Pat
             number += 1
             name = f"{scene.name}_{number}"
         taken.add(key)
-        paths.append(Path(folder) / f"{name}{suffix}")
-    return paths
+        named.append(replace(scene, out=Path(folder) / f"{name}{suffix}"))
+    return named
 
 
 def is_picture(path: str | os.PathLike) -> bool:
