@@ -1,37 +1,83 @@
-"""The installed package, for other programs: deepfuse.fuse(["under.jpg", "over.jpg"])."""
+"""The package, for other programs: deepfuse.fuse(["under.jpg", "over.jpg"]) returns the fused picture."""
 
 import functools
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from configs import shipped_weights
 from utils import __version__
-from utils.fusing.fusion import Fuser
-from utils.pictures.image import read_photo
+from utils.errors import UserError
+from utils.fusing.fusion import Fuser, Job, check_exposures, improve, read_exposures
 
-__all__ = ["Fuser", "__version__", "fuse", "fuser", "mef_ssim"]
+if TYPE_CHECKING:
+    from utils.training.loss import MEFLoss
+
+__all__ = ["Fuser", "MEFLoss", "__version__", "fuse", "fuser", "mef_ssim"]
+
+Path = str | os.PathLike
+ARRAYS = {  # how to turn pictures of other libraries into arrays
+    "PIL": "np.asarray(picture), with rgb=True",
+    "torch": "(255 * tensor).round().byte().permute(1, 2, 0).cpu().numpy(), with rgb=True for RGB",
+}
 
 
 @functools.lru_cache(1)
-def fuser(weights: str | os.PathLike | None = None, device: str = "auto") -> Fuser:
+def fuser(weights: Path | None = None, device: str = "auto") -> Fuser:
     """Returns the Fuser of a file of weights (None: the shipped ones); the last one is kept in memory."""
     return Fuser.from_checkpoint(weights or shipped_weights(device), device)
 
 
-def fuse(images: Sequence[str | os.PathLike | np.ndarray]) -> np.ndarray:
-    """Returns the fused picture of two or more exposures, in any order; it has their shape and dtype.
+def fuse(
+    images: Path | Sequence[Path] | Sequence[np.ndarray],
+    *,
+    align: str | None = None,
+    deghost: bool = False,
+    reference: Path | int | None = None,
+    rgb: bool = False,
+) -> np.ndarray:
+    """Returns the fused picture of two or more exposures, in any order: (H, W), (H, W, 3) BGR or (H, W, 4) with alpha.
 
-    `fuser(weights, device)` offers more: other weights, a GPU, alignment, files with their metadata.
+    It has the dtype of the exposures, uint8 or uint16, and their shape unless `align` crops it. `fuser` is for other
+    weights, a GPU, or a file with metadata.
 
     Args:
-        images: files, or pictures: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16.
+        images: Files, which must agree as for run_infer.py; one radiance map; or pictures, all of one shape and type:
+            (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16.
+        align: "mtb" or "homography" aligns hand-held shots first, and crops to the area that all of them show.
+        deghost: Whether to show what moved between the shots only once, as in the reference.
+        reference: With `deghost`, the reference: one of the files, or its number in `images`; None: the best exposed.
+        rgb: Whether pictures are RGB instead of BGR, given and returned; what is read from files is returned as RGB.
 
     Raises:
-        FileNotFoundError, ValueError: A file that cannot be read, fewer than two, shapes or types that differ.
+        FileNotFoundError, ValueError: A file that cannot be read, fewer than two, one given twice, or what differs.
     """
-    return fuser().fuse([read_photo(x)[0] if isinstance(x, str | os.PathLike) else x for x in images])
+    if isinstance(images, np.ndarray):
+        raise UserError(
+            f"expected a list of pictures, got one array {images.shape}: if it is a stack, give list(stack)"
+        )
+    images = [images] if isinstance(images, Path) else list(images)
+    paths = [image for image in images if isinstance(image, Path)]
+    stops = None
+    if paths and len(paths) == len(images):
+        pictures, _, stops = read_exposures(paths)
+    else:
+        pictures = [_checked(image) for image in images]
+        check_exposures(pictures)
+        pictures = [_swapped(image) for image in pictures] if rgb else pictures
+        paths = [f"image {k}" for k in range(len(images))]
+    if isinstance(reference, int):
+        if not 0 <= reference < len(paths):
+            raise UserError(f"reference is {reference}, expected 0 to {len(paths) - 1}")
+        reference = paths[reference]
+    if reference is not None and not deghost:
+        raise UserError("reference works only together with deghost=True")
+    if len(paths) > 1:  # exposures of one radiance map need neither
+        _, pictures, stops = improve(Job("the stack", paths, "", reference=reference), pictures, stops, align, deghost)
+    fused = fuser().fuse(pictures, stops)
+    return _swapped(fused) if rgb else fused
 
 
 def mef_ssim(fused: np.ndarray, exposures: Sequence[np.ndarray]) -> float:
@@ -45,5 +91,28 @@ def mef_ssim(fused: np.ndarray, exposures: Sequence[np.ndarray]) -> float:
     """
     from utils.evaluation import metric
 
-    gray, *stack = (x if x.ndim == 2 else metric.matlab_gray(x) for x in (fused, *exposures))
+    pictures = map(_checked, (fused, *exposures))
+    gray, *stack = (x if x.ndim == 2 else metric.matlab_gray(x) for x in pictures)
     return metric.mef_ssim(gray, np.stack(stack))
+
+
+def __getattr__(name: str):
+    if name == "MEFLoss":  # it imports PyTorch, which fusing does without
+        from utils.training.loss import MEFLoss
+
+        return MEFLoss
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _checked(image: object) -> np.ndarray:
+    """Returns a picture that is an array; raises ValueError with what to do for anything else."""
+    if isinstance(image, np.ndarray):
+        return image
+    library, kind = type(image).__module__.split(".")[0], type(image).__name__
+    fix = f": give {ARRAYS[library]}" if library in ARRAYS else " (cv2.imread gives None for what it cannot read)"
+    raise UserError(f"expected files or pictures as NumPy arrays, not mixed, got a {library} {kind}{fix}")
+
+
+def _swapped(image: np.ndarray) -> np.ndarray:
+    """Returns a picture with its red and blue channels exchanged."""
+    return image if image.ndim == 2 else image[..., (2, 1, 0, 3)[: image.shape[2]]]

@@ -1,6 +1,7 @@
 """The package: wheel, sdist and editable install in fresh environments, beside a project with its own `utils`."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -10,14 +11,18 @@ import tarfile
 import venv
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import deepfuse
 from configs import shipped_weights
 from utils.evaluation.metric import matlab_gray, mef_ssim
 from utils.fusing.fusion import Fuser
-from utils.pictures.image import read_image
+from utils.pictures.image import read_image, write_image
+from utils.training.loss import MEFLoss
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = [ROOT / f"data_test/courtyard/{name}.jpg" for name in ("0_ev-4", "2_ev+2")]
@@ -159,3 +164,156 @@ def test_requirements_are_those_of_the_package():
     extras = project["optional-dependencies"]
     lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     assert sorted(filter(None, lines)) == sorted(project["dependencies"] + extras["train"] + extras["test"])
+
+
+@pytest.mark.parametrize("moving", [{}, {"align": "mtb"}, {"align": "mtb", "deghost": True, "reference": "1_ev+0.jpg"}])
+def test_fuse_of_files_is_what_the_scripts_write(tmp_path, moving):
+    paths = [ROOT / f"data_test/courtyard/{name}.jpg" for name in ("0_ev-4", "1_ev+0", "2_ev+2")]
+    Fuser.from_checkpoint(shipped_weights()).fuse_files(paths, tmp_path / "fused.png", **moving)
+    expected = read_image(tmp_path / "fused.png")
+    np.testing.assert_array_equal(deepfuse.fuse(paths, **moving), expected)
+    if moving.get("reference"):
+        np.testing.assert_array_equal(deepfuse.fuse(paths, **{**moving, "reference": 1}), expected)
+        pictures = [read_image(path) for path in paths]  # without the exposures that the files note
+        assert deepfuse.fuse(pictures, **{**moving, "reference": 1}).shape == expected.shape
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_rgb_is_bgr_backwards(stack, tmp_path, channels):
+    order = [2, 1, 0, 3][:channels]
+    shots = stack(shape=(90, 117, channels))
+    expected = deepfuse.fuse(shots)
+    np.testing.assert_array_equal(deepfuse.fuse([x[..., order] for x in shots], rgb=True), expected[..., order])
+    for k, shot in enumerate(shots):
+        write_image(tmp_path / f"{k}.png", shot)
+    files = sorted(tmp_path.glob("*.png"))
+    np.testing.assert_array_equal(deepfuse.fuse(files, rgb=True), deepfuse.fuse(files)[..., order])
+
+
+def test_a_radiance_map_is_fused_alone(tmp_path, rng):
+    radiance = np.exp(rng.normal(0, 2, (60, 70, 3))).astype(np.float32)
+    cv2.imwrite(str(tmp_path / "map.hdr"), radiance)
+    assert deepfuse.fuse(tmp_path / "map.hdr").shape == radiance.shape
+    with pytest.raises(ValueError, match="radiance map .* fuse it alone"):
+        deepfuse.fuse([SAMPLE[0], tmp_path / "map.hdr"])
+
+
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        ([SAMPLE[0], SAMPLE[0]], "given twice"),
+        (SAMPLE[:1], "two or more"),
+        ([SAMPLE[0], np.zeros((60, 70, 3), np.uint8)], "not mixed"),
+        ([Image.new("RGB", (70, 60))] * 2, "PIL Image: give np.asarray"),
+        ([torch.zeros(3, 60, 70)] * 2, "torch Tensor: give .*permute"),
+        ([np.zeros((60, 70, 3), np.float32)] * 2, "uint8 or uint16, got .* float32"),
+        (np.zeros((2, 60, 70, 3), np.uint8), "a list of pictures"),
+        ([None, None], "cv2.imread gives None"),
+        ([SAMPLE[0], "nowhere.jpg"], "nowhere.jpg"),
+    ],
+)
+def test_fuse_names_what_it_refuses(images, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        deepfuse.fuse(images)
+
+
+def test_fuse_refuses_shots_that_were_turned_differently(tmp_path):
+    for k, orientation in enumerate((1, 3)):
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.fromarray(np.full((60, 70, 3), 90 + k, np.uint8)).save(tmp_path / f"{k}.jpg", exif=exif)
+    with pytest.raises(ValueError, match="EXIF orientation 3, but .* has 1"):
+        deepfuse.fuse(sorted(tmp_path.glob("*.jpg")))
+
+
+@pytest.mark.parametrize("wrong", [{"reference": 0}, {"reference": 5, "deghost": True}, {"align": "turn"}])
+def test_fuse_refuses_wrong_options(stack, wrong):
+    with pytest.raises(ValueError, match="reference|turn"):
+        deepfuse.fuse(stack(), **wrong)
+
+
+def test_the_loss_is_there_and_nothing_else():
+    assert deepfuse.MEFLoss is MEFLoss
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = deepfuse.nothing
+
+
+def test_neither_importing_nor_fusing_changes_other_libraries():
+    code = """
+import logging, sys, warnings, cv2, numpy as np, PIL.Image
+def state():
+    opencv = cv2.utils.logging.getLogLevel(), cv2.getNumThreads()
+    return opencv, PIL.Image.MAX_IMAGE_PIXELS, list(warnings.filters), np.geterr(), logging.root.level
+before = state()
+import deepfuse
+assert state() == before, "importing"
+assert "torch" not in sys.modules
+deepfuse.fuse(sys.argv[1:])
+assert state() == before, "fusing"
+"""
+    done = run(sys.executable, ROOT, "-c", code, *SAMPLE)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_notebook_runs(tmp_path):
+    cells = json.loads((ROOT / "contrib/tour.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert len(cells) == 10
+    (tmp_path / "IPython").mkdir()
+    (tmp_path / "IPython/__init__.py").touch()
+    (tmp_path / "IPython/display.py").write_text(
+        "def Image(data): return len(data)\ndef display(size): print('shown', size)\n"
+    )
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    done = run(sys.executable, ROOT, "-c", f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n{code}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("shown") == 3
+    before, *_, after = map(float, re.findall(r"\d\.\d+", done.stdout.split("after two:")[1]))
+    assert after < before  # two steps have taught it something
+
+
+DARKTABLE = """
+local widget = function(kind) return function(fields) return fields end end
+package.loaded.darktable = {
+    configuration = { running_os = "linux" },
+    preferences = { register = function() end, read = function() return COMMAND end },
+    new_widget = widget,
+    print = function(text) said = text end,
+    control = { execute = function(line) local _, _, status = os.execute(line); return status end },
+    database = { import = function(path)
+        imported = path
+        return { group_with = function(_, with) leader = with end }
+    end },
+    register_storage = function(_, _, store, finish, takes) storage = { store, finish, takes } end,
+}
+"""
+
+
+def test_darktable_exports_fuses_and_imports(tmp_path):
+    lua = pytest.importorskip("lupa.lua54", reason="needs Lua: pip install lupa").LuaRuntime()
+    lua.globals().COMMAND = f"PYTHONPATH={ROOT} {sys.executable} -m deepfuse"
+    lua.execute(DARKTABLE)
+    lua.execute((ROOT / "contrib/darktable.lua").read_text(encoding="utf-8"))
+    (tmp_path / "it's here").mkdir()
+    (tmp_path / "it's here/b_fused.jpg").touch()  # an earlier result
+    shots = lua.table()
+    for name, path in zip(("c.raw", "b.raw"), SAMPLE, strict=True):
+        exported = tmp_path / f"export {name[0]}.jpg"
+        shutil.copyfile(path, exported)
+        shots[lua.table(path=str(tmp_path / "it's here"), filename=name)] = str(exported)
+    _, fuse, takes = lua.globals().storage.values()
+    assert takes(None, lua.table(plugin_name="tiff")) and not takes(None, lua.table(plugin_name="exr"))
+    fuse(None, shots)
+    result = tmp_path / "it's here/b_fused_2.jpg"
+    assert lua.globals().imported == str(result) and lua.globals().leader.filename == "b.raw", lua.globals().said
+    Fuser.from_checkpoint(shipped_weights()).fuse_files(SAMPLE[::-1], tmp_path / "expected.jpg")
+    np.testing.assert_array_equal(read_image(result), read_image(tmp_path / "expected.jpg"))
+    assert not list(tmp_path.glob("export*"))  # what was exported is gone
+
+
+def test_the_image_copies_what_the_package_packs():
+    lines = (ROOT / "contrib/Dockerfile").read_text(encoding="utf-8").splitlines()
+    (entry,) = [line for line in lines if line.startswith("ENTRYPOINT")]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"{json.loads(entry.split(' ', 1)[1])[0]} = " in project.partition("[project.scripts]")[2]
+    for extra in re.search(r"\[([\w,]+)\]", "".join(line for line in lines if "pip install" in line))[1].split(","):
+        assert f"\n{extra} = [" in project.partition("[project.optional-dependencies]")[2]

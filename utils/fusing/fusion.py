@@ -209,7 +209,7 @@ def find_reference(paths: Sequence[Path], reference: str | os.PathLike) -> int:
 
 def read_exposures(
     paths: Sequence[str | os.PathLike],
-    out: str | os.PathLike,
+    out: str | os.PathLike | None = None,
     metadata_from: str | os.PathLike | None = None,
     max_pixels: int | None = None,
 ) -> tuple[list[np.ndarray], Metadata, list[float] | None]:
@@ -227,10 +227,11 @@ def read_exposures(
         ValueError: There are fewer than two; a file is given twice, cannot be read, or is also `out`; or its size,
             type, orientation or colour profile is not that of the first.
     """
-    check_suffix(out)
-    for path in [*paths, metadata_from] if metadata_from else paths:
-        if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
-            raise UserError(f"{out}: is one of the inputs and would be overwritten: name another output")
+    if out is not None:
+        check_suffix(out)
+        for path in [*paths, metadata_from] if metadata_from else paths:
+            if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
+                raise UserError(f"{out}: is one of the inputs and would be overwritten: name another output")
     white = None
     if paths:
         first = read_metadata(paths[0])

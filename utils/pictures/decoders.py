@@ -4,22 +4,23 @@ A decoder takes (bytes, metadata) and returns a picture as it is in the file: (H
 with alpha, not turned unless it says so; or None if it cannot.
 """
 
+import contextlib
 import functools
 import io
 import os
 import re
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, TiffTags
+from PIL import TiffTags
 
 from utils.errors import UserError
 from utils.pictures.light import to_xyz, white
-from utils.pictures.metadata import ORIENTATION, Metadata
+from utils.pictures.metadata import ORIENTATION, Metadata, open_picture
 
 # Lines that the libraries behind OpenCV and Pillow write to stderr about a file; and those of them that mean no damage
 # to the pixels: warnings, and a few extra bytes before a marker, which some cameras write.
@@ -32,8 +33,21 @@ HARMLESS = re.compile(
     rb"|[^\n]*: (?:\d extraneous bytes before marker 0xd9|\d+ extraneous bytes before marker 0x(?:[ce].|d[b-f]))\n"
 )
 
-# A file that OpenCV cannot read raises here; without this, OpenCV would print lines of its own too.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+QUIET, LOCK = [], threading.Lock()  # OpenCV's level of messages before `quiet`, once per caller in it
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps OpenCV from printing lines of its own; its level is the old one again when the last caller has left."""
+    with LOCK:
+        QUIET.append(QUIET[0] if QUIET else cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT))
+    try:
+        yield
+    finally:
+        with LOCK:
+            level = QUIET.pop()
+            if not QUIET:
+                cv2.utils.logging.setLogLevel(level)
 
 
 def decode_any(data: bytes, metadata: Metadata) -> np.ndarray | None:
@@ -51,7 +65,7 @@ def decode_tiff(data: bytes, metadata: Metadata) -> np.ndarray | None:
     data = _without_orientation(data)
     if metadata.bits > 8:
         return decode_any(data, metadata)
-    with Image.open(io.BytesIO(data)) as picture:
+    with open_picture(io.BytesIO(data), ["TIFF"]) as picture:
         if picture.mode in ("1", "L"):
             return np.asarray(picture.convert("L"))
         if picture.has_transparency_data:
@@ -112,7 +126,7 @@ def decode_avif(data: bytes, metadata: Metadata) -> np.ndarray:
         bits = data[data.index(b"pixi") + 9]  # after the box's name, version and number of channels
         image = (image.astype(np.uint32) * 65535 // (2**bits - 1)).astype(np.uint16)
         return image if image.ndim == 2 else np.ascontiguousarray(image[..., 2::-1])
-    with Image.open(io.BytesIO(data)) as picture:
+    with open_picture(io.BytesIO(data), ["AVIF"]) as picture:
         picture.load()
         if picture.mode == "RGBA":
             return cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGBA2BGRA)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from utils.errors import UserError
 from utils.files import replacing
-from utils.pictures.decoders import DECODERS, HARMLESS, REDUCED, decode_any, overhear
+from utils.pictures.decoders import DECODERS, HARMLESS, REDUCED, decode_any, overhear, quiet
 from utils.pictures.light import to_light
 from utils.pictures.metadata import (
     RAW_SUFFIXES,
@@ -135,7 +135,7 @@ def _read(
     decode = DECODERS.get(metadata.format, decode_any)
     if shrink > 1 and metadata.format == "JPEG":
         decode = REDUCED[shrink]
-    with named_errors(path):
+    with named_errors(path), quiet():
         image, said = overhear(decode, data, metadata)
         if image is None or image.dtype not in dtypes or image.shape[2:] not in ((), (3,), (4,)):
             raise ValueError(said.decode(errors="replace") or "expected a whole one of 8 or 16 bits")
@@ -196,6 +196,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata |
         file.writelines(pieces)
 
 
+@quiet()
 def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metadata | None) -> list[bytes | memoryview]:
     """Returns the encoded file in pieces; [] if the format cannot hold the picture or its metadata."""
     height, width = image.shape[:2]

@@ -12,8 +12,9 @@ import numbers
 import os
 import re
 import struct
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,8 +27,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from utils.errors import UserError
 from utils.pictures.light import REC709, XYZ, Encoding, from_codes, from_profile, profile
 
-Image.MAX_IMAGE_PIXELS = None  # `image.check_pixels` is the limit, before pixels are decoded
-
+OPENING = threading.Lock()
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "AVIF")  # read with Pillow; READERS has the others
 RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".iiq", ".mos", ".mrw", ".nef", ".nrw", ".orf"),
@@ -201,7 +201,7 @@ def _read_with_pillow(file: BinaryIO) -> _Header:
         main = _directory(file)
         if 3 in np.atleast_1d(main.get(SAMPLE_FORMAT, 1)):  # float: Pillow cannot open these in colour
             return _Header("TIFF", (main[COLUMNS], main[ROWS]), FLOAT, file, main.get(ICC), max(main[BITS]))
-    with Image.open(file, formats=FORMATS) as picture:
+    with open_picture(file, FORMATS) as picture:
         kind, bits, block = picture.mode, 8, picture.info.get("exif")
         encoding: Encoding | None = None
         icc = picture.info.get("icc_profile")
@@ -250,6 +250,16 @@ def _avif_encoding(file: BinaryIO) -> Encoding | None:
     return from_codes(*struct.unpack(">HH", found[1])) if found else None
 
 
+def open_picture(file: BinaryIO, formats: Sequence[str]) -> Image.Image:
+    """Returns a picture opened by Pillow, of any size: `image.check_pixels` is the limit, before pixels are decoded."""
+    with OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
 def _exif_file(block: bytes | None) -> BinaryIO | None:
     """Returns the TIFF structure in a block of EXIF as a file; None without a block."""
     return io.BytesIO(block.removeprefix(b"Exif\0\0")) if block else None
@@ -282,7 +292,7 @@ def _read_raw(file: BinaryIO) -> _Header:
         else:
             exif = None
             with contextlib.suppress(rawpy.LibRawError, OSError):  # no preview, or a damaged one
-                with Image.open(io.BytesIO(bytes(raw.extract_thumb().data)), formats=["JPEG"]) as preview:
+                with open_picture(io.BytesIO(bytes(raw.extract_thumb().data)), ["JPEG"]) as preview:
                     exif = _exif_file(preview.info.get("exif"))
     known = white if min(white[:3]) > 0 else None
     return _Header("RAW", (sizes.width, sizes.height), "RGB", exif, None, 16, FLIPS.get(sizes.flip, 1), known)
