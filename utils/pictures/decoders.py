@@ -33,7 +33,8 @@ HARMLESS = re.compile(
     rb"|[^\n]*: (?:\d extraneous bytes before marker 0xd9|\d+ extraneous bytes before marker 0x(?:[ce].|d[b-f]))\n"
 )
 
-QUIET, LOCK = [], threading.Lock()  # OpenCV's level of messages before `quiet`, once per caller in it
+QUIET: list[int] = []  # OpenCV's level of messages before `quiet`, once per caller in it
+LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -65,7 +66,7 @@ def decode_tiff(data: bytes, metadata: Metadata) -> np.ndarray | None:
     data = _without_orientation(data)
     if metadata.bits > 8:
         return decode_any(data, metadata)
-    with open_picture(io.BytesIO(data), ["TIFF"]) as picture:
+    with open_picture(io.BytesIO(data), ("TIFF",)) as picture:
         if picture.mode in ("1", "L"):
             return np.asarray(picture.convert("L"))
         if picture.has_transparency_data:
@@ -126,7 +127,7 @@ def decode_avif(data: bytes, metadata: Metadata) -> np.ndarray:
         bits = data[data.index(b"pixi") + 9]  # after the box's name, version and number of channels
         image = (image.astype(np.uint32) * 65535 // (2**bits - 1)).astype(np.uint16)
         return image if image.ndim == 2 else np.ascontiguousarray(image[..., 2::-1])
-    with open_picture(io.BytesIO(data), ["AVIF"]) as picture:
+    with open_picture(io.BytesIO(data), ("AVIF",)) as picture:
         picture.load()
         if picture.mode == "RGBA":
             return cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGBA2BGRA)

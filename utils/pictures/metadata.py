@@ -14,7 +14,7 @@ import re
 import struct
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -250,7 +250,7 @@ def _avif_encoding(file: BinaryIO) -> Encoding | None:
     return from_codes(*struct.unpack(">HH", found[1])) if found else None
 
 
-def open_picture(file: BinaryIO, formats: Sequence[str]) -> Image.Image:
+def open_picture(file: BinaryIO, formats: tuple[str, ...]) -> Image.Image:
     """Returns a picture opened by Pillow, of any size: `image.check_pixels` is the limit, before pixels are decoded."""
     with OPENING:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -292,7 +292,7 @@ def _read_raw(file: BinaryIO) -> _Header:
         else:
             exif = None
             with contextlib.suppress(rawpy.LibRawError, OSError):  # no preview, or a damaged one
-                with open_picture(io.BytesIO(bytes(raw.extract_thumb().data)), ["JPEG"]) as preview:
+                with open_picture(io.BytesIO(bytes(raw.extract_thumb().data)), ("JPEG",)) as preview:
                     exif = _exif_file(preview.info.get("exif"))
     known = white if min(white[:3]) > 0 else None
     return _Header("RAW", (sizes.width, sizes.height), "RGB", exif, None, 16, FLIPS.get(sizes.flip, 1), known)
