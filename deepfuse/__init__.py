@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,14 +11,15 @@ import numpy as np
 from configs import shipped_weights
 from utils import __version__
 from utils.errors import UserError
-from utils.fusing.fusion import Fuser, Job, check_exposures, improve, read_exposures
+from utils.fusing.fusion import Fuser, check_exposures, improve, read_exposures
+from utils.pictures.scenes import Scene
 
 if TYPE_CHECKING:
     from utils.training.loss import MEFLoss
 
 __all__ = ["Fuser", "MEFLoss", "__version__", "fuse", "fuser", "mef_ssim"]
 
-Path = str | os.PathLike
+File = str | os.PathLike
 ARRAYS = {  # how to turn pictures of other libraries into arrays
     "PIL": "np.asarray(picture), with rgb=True",
     "torch": "(255 * tensor).round().byte().permute(1, 2, 0).cpu().numpy(), with rgb=True for RGB",
@@ -25,17 +27,17 @@ ARRAYS = {  # how to turn pictures of other libraries into arrays
 
 
 @functools.lru_cache(1)
-def fuser(weights: Path | None = None, device: str = "auto") -> Fuser:
+def fuser(weights: File | None = None, device: str = "auto") -> Fuser:
     """Returns the Fuser of a file of weights (None: the shipped ones); the last one is kept in memory."""
     return Fuser.from_checkpoint(weights or shipped_weights(device), device)
 
 
 def fuse(
-    images: Path | Sequence[Path] | Sequence[np.ndarray],
+    images: File | Sequence[File] | Sequence[np.ndarray],
     *,
     align: str | None = None,
     deghost: bool = False,
-    reference: Path | int | None = None,
+    reference: File | int | None = None,
     rgb: bool = False,
 ) -> np.ndarray:
     """Returns the fused picture of two or more exposures, in any order: (H, W), (H, W, 3) BGR or (H, W, 4) with alpha.
@@ -58,8 +60,8 @@ def fuse(
         raise UserError(
             f"expected a list of pictures, got one array {images.shape}: if it is a stack, give list(stack)"
         )
-    images = [images] if isinstance(images, Path) else list(images)
-    paths = [image for image in images if isinstance(image, Path)]
+    images = [images] if isinstance(images, File) else list(images)
+    paths = [Path(image) for image in images if isinstance(image, File)]
     stops = None
     if paths and len(paths) == len(images):
         pictures, _, stops = read_exposures(paths)
@@ -67,7 +69,7 @@ def fuse(
         pictures = [_checked(image) for image in images]
         check_exposures(pictures)
         pictures = [_swapped(image) for image in pictures] if rgb else pictures
-        paths = [f"image {k}" for k in range(len(images))]
+        paths = [Path(f"image {k}") for k in range(len(images))]
     if isinstance(reference, int):
         if not 0 <= reference < len(paths):
             raise UserError(f"reference is {reference}, expected 0 to {len(paths) - 1}")
@@ -75,7 +77,8 @@ def fuse(
     if reference is not None and not deghost:
         raise UserError("reference works only together with deghost=True")
     if len(paths) > 1:  # exposures of one radiance map need neither
-        _, pictures, stops = improve(Job("the stack", paths, "", reference=reference), pictures, stops, align, deghost)
+        scene = Scene("the stack", paths, reference=reference)
+        pictures, stops, _ = improve(scene, pictures, stops, align, deghost)
     fused = fuser().fuse(pictures, stops)
     return _swapped(fused) if rgb else fused
 
