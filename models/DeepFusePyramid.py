@@ -21,6 +21,9 @@ class PyramidArchitecture:
     channels: int = 24
     depth: int = 5  # 3x3 convolutions of the encoder, and of the decoder: each level sees 10 pixels to every side
     halvings: int = 6  # of the copy's sides, down to the coarsest level
+    fine_levels: int = 2  # the finest levels, most of the pixels: a smaller network serves them
+    fine_channels: int = 8
+    fine_depth: int = 2
     slope: float = 0.1  # of the LeakyReLU
     decision_pixels: int = 65_536  # largest copy that the network sees; with twice as many pictures look the same
     image_channels: int = 1  # luminance; colour follows the weights
@@ -41,12 +44,12 @@ def conv3x3s(sizes: Sequence[int], slope: float) -> nn.Sequential:
 class PyramidLevel(nn.Module):
     """A DeepFuse of 3x3 convolutions for one level of the pyramid; its encoder also scores each exposure."""
 
-    def __init__(self, c_in: int, arch: PyramidArchitecture):
+    def __init__(self, c_in: int, channels: int, depth: int, slope: float):
         super().__init__()
-        c, self.depth = arch.channels, arch.depth
-        self.encoder = conv3x3s([c_in, *[c] * (self.depth - 1), 1 + c], arch.slope)
-        self.act = nn.LeakyReLU(arch.slope)
-        self.decoder = conv3x3s([*[c] * self.depth, 1], arch.slope)
+        self.depth = depth
+        self.encoder = conv3x3s([c_in, *[channels] * (depth - 1), 1 + channels], slope)
+        self.act = nn.LeakyReLU(slope)
+        self.decoder = conv3x3s([*[channels] * depth, 1], slope)
         nn.init.normal_(self.decoder[-1].get_parameter("weight"), 0, 0.01)  # starts near the bands' mean
 
     def forward(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,7 +98,10 @@ class DeepFusePyramid(nn.Module):
                 f"a pyramid network is for gray (1-channel), not {arch.image_channels}-channel: use --gray"
             )
         self.arch = arch
-        self.level, self.top = PyramidLevel(6, arch), PyramidLevel(5, arch)
+        numbers = arch.channels, arch.depth, arch.slope
+        self.level, self.top = PyramidLevel(6, *numbers), PyramidLevel(5, *numbers)
+        if arch.fine_levels:
+            self.fine = PyramidLevel(6, arch.fine_channels, arch.fine_depth, arch.slope)
 
     def forward(self, exposures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the fused luminance (N, 1, h, w), not clamped, and the logarithms (N, K, h, w) of the weights.
@@ -121,7 +127,8 @@ class DeepFusePyramid(nn.Module):
             y, finer_contrast = self.describe(levels.pop())
             told = log_weights + pairs_in(mean).log()  # weight times K / 2: equal weights look like a pair's for any K
             seen = torch.stack([*self.centred(y, own, base.expand_as(y), mean, contrast), told], 2)
-            band, log_weights = self.level(seen)
+            network = self.fine if len(levels) < self.arch.fine_levels else self.level
+            band, log_weights = network(seen)
             fused, contrast = base + band, finer_contrast
         return fused[..., :h, :w], log_weights[..., :h, :w]
 

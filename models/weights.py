@@ -28,6 +28,9 @@ ARCHITECTURES = paper.ARCHITECTURES | {"DeepFuse_pyramid": PyramidArchitecture()
 MAX_BYTES = 2**28  # of a file, packed or unpacked, and of a network; ours have up to 1.3 MB, a run's state 4 times that
 BOUNDS = {  # least and most that an architecture's numbers may be; for several, each of them
     "channels": (1, 256),
+    "fine_levels": (0, 12),
+    "fine_channels": (1, 256),
+    "fine_depth": (1, 16),
     "kernels": (1, 15),
     "depth": (1, 16),
     "halvings": (1, 12),
@@ -229,6 +232,8 @@ def _architecture(default: Architecture | PyramidArchitecture, numbers: object) 
     """
     if not isinstance(numbers, dict):
         raise WeightsError(f"expected a dict as arch, found a {type(numbers).__name__}")
+    if isinstance(default, PyramidArchitecture):
+        numbers = {"fine_levels": 0} | numbers  # files from before there was a smaller network for the finest levels
     arch = dataclasses.replace(default, **numbers)
     for field in dataclasses.fields(arch):
         value, usual = getattr(arch, field.name), getattr(default, field.name)

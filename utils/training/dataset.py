@@ -75,7 +75,7 @@ MIN_SHARE = 0.25  # of crop_size that a photograph's short side must have: more 
 MIN_SIDE = 44  # pixels of a scene's short side: MEF-SSIM is not defined for smaller ones
 MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
 UNDER, OVER = (10 / 255, 60 / 255), (150 / 255, 240 / 255)  # mean luminances of a pair to fuse
-JUDGES = 6  # shots to judge by, at most, spread over all of the scene
+JUDGES = 4  # shots to judge by, at most: the darkest, the brightest, and two between; the loss costs by their square
 HARDER = 0.1  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
 MAX_PUSH = 1.5
 SIMULATED = 0.15  # share of the samples that are made of photographs, where there are such beside the brackets
@@ -424,7 +424,8 @@ class BracketStacks(Dataset):
         bracket = self.brackets[item]
         shape = random_shape(self.crop_size, np.random.default_rng(common), self.max_gap is not None)
         numbers = draw_shots(bracket.means, shape.shots, rng)
-        spread = sorted(set(np.linspace(0, len(bracket.means) - 1, JUDGES).round().astype(int).tolist()))
+        last, between = len(bracket.means) - 1, rng.permutation(len(bracket.means) - 2) + 1
+        spread = sorted({0, *between[: JUDGES - 2].tolist(), last})
         size = size_like(*bracket.size, shape.side, shape.multiple)
         window = random_window(*bracket.size, size, rng, zoom=True)
         cut = {k: bracket.cut(k, window, size) for k in {*numbers, *spread}}
