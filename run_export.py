@@ -23,7 +23,7 @@ class Decision(torch.nn.Module):
     def __init__(self, model: DeepFusePyramid):
         super().__init__()
         self.model = copy.deepcopy(model)
-        for level in (self.model.level, self.model.top):
+        for level in self.model.children():
             level.encode_in_turn = functools.partial(encode_in_turn, level)
 
     def forward(self, exposures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

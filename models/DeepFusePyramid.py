@@ -83,7 +83,7 @@ class PyramidLevel(nn.Module):
 
 
 class DeepFusePyramid(nn.Module):
-    """A small DeepFuse at every level of a Laplacian pyramid; one network serves all levels but the coarsest.
+    """A small DeepFuse at every level of a Laplacian pyramid, in three sizes: the coarsest, the finest, the others.
 
     For each exposure the encoder sees: its band (the detail of this level), its local brightness, the picture fused so
     far by the coarser levels, its mean over the whole picture, its contrast, and its weight at the coarser level.

@@ -258,6 +258,17 @@ def test_a_pyramid_has_bounds_too(tmp_path):
             fuse_model(weights=tmp_path / "a.pth")
 
 
+def test_a_file_from_before_the_small_network_loads(tmp_path):
+    """One network served all levels but the coarsest, and no number told otherwise."""
+    model = fuse_model("DeepFuse_pyramid")
+    arch = {name: value for name, value in asdict(model.arch).items() if not name.startswith("fine")}
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("fine")}
+    torch.save({"name": model.name, "arch": arch, "model": state}, tmp_path / "a.pth")
+    old, exposures = fuse_model(weights=tmp_path / "a.pth"), torch.rand(1, 2, 1, 64, 64)
+    model.fine = model.level
+    torch.testing.assert_close(old(exposures), model(exposures))
+
+
 @pytest.mark.parametrize("kind", ["missing", "unknown", "shape", "nan", "expanded", "integer key", "no tensor"])
 def test_weights_that_do_not_fit_are_refused(tmp_path, checkpoint, kind):
     content = torch.load(checkpoint, weights_only=True)

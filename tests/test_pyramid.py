@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from models import DeepFusePyramid, PyramidArchitecture, fuse_model
+from conftest import strong
+
+from models import DeepFusePyramid, PyramidArchitecture, build_network, fuse_model
 
 pytestmark = pytest.mark.usefixtures("on_device")
 SIZES = [(1, 1), (7, 300), (65, 64), (83, 101)]
@@ -13,12 +15,26 @@ def close(a, b, atol=1e-5):
     torch.testing.assert_close(a, b, atol=atol, rtol=0)
 
 
-def test_parameters_are_those_of_two_levels():
-    def of_level(c_in, c=24):
-        encoder = (c_in * 9 + 1) * c + 3 * (c * 9 + 1) * c + (c * 9 + 1) * (c + 1)
-        return encoder + 4 * (c * 9 + 1) * c + c * 9 + 1
+def test_parameters_are_those_of_three_levels():
+    def of_level(c_in, c=24, depth=5):
+        encoder = (c_in * 9 + 1) * c + (depth - 2) * (c * 9 + 1) * c + (c * 9 + 1) * (c + 1)
+        return encoder + (depth - 1) * (c * 9 + 1) * c + c * 9 + 1
 
-    assert sum(p.numel() for p in fuse_model("DeepFuse_pyramid").parameters()) == of_level(6) + of_level(5)
+    expected = of_level(6) + of_level(5) + of_level(6, 8, 2)
+    assert sum(p.numel() for p in fuse_model("DeepFuse_pyramid").parameters()) == expected
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("fine_levels", [0, 1, 3])
+def test_the_small_network_serves_the_finest_levels(fine_levels):
+    model = strong(build_network("DeepFuse_pyramid", PyramidArchitecture(4, 2, 4, fine_levels, 3, 2)))
+    exposures = torch.rand(1, 3, 1, 48, 64)
+    calls = []
+    for name in ("level", "fine") if fine_levels else ("level",):
+        module = getattr(model, name)
+        module.register_forward_hook(lambda m, seen, _, name=name: calls.append((name, seen[0].shape[-1])))
+    model(exposures)
+    assert calls == [("level" if k > fine_levels else "fine", 64 // 2 ** (k - 1)) for k in range(4, 0, -1)]
 
 
 def test_it_is_for_luminance_alone():
@@ -60,7 +76,7 @@ def test_identical_exposures_weigh_the_same(pyramid):
 def test_it_starts_as_a_weighted_mean_of_the_exposures(size):
     """Without corrections and with equal scores, the bands of the pyramid add up to the plain mean."""
     model = DeepFusePyramid(PyramidArchitecture())
-    for level in (model.level, model.top):
+    for level in (model.level, model.top, model.fine):
         for p in (*level.encoder[-1].parameters(), *level.decoder[-1].parameters()):
             torch.nn.init.zeros_(p)
     exposures = torch.rand(1, 3, 1, *size)
@@ -77,7 +93,7 @@ def test_a_fresh_network_is_near_the_mean_of_the_bands():
         torch.manual_seed(seed)
         model, exposures = fuse_model("DeepFuse_pyramid"), torch.rand(1, 3, 1, 83, 101)
         fused, _ = model(exposures)
-        for level in (model.level, model.top):
+        for level in (model.level, model.top, model.fine):
             torch.nn.init.zeros_(level.decoder[-1].weight)
         corrections.append((fused - model(exposures)[0]).abs().mean())
     assert 0.01 < torch.stack(corrections).median() < 0.3
