@@ -2,9 +2,11 @@
 
 Per scene (a folder of shots) the outer shots and all shots are fused at their own size. Printed are, in grey levels:
 
-- rim: how much brighter or darker a smooth area is within 10 pixels of a strong edge than 40 to 100 pixels away from it.
-  Only pixels that all shots together show equally bright are compared, in squares of CELL pixels; 9 in 10 are below.
-- lights: the contrast of what is brighter than all around it within 21 pixels (white top-hat), the 1 in 1,000 strongest.
+- rim: by how much a smooth area is brighter or darker 3 to 10 pixels from a strong edge than 40 to 100 pixels away.
+  Only pixels are compared that all shots together show equally bright, within squares of CELL pixels. The mean of the
+  squares, and what 9 in 10 of them are below.
+- lights: the contrast of what is brighter than all around it within 21 pixels (white top-hat), of the strongest 1 in
+  1,000 pixels.
 - with --profile: MEF-SSIM at six scales, from the picture's own size to 1/32, against all shots.
 """
 
@@ -30,7 +32,7 @@ STEEP = 24  # grey levels per pixel, of the shots' mean: a strong edge
 
 
 def rims(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
-    """Returns by how many grey levels each square with strong edges changes towards them; fused (H, W), stack (K, H, W)."""
+    """Returns by how many grey levels fused (H, W) changes towards strong edges, in each square; stack is (K, H, W)."""
     light = stack.sum(0, dtype=np.float32)
     mean = cv2.GaussianBlur(light / len(stack), (0, 0), 1)
     steep = np.hypot(cv2.Sobel(mean, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(mean, cv2.CV_32F, 0, 1) / 8) > STEEP / 4

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from conftest import strong
 
 from models import DeepFusePyramid, PyramidArchitecture, build_network, fuse_model
