@@ -81,7 +81,7 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--max_pixels",
         type=int,
-        help="largest picture to read; by default 67 million pixels plus 64 per byte of the file, up to 268 million",
+        help="largest picture to read; by default 134 MB, and 128 times its file, up to 268 million",
     )
     group = parser.add_argument_group("network")
     group.add_argument(

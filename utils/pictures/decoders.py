@@ -10,6 +10,7 @@ import io
 import os
 import re
 import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,6 +33,7 @@ HARMLESS = re.compile(
     rb"libpng warning[^\n]*\n|Warning: [^\n]*\n|TIFF\w*: Warning[^\n]*\n"
     rb"|[^\n]*: (?:\d extraneous bytes before marker 0xd9|\d+ extraneous bytes before marker 0x(?:[ce].|d[b-f]))\n"
 )
+MOST_HEARD = 2**16  # bytes: the first lines tell whether a picture is damaged
 
 QUIET: list[int] = []  # OpenCV's level of messages before `quiet`, once per caller in it
 LOCK = threading.Lock()
@@ -59,6 +61,17 @@ def decode_any(data: bytes, metadata: Metadata) -> np.ndarray | None:
 def decode_reduced(flag: int, data: bytes, metadata: Metadata) -> np.ndarray | None:
     """Returns a JPEG's picture at a fraction of its sides (`flag`), (H, W, 3) BGR uint8, not turned."""
     return cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def decode_png(data: bytes, metadata: Metadata) -> np.ndarray | None:
+    """Returns a PNG's picture, not turned, of the chunks that make its pixels: others may claim any length."""
+    chunks, start = [data[:8]], 8
+    while chunks[-1][4:8] != b"IEND" and start < len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        if data[start + 4 : start + 8] in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+            chunks.append(data[start:end])
+        start = end
+    return decode_any(b"".join(chunks), metadata)
 
 
 def decode_tiff(data: bytes, metadata: Metadata) -> np.ndarray | None:
@@ -136,20 +149,27 @@ def decode_avif(data: bytes, metadata: Metadata) -> np.ndarray:
 
 def decode_exr(data: bytes, metadata: Metadata) -> np.ndarray:
     """Returns the colour (H, W, 3) BGR, or the luminance (H, W), float32, of an OpenEXR file."""
+    import Imath
     import OpenEXR
 
-    channels = OpenEXR.File(io.BytesIO(data), separate_channels=True).channels()
-    planes = {name: channel.pixels.astype(np.float32) for name, channel in channels.items()}
-    if planes.keys() >= {"R", "G", "B"}:
-        return np.stack([planes[name] for name in "BGR"], -1)
-    if planes.keys() >= {"Y", "RY", "BY"}:
-        y = planes["Y"]
-        blue, red = (y * (1 + _spread(planes[name], channels[name], y.shape)) for name in ("BY", "RY"))
+    file = OpenEXR.InputFile(io.BytesIO(data))
+    channels = file.header()["channels"]
+    width, height = metadata.size
+
+    def plane(name: str) -> np.ndarray:  # one at a time, since there may be hundreds
+        values = np.frombuffer(file.channel(name, Imath.PixelType(Imath.PixelType.FLOAT)), np.float32)
+        return values.reshape(-(-height // channels[name].ySampling), -(-width // channels[name].xSampling))
+
+    if channels.keys() >= {"R", "G", "B"}:
+        return np.stack([plane(name) for name in "BGR"], -1)
+    if channels.keys() >= {"Y", "RY", "BY"}:
+        y = plane("Y")
+        blue, red = (y * (1 + _spread(plane(name), channels[name], y.shape)) for name in ("BY", "RY"))
         primaries = metadata.encoding.primaries
         of_red, of_green, of_blue = to_xyz(primaries, white(primaries))[1].astype(np.float32)  # luminance
         return np.stack([blue, (y - of_red * red - of_blue * blue) / of_green, red], -1)
-    if "Y" in planes and not {"RY", "BY"} & planes.keys():
-        return planes["Y"]
+    if "Y" in channels and not {"RY", "BY"} & channels.keys():
+        return plane("Y")
     raise UserError(f"expected the channels R, G, B, or Y, RY, BY, or Y, got {', '.join(channels)}")
 
 
@@ -162,6 +182,7 @@ def _spread(plane: np.ndarray, channel: Any, shape: tuple[int, int]) -> np.ndarr
 
 # `decode_any` decodes all others
 DECODERS = {
+    "PNG": decode_png,
     "TIFF": decode_tiff,
     "RAW": decode_raw,
     "HEIF": decode_heif,
@@ -201,25 +222,30 @@ class Overhear:
         return picture, said
 
     def _begin(self) -> int:
-        """Replaces stderr by a pipe, unless it is one already; returns the length of the lines captured so far."""
+        """Replaces stderr by a file, unless it is one already; returns the length of the lines captured so far."""
         if not self.callers:
-            self.stderr, self.said = os.dup(2), b""
-            self.ours, self.pipe = os.pipe()
-            os.dup2(self.pipe, 2)
+            try:
+                os.fstat(2)
+            except OSError:  # stderr is closed, as by `2>&-`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            self.stderr, self.said, self.heard = os.dup(2), b"", 0
+            self.file = tempfile.TemporaryFile("ab+")  # a pipe would fill up, and the decoder wait for ever
+            os.dup2(self.file.fileno(), 2)
         self.callers += 1
         return len(self.said)
 
     def _end(self) -> bytes:
         """Returns the decoders' captured lines, passes other lines on, and restores stderr after the last caller."""
-        os.write(self.pipe, b"\0")  # so that the read below does not block
-        heard = os.read(self.ours, 2**16).replace(b"\0", b"")
-        os.write(self.stderr, LIBRARIES.sub(b"", heard))
+        heard = os.pread(self.file.fileno(), MOST_HEARD, self.heard)
+        self.heard += len(heard)
+        with contextlib.suppress(OSError):  # whoever read stderr has ended
+            os.write(self.stderr, LIBRARIES.sub(b"", heard))
         self.said += b"".join(match[0] for match in LIBRARIES.finditer(heard))
         self.callers -= 1
         if not self.callers:
             os.dup2(self.stderr, 2)
-            for handle in (self.stderr, self.ours, self.pipe):
-                os.close(handle)
+            os.close(self.stderr)
+            self.file.close()
             self.free.notify_all()
         return self.said
 

@@ -38,7 +38,7 @@ RADIANCE_SUFFIXES = (".hdr", ".exr")
 QUALITY = 95  # of lossy formats
 MAX_PIXELS = 2**28  # 268 million: two such pictures of 8 bits take 1.6 GB
 # Photographs have at most 16 pixels per byte of their file; a file with more is flat colour, or was made to do harm.
-FREE_PIXELS, PIXELS_PER_BYTE = 2**26, 64  # a file of n bytes may have 67 million + 64 n pixels
+FREE_BYTES, BYTES_PER_BYTE = 2**27, 128  # a file of n bytes may be decoded to 134 MB + 128 n bytes
 USUAL_SCANS = 16  # of a progressive JPEG; each scan takes the decoding time again
 SCAN = b"\xff\xda"  # begins each scan of a JPEG
 
@@ -131,7 +131,7 @@ def _read(
     """Returns the picture in a file, upright, of one of these dtypes; arguments and errors as for `read_photo`."""
     data = Path(path).read_bytes()  # cv2.imread cannot open non-ASCII paths on Windows
     scans = data.count(SCAN) if metadata.format in ("JPEG", "MPO") else 1
-    check_pixels(path, *metadata.size, len(data), max_pixels, scans)
+    check_pixels(path, *metadata.size, metadata.depth, len(data), max_pixels, scans)
     decode = DECODERS.get(metadata.format, decode_any)
     if shrink > 1 and metadata.format == "JPEG":
         decode = REDUCED[shrink]
@@ -145,13 +145,15 @@ def _read(
 
 
 def check_pixels(
-    path: str | os.PathLike, width: int, height: int, size: int, max_pixels: int | None, scans: int
+    path: str | os.PathLike, width: int, height: int, depth: int, size: int, max_pixels: int | None, scans: int
 ) -> None:
-    """Raises ValueError if a picture has more than `max_pixels` (None: more than a file of `size` bytes may have).
+    """Raises UserError if a picture has more than `max_pixels` (None: more than a file of `size` bytes may have).
+
+    `depth` is the number of bytes that a decoded pixel takes.
 
     A few bytes can claim billions of pixels, which take all memory, or thousands of scans, which take minutes.
     """
-    limit = max_pixels or min(MAX_PIXELS, FREE_PIXELS + PIXELS_PER_BYTE * size)
+    limit = max_pixels or min(MAX_PIXELS, (FREE_BYTES + BYTES_PER_BYTE * size) // depth)
     if width * height * max(1, scans / USUAL_SCANS) > limit:
         scanned = f" in {scans} scans" if scans > USUAL_SCANS else ""
         raise UserError(
@@ -188,6 +190,8 @@ def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata |
     elif suffix == ".webp":
         options = [cv2.IMWRITE_WEBP_QUALITY, QUALITY]
     pieces = _encode(suffix, image, options, metadata)
+    if suffix == ".bmp" and metadata and metadata.icc:
+        warnings.warn(f"{path}: the colour profile does not fit into {suffix}, and was left out", stacklevel=2)
     if not pieces and metadata and (pieces := _encode(suffix, image, options, None)):
         warnings.warn(f"{path}: EXIF and colour profile do not fit into {suffix}, and were left out", stacklevel=2)
     if not pieces:

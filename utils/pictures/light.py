@@ -69,7 +69,8 @@ def to_light(image: np.ndarray, encoding: Encoding) -> np.ndarray:
     elif encoding.curve == "HLG":
         a, b, c = HLG
         image = np.where(image <= 0.5, image * image / 3, (np.exp((image - c) / a) + b) / 12)
-    image = image.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # infinite where float64 holds more than float32 can: see `finite`
+        image = image.astype(np.float32, copy=False)
     if image.ndim == 2 or np.allclose(encoding.primaries, REC709, atol=1e-4):
         return image
     return cv2.transform(finite(image), between(encoding.primaries, REC709)[::-1, ::-1])  # of B, G, R

@@ -22,7 +22,6 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, TiffTags, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
-from PIL.TiffImagePlugin import TiffImageFile
 
 from utils.errors import UserError
 from utils.pictures.light import REC709, XYZ, Encoding, from_codes, from_profile, profile
@@ -42,13 +41,15 @@ PACKAGES = {
     "EXR": ("OpenEXR", "OpenEXR"),
     "HDR AVIF": ("imagecodecs", "imagecodecs"),
 }
-REFUSED = ("CMYK", "LAB", "I", "16-bit YCbCr", "16-bit planar", "16-bit inverted")  # not gray or RGB values
+REFUSED = ("CMYK", "LAB", "I")  # Pillow's modes of other than gray or RGB values
+ADVICE = "convert it to RGB or gray, interleaved, of 8 or 16 bits"
 FLOAT = "F"  # the kind of a radiance map
 LINEAR = Encoding(curve=1.0)
 
 MAIN, EXIF, GPS = 0, 0x8769, 0x8825  # the directories that are kept; EXIF and GPS are also their pointers' tags
 BITS, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, PLANAR, ICC = 258, 262, 273, 274, 284, 34675  # tags of MAIN
-COLUMNS, ROWS, SAMPLE_FORMAT = 256, 257, 339  # tags of MAIN, too; sample format 3 is float
+COLUMNS, ROWS, SAMPLES, RESOLUTION_UNIT, SAMPLE_FORMAT, TILE = 256, 257, 277, 296, 339, (322, 323)  # too
+LARGEST_TILE = 2**22  # pixels in a TIFF's tile that is larger than its picture
 EXPOSURE_TIME, F_NUMBER, SENSITIVITY, CAPTURED, SUBSECOND = 33434, 33437, 34855, 36867, 37521  # tags of EXIF
 MAKER_NOTE, WIDTH, HEIGHT, INTEROP = 37500, 40962, 40963, 40965  # tags of EXIF, too
 # Tags of MAIN that describe the photograph; the others describe how the file stores its pixels. Description, make,
@@ -67,6 +68,7 @@ class Metadata:
     size: tuple[int, int] = (0, 0)  # width and height, as stored or upright
     format: str = ""  # as Pillow calls it: JPEG, PNG, TIFF ...; or RAW, HEIF, EXR, HDR
     bits: int = 8  # of a TIFF's samples
+    depth: int = 8  # bytes that a decoded pixel takes, at most
     radiance: bool = False  # light without an upper limit, to be rendered to exposures: float pixels, or PQ or HLG
     encoding: Encoding = LINEAR  # of a radiance map
     white: tuple[float, ...] | None = None  # white balance of camera raw: the camera's multipliers of R, G, B, G
@@ -85,7 +87,7 @@ class Metadata:
         except (TypeError, ValueError, ZeroDivisionError):
             return None
         known = all(0 < value < math.inf for value in (time, aperture, iso))
-        return math.log2(time * iso / aperture**2) if known else None
+        return math.log2(time) + math.log2(iso) - 2 * math.log2(aperture) if known else None
 
     @property
     def captured(self) -> str | None:
@@ -112,9 +114,10 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
         check_package(path, kind)
         with named_errors(path):
             header = READERS.get(kind, _read_with_pillow)(file)
-        if header.kind in REFUSED:
-            advice = "convert it to RGB or gray, interleaved, of 8 or 16 bits"
-            raise UserError(f"{path}: {header.kind} pictures cannot be fused: {advice}")
+            if not all(isinstance(side, int) and side > 0 for side in header.size):
+                raise ValueError("it notes no width or height")
+            if header.kind in REFUSED:
+                raise UserError(f"{header.kind} pictures cannot be fused: {ADVICE}")
         exif, dropped = _read_directories(header.exif) if header.exif else ({}, [])
         if header.format == "RAW" and EXIF in exif:  # too large for a JPEG: it holds previews
             exif[EXIF].pop(MAKER_NOTE, None)
@@ -137,7 +140,8 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
     orientation = header.orientation or _value(exif, MAIN, ORIENTATION)
     orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
     light = (radiance, encoding or LINEAR)
-    return Metadata(exif, icc, orientation, header.size, header.format, header.bits, *light, header.white)
+    kept = (header.size, header.format, header.bits, header.depth)
+    return Metadata(exif, icc, orientation, *kept, *light, header.white)
 
 
 def check_package(path: str | os.PathLike, kind: str) -> None:
@@ -189,6 +193,7 @@ class _Header:
     exif: BinaryIO | None  # a TIFF structure
     icc: object
     bits: int = 8
+    depth: int = 8  # as in Metadata
     orientation: int | None = None  # None: EXIF has it
     white: tuple[float, ...] | None = None  # as in Metadata
     encoding: Encoding | None = None  # as the file notes it outside a colour profile
@@ -197,26 +202,25 @@ class _Header:
 def _read_with_pillow(file: BinaryIO) -> _Header:
     """Returns the header of any of FORMATS; finds a PNG's EXIF itself, since Pillow might decode the pixels first."""
     file.seek(0)
+    bits, depth = 8, 8
     if file.read(2) in (b"II", b"MM"):
         main = _directory(file)
-        if 3 in np.atleast_1d(main.get(SAMPLE_FORMAT, 1)):  # float: Pillow cannot open these in colour
-            return _Header("TIFF", (main[COLUMNS], main[ROWS]), FLOAT, file, main.get(ICC), max(main[BITS]))
+        bits, floating = _layout(main)
+        depth = max(bits // 8 * max(main.get(SAMPLES, 1), 1), 3)
+        if floating:  # Pillow cannot open these in colour
+            return _Header("TIFF", (main[COLUMNS], main[ROWS]), FLOAT, file, main.get(ICC), bits, depth)
     with open_picture(file, FORMATS) as picture:
-        kind, bits, block = picture.mode, 8, picture.info.get("exif")
+        kind, block = picture.mode, picture.info.get("exif")
         encoding: Encoding | None = None
         icc = picture.info.get("icc_profile")
-        if isinstance(picture, TiffImageFile):
-            tags = picture.tag_v2
-            bits = max(tags.get(BITS, (1,)))
-            if bits > 8 and kind == "YCbCr":
-                kind = "16-bit YCbCr"
-            elif bits > 8 and tags.get(PLANAR) == 2:
-                kind = "16-bit planar"
-            elif bits > 8 and tags.get(PHOTOMETRIC) == 0:
-                kind = "16-bit inverted"
+        if picture.format in ("JPEG", "MPO"):
+            depth = 3
+        elif picture.format == "BMP":
+            depth = 4
         elif picture.format == "PNG":
-            found = _chunks(file, 8, {b"eXIf": 2**32, b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32})
+            found = _chunks(file, 8, {b"IHDR": 13, b"eXIf": 2**32, b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32})
             block, encoding = found.get(b"eXIf", block), _png_encoding(found)
+            depth = (1 if kind in ("1", "L") else 4) * (2 if found[b"IHDR"][8] == 16 else 1)
             icc = None if b"cICP" in found else icc
         elif picture.format == "AVIF":
             encoding = _avif_encoding(file)
@@ -224,7 +228,34 @@ def _read_with_pillow(file: BinaryIO) -> _Header:
             others = Image.Image.getexif(picture)  # as older programs store it, or from XMP
             block = others.tobytes() if others else None
         exif = file if picture.format == "TIFF" else _exif_file(block)
-        return _Header(picture.format or "", picture.size, kind, exif, icc, bits, encoding=encoding)
+        return _Header(picture.format or "", picture.size, kind, exif, icc, bits, depth, encoding=encoding)
+
+
+def _layout(main: Directory) -> tuple[int, bool]:
+    """Returns the bits of a TIFF's samples, and whether they are floats.
+
+    Raises:
+        UserError: Its layout is none of those that the decoders are known to read rightly.
+    """
+    several, formats = (set(np.atleast_1d(main.get(tag, 1)).tolist()) for tag in (BITS, SAMPLE_FORMAT))
+    bits, photometric, samples = max(several), main.get(PHOTOMETRIC), main.get(SAMPLES, 1)
+    floating = 3 in formats
+    kinds = {0: "inverted", 5: "CMYK", 6: "YCbCr", 8: "LAB", 9: "LAB", 10: "LAB"}
+    what = ""
+    if formats - {1, 4} and formats != {3}:  # 4: undefined, as if not noted
+        what = "signed or complex"
+    elif len(several) > 1 or bits not in ((32, 64) if floating else (1, 2, 4, 8, 16)):
+        what = f"{' and '.join(map(str, sorted(several)))}-bit{' float' * floating}"
+    elif bits > 8 and main.get(PLANAR) == 2 and samples > 1:
+        what = f"planar {bits}-bit"
+    elif bits > 8 and photometric not in (1, 2):
+        what = f"{bits}-bit {kinds.get(photometric, 'other')}"
+    if what:
+        raise UserError(f"{what} TIFFs cannot be fused: {ADVICE}")
+    width, height = (main.get(tag, 1) for tag in TILE)
+    if width * height > max(LARGEST_TILE, main[COLUMNS] * main[ROWS]):
+        raise ValueError("its tiles are larger than the picture")
+    return bits, floating
 
 
 def _png_encoding(chunks: dict[bytes, bytes]) -> Encoding | None:
@@ -277,7 +308,7 @@ def _read_webp(file: BinaryIO) -> _Header:
         packed = int.from_bytes(found[b"VP8L"][1:5], "little")
         sizes.append([(packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1])
     width, height = max(sizes)
-    return _Header("WEBP", (width, height), "RGB", _exif_file(found.get(b"EXIF")), found.get(b"ICCP"))
+    return _Header("WEBP", (width, height), "RGB", _exif_file(found.get(b"EXIF")), found.get(b"ICCP"), depth=4)
 
 
 def _read_raw(file: BinaryIO) -> _Header:
@@ -295,7 +326,7 @@ def _read_raw(file: BinaryIO) -> _Header:
                 with open_picture(io.BytesIO(bytes(raw.extract_thumb().data)), ("JPEG",)) as preview:
                     exif = _exif_file(preview.info.get("exif"))
     known = white if min(white[:3]) > 0 else None
-    return _Header("RAW", (sizes.width, sizes.height), "RGB", exif, None, 16, FLIPS.get(sizes.flip, 1), known)
+    return _Header("RAW", (sizes.width, sizes.height), "RGB", exif, None, 16, 6, FLIPS.get(sizes.flip, 1), known)
 
 
 def _read_heif(file: BinaryIO) -> _Header:
@@ -317,9 +348,15 @@ def _read_exr(file: BinaryIO) -> _Header:
     file.seek(0)
     header = OpenEXR.File(file, header_only=True).header()
     low, high = header["dataWindow"]
-    width, height = high - low + 1
+    width, height = map(int, high - low + 1)
+    if height < 1:
+        raise ValueError("it notes no width or height")
+    chunk = min(height, 256) / height * 4 * len(header["channels"])  # decoded at once: up to 256 lines of all channels
+    depth = 24 + math.ceil(chunk)
+    if "tiles" in header and header["tiles"].xSize * header["tiles"].ySize > max(LARGEST_TILE, width * height):
+        raise ValueError("its tiles are larger than the picture")
     encoding = Encoding(tuple(map(float, header.get("chromaticities", REC709))), 1.0)
-    return _Header("EXR", (int(width), int(height)), FLOAT, None, None, 32, encoding=encoding)
+    return _Header("EXR", (width, height), FLOAT, None, None, 32, depth, encoding=encoding)
 
 
 def _read_hdr(file: BinaryIO) -> _Header:
@@ -331,7 +368,7 @@ def _read_hdr(file: BinaryIO) -> _Header:
         raise ValueError("expected the size as -Y HEIGHT +X WIDTH")
     noted = re.search(rb"\nPRIMARIES=([-+.\de\s]+)", head)
     primaries = tuple(map(float, noted[1].split())) if noted else XYZ if b"rle_xyze" in head else REC709
-    return _Header("HDR", (int(size[2]), int(size[1])), FLOAT, None, None, 32, encoding=Encoding(primaries, 1.0))
+    return _Header("HDR", (int(size[2]), int(size[1])), FLOAT, None, None, 32, 12, encoding=Encoding(primaries, 1.0))
 
 
 READERS = {"RAW": _read_raw, "WEBP": _read_webp, "HEIF": _read_heif, "EXR": _read_exr, "HDR": _read_hdr}
@@ -386,6 +423,8 @@ def _directory(file: BinaryIO) -> Directory:
     """Returns MAIN of a TIFF."""
     file.seek(0)
     header = file.read(16)
+    if header.startswith(b"MM\0\x2b"):
+        raise UserError("a BigTIFF of big-endian byte order is not supported: save it as an ordinary TIFF")
     directory = Directory(header if 43 in header[2:4] else header[:8])  # that of BigTIFF is longer
     file.seek(directory.next)
     directory.load(file)
@@ -420,6 +459,8 @@ def _read_directories(file: BinaryIO) -> tuple[dict[int, Directory], list[str]]:
                 del source[tag]
                 continue
             try:
+                if tag == RESOLUTION_UNIT and source[tag] not in (1, 2, 3):
+                    raise ValueError("TIFF has no such unit")
                 trial = Directory(HEADER, group=pointer or None)
                 _put(trial, tag, source[tag], source.tagtype[tag])
                 trial.tobytes()
