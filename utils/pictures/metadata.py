@@ -238,7 +238,7 @@ def _layout(main: Directory) -> tuple[int, bool]:
         UserError: Its layout is none of those that the decoders are known to read rightly.
     """
     several, formats = (set(np.atleast_1d(main.get(tag, 1)).tolist()) for tag in (BITS, SAMPLE_FORMAT))
-    bits, photometric, samples = max(several), main.get(PHOTOMETRIC), main.get(SAMPLES, 1)
+    bits, photometric, samples = max(several), main.get(PHOTOMETRIC, 1), main.get(SAMPLES, 1)
     floating = 3 in formats
     kinds = {0: "inverted", 5: "CMYK", 6: "YCbCr", 8: "LAB", 9: "LAB", 10: "LAB"}
     what = ""
