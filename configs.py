@@ -150,14 +150,18 @@ def get_export_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def get_app_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the settings of run_app.py from a command line (sys.argv where None)."""
-    parser = _parser("Opens a page in the browser that fuses the exposures dropped on it, on this machine alone.")
+    parser = _parser("Opens a page in the browser that fuses the exposures dropped on it; nothing leaves this machine.")
     parser.add_argument("--weights", default=shipped_weights(), help="first choice; the page offers all in its folder")
     parser.add_argument("--device", default="auto", help=DEVICES)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at; 0.0.0.0 serves also the phone in the same network, which opens the page by the "
+        "address that is printed",
+    )
     parser.add_argument("--port", type=int, default=7860, help="the page is http://127.0.0.1:PORT")
     parser.add_argument("--browser", action=argparse.BooleanOptionalAction, default=True, help="open the browser")
-    args = parser.parse_args(argv)
-    require("gradio")
-    return args
+    return parser.parse_args(argv)
 
 
 def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -1,122 +1,107 @@
 """A page in the browser that fuses the exposures dropped on it, on this machine alone: python run_app.py."""
 
 import argparse
-import functools
-import os
+import contextlib
+import shutil
+import socket
 import tempfile
+import traceback
+import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-
 from configs import get_app_args
-from utils.errors import UserError, clear, exit_on_error
+from utils.errors import exit_on_error
 from utils.fusing.fusion import Fuser
-from utils.pictures.image import IMAGE_SUFFIXES, read_photo, write_image
-
-PREVIEW_SIDE = 2400  # pixels, longest side in the slider: browsers cannot show TIFF, and 20 MP are slow
-FORMATS = (".jpg", ".png", ".tif", ".webp")
-ALIGN = {"no": None, "shifts": "mtb", "shifts and turns": "homography"}  # label on the page -> argument of `Fuser`
-load = functools.lru_cache(1)(Fuser.from_checkpoint)
+from utils.page.desk import Worker
+from utils.page.server import PageServer
 
 
 def main(args: argparse.Namespace) -> None:
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported: nothing is sent anywhere
-    with tempfile.TemporaryDirectory(prefix="deepfuse-") as folder:  # uploads and results, deleted when the page ends
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        print(f"The page is http://127.0.0.1:{args.port}, for this machine alone; Ctrl-C ends it")
-        page, theme = build_page(args, Path(folder))
-        page.launch(
-            server_name="127.0.0.1",  # nobody else's machine can reach it
-            server_port=args.port,
-            inbrowser=args.browser,
-            share=False,
-            theme=theme,
-            footer_links=[],
-            quiet=True,
-        )
+    weights = known_weights(args.weights)
+    worker = Worker(lambda name: Fuser.from_checkpoint(weights[name], args.device), traceback.print_exception)
+    with temporary_folder() as folder, listen(args, folder, worker, list(weights)) as server:
+        address = f"http://{own_address(args.host)}:{args.port}"
+        worker.start()
+        if server.open_to_all:
+            print(f"The page is {address}, for this machine alone; Ctrl-C ends it", flush=True)
+        else:
+            server.announce = lambda token: print(f"For one more browser, once: {address}/?token={token}", flush=True)
+            print("Whoever is in this network can read what is sent: use it at home. Ctrl-C ends the page", flush=True)
+            server.announce(server.invite())
+        if args.browser:
+            webbrowser.open(address + (f"/?token={server.token}" if server.token else ""))
+        try:
+            server.serve_forever()
+        finally:
+            for desk in server.desks.values():
+                desk.clear()
+            worker.stop()
 
 
-def build_page(args: argparse.Namespace, folder: Path):
-    """Returns the page (a gradio.Blocks that writes its files into `folder`) and its theme.
+def listen(args: argparse.Namespace, folder: Path, worker: Worker, weights: list[str]) -> PageServer:
+    """Returns a server that listens already.
 
     Raises:
-        ValueError: Gradio is not installed.
+        ValueError: The port is taken, or the address is none of this machine.
     """
     try:
-        import gradio as gr
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install gradio") from error
+        return PageServer((args.host, args.port), folder, worker, weights)
+    except OSError as error:
+        line = f"cannot listen at {args.host}, port {args.port} ({error.strerror or error})"
+        raise ValueError(f"{line}: is the page open already? Otherwise try --port {args.port + 1}") from error
 
-    def fuse(files, weights, align, deghost, suffix, progress=gr.Progress()):  # noqa: B008  Gradio finds its bar by the default
-        """Returns the page's new state: previews, radio of the shots' names, the slider's two pictures, download."""
-        here = Path(tempfile.mkdtemp(dir=folder))
-        out = here / f"fused{suffix}"
+
+def own_address(host: str) -> str:
+    """Returns the address of this machine to open the page by: `host`, or one in the network where host is all."""
+    if host not in ("0.0.0.0", "::"):
+        return f"[{host}]" if ":" in host else host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            progress(0.1, "loading the network")
-            fuser = load(weights, args.device)
-            progress(0.2, "fusing")
-            fuser.fuse_files(files or [], out, align=ALIGN[align], deghost=deghost)
-            progress(0.9, "preparing the view")
-            shots = {Path(path).name: preview(path, here / f"{k}.jpg") for k, path in enumerate(files)}
-            after = preview(out, here / "after.jpg")
-        except Exception as error:
-            raise gr.Error(str(clear(error)), duration=None) from error  # stays until it is closed
-        first = next(iter(shots))
-        choose = gr.Radio(choices=list(shots), value=first, visible=True)
-        return (shots, after), choose, (shots[first], after), gr.DownloadButton(value=out, interactive=True)
-
-    def pictures(paths):
-        return [path for path in paths if Path(path).suffix.lower() in IMAGE_SUFFIXES]
-
-    def compare(previews, name):
-        shots, after = previews
-        return shots[name], after
-
-    every, age = 600, 3600  # seconds: while the page is open, files older than `age` are deleted every `every`
-    with gr.Blocks(title="DeepFuse", analytics_enabled=False, delete_cache=(every, age)) as page:
-        gr.Markdown(
-            "# DeepFuse\nDrop two or more exposures of one scene, or choose their folder. Nothing leaves this machine."
-        )
-        previews = gr.State()
-        with gr.Row():
-            with gr.Column(scale=1):
-                files = gr.File(label="Exposures", file_count="multiple", file_types=list(IMAGE_SUFFIXES), height=190)
-                folder_button = gr.UploadButton("Choose a folder", file_count="directory", size="sm")
-                align = gr.Radio(list(ALIGN), value="no", label="Align hand-held shots")
-                deghost = gr.Checkbox(label="Take out what moved between the shots")
-                weights = gr.Dropdown(known_weights(args.weights), value=args.weights, label="Weights")
-                suffix = gr.Radio(FORMATS, value=".jpg", label="Format")
-                button = gr.Button("Fuse", variant="primary")
-                download = gr.DownloadButton("Download", interactive=False)
-            with gr.Column(scale=3):
-                slider = gr.ImageSlider(
-                    label="An exposure, and the fused picture",
-                    type="filepath",
-                    height=640,
-                    buttons=["fullscreen"],  # no download here: it would give the small preview
-                )
-                choose = gr.Radio(label="Compare with", visible=False)
-        folder_button.upload(pictures, folder_button, files)
-        button.click(fuse, [files, weights, align, deghost, suffix], [previews, choose, slider, download])
-        choose.input(compare, [previews, choose], slider)
-    return page, gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no fonts from the web
+            probe.connect(("192.0.2.1", 9))  # sends nothing: the system only chooses the network
+            return probe.getsockname()[0]
+        except OSError:
+            return "127.0.0.1"
 
 
-def known_weights(first: str) -> list[tuple[str, str]]:
-    """Returns (name, path) of the weights to choose from: `first`, then the others in its folder."""
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yields a folder for uploads and pictures, deleted at the end; deletes also those that killed runs have left.
+
+    A run holds the lock of its folder, and the system frees that however the run ends.
+    """
+    for old in Path(tempfile.gettempdir()).glob("deepfuse-page-*"):
+        with contextlib.suppress(OSError):
+            with held(old):
+                pass
+            shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(prefix="deepfuse-page-", ignore_cleanup_errors=True) as name, held(Path(name)):
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder.
+
+    Raises:
+        OSError: Another process holds it.
+    """
+    with open(folder / "lock", "wb") as file:
+        try:
+            import fcntl
+        except ModuleNotFoundError:  # Windows
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def known_weights(first: str) -> dict[str, str]:
+    """Returns name -> path of the weights to choose from: `first`, then the others in its folder."""
     beside = sorted(str(path) for path in Path(first).parent.glob("*") if path.suffix in (".pth", ".onnx"))
-    return [(Path(path).name, path) for path in dict.fromkeys([first, *beside])]
-
-
-def preview(path: str | os.PathLike, out: Path) -> str:
-    """Writes a picture of any format to `out` as a JPEG that browsers can show; returns that path."""
-    image, _ = read_photo(path)
-    image = image[..., :3] if image.ndim == 3 else image
-    scale = PREVIEW_SIDE / max(image.shape[:2])
-    if scale < 1:
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    write_image(out, image)
-    return str(out)
+    return {Path(path).name: path for path in [first, *beside]}
 
 
 if __name__ == "__main__":

@@ -162,16 +162,19 @@ def check_pixels(
         )
 
 
-def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata | None = None) -> None:
+def write_image(
+    path: str | os.PathLike, image: np.ndarray, metadata: Metadata | None = None, quality: int = QUALITY
+) -> None:
     """Writes a picture in the format of the path's suffix; the file appears whole or not at all.
 
-    16 bits are rounded to 8 for JPEG, WebP, AVIF and BMP, and to 10 for HEIC; all but BMP are lossy, of QUALITY. BMP
-    holds no metadata.
+    16 bits are rounded to 8 for JPEG, WebP, AVIF and BMP, and to 10 for HEIC; all but BMP are lossy. BMP holds no
+    metadata.
 
     Args:
         path: Its suffix is one of WRITTEN_SUFFIXES; missing folders are made.
         image: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16.
         metadata: Written too, with orientation 1 and without a thumbnail.
+        quality: Of lossy formats, 1 to 100.
 
     Raises:
         ValueError: The suffix is unknown, or the format cannot hold this picture (alpha, size).
@@ -186,9 +189,11 @@ def write_image(path: str | os.PathLike, image: np.ndarray, metadata: Metadata |
     options = []
     if suffix in (".jpg", ".jpeg"):
         full_chroma = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-        options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, *full_chroma]
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality, *full_chroma]
     elif suffix == ".webp":
-        options = [cv2.IMWRITE_WEBP_QUALITY, QUALITY]
+        options = [cv2.IMWRITE_WEBP_QUALITY, quality]
+    elif suffix in (".avif", *HEIF_SUFFIXES):
+        options = [quality]
     pieces = _encode(suffix, image, options, metadata)
     if suffix == ".bmp" and metadata and metadata.icc:
         warnings.warn(f"{path}: the colour profile does not fit into {suffix}, and was left out", stacklevel=2)
@@ -207,7 +212,7 @@ def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metada
     tiff = suffix in (".tif", ".tiff")
     try:
         if suffix in (".avif", *HEIF_SUFFIXES):
-            return [_encode_modern(suffix, image, metadata)]
+            return [_encode_modern(suffix, image, metadata, *options)]
         if metadata is None or tiff or suffix == ".bmp":
             done, data = cv2.imencode(suffix, image, options)
         else:
@@ -224,10 +229,10 @@ def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metada
         return []
 
 
-def _encode_modern(suffix: str, image: np.ndarray, metadata: Metadata | None) -> memoryview:
+def _encode_modern(suffix: str, image: np.ndarray, metadata: Metadata | None, quality: int) -> memoryview:
     """Returns a picture encoded as AVIF (by Pillow) or HEIC (by pillow-heif), in full chroma resolution."""
     height, width = image.shape[:2]
-    options = {"quality": QUALITY, "icc_profile": metadata and metadata.icc}
+    options = {"quality": quality, "icc_profile": metadata and metadata.icc}
     if metadata and metadata.exif:
         options["exif"] = exif_block(metadata, width, height)
     file = io.BytesIO()

@@ -1,0 +1,410 @@
+"""The server of the page: who may ask, and what is answered. It is Python's own; nothing is sent anywhere else."""
+
+import contextlib
+import http.cookies
+import io
+import ipaddress
+import json
+import re
+import secrets
+import shutil
+import socket
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+from utils.fusing.adjust import Look
+from utils.fusing.fusion import SCENE_ERRORS
+from utils.fusing.fusion import clear as clear_error
+from utils.page.desk import MAX_BYTES, MAX_SHOTS, SUFFIXES, Desk, Worker
+from utils.page.task import Options
+from utils.pictures.image import QUALITY, check_suffix
+
+TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".jpg": "image/jpeg"}
+TYPES |= {".png": "image/png"}
+FORMATS = {".jpg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".webp": "WebP", ".avif": "AVIF", ".heic": "HEIC"}
+LOSSLESS = (".png", ".tif")
+MAX_DESKS = 20  # of visitors at a time
+FORGOTTEN = 24 * 3600  # seconds after which a desk is given away whose page is closed
+MAX_JSON = 1 << 20  # bytes
+SECURITY = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+class Refused(Exception):
+    """A request that is not answered: its HTTP status, and why."""
+
+
+class PageServer(ThreadingHTTPServer):
+    """Serves the page to this machine, or to those that were invited."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], folder: Path, worker: Worker, weights: list[str]):
+        """Listens, and keeps all files in `folder`; `weights` are names that `worker` can load, the default first.
+
+        Raises:
+            OSError: The address cannot be had.
+        """
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, Handler)
+        self.folder, self.worker, self.weights = folder, worker, weights
+        self.desks: dict[str, Desk] = {}
+        self.opening = threading.Lock()
+        self.open_to_all = ipaddress.ip_address(str(self.server_address[0])).is_loopback
+        self.admitted: set[str] = set()  # visitors that came with a token, where one is needed
+        self.token = ""
+        self.announce: Callable[[str], None] = lambda token: None
+
+    def invite(self) -> str:
+        """Returns a new token, which admits one visitor, once; the one before is worth nothing any more."""
+        self.token = secrets.token_urlsafe(6)
+        return self.token
+
+    def desk(self, visitor: str) -> Desk:
+        """Returns the desk of a visitor, a new one at the first time.
+
+        Raises:
+            Refused: There are too many.
+        """
+        with self.opening:
+            if visitor not in self.desks:
+                for other, desk in list(self.desks.items()):
+                    if time.monotonic() - desk.seen > FORGOTTEN:
+                        self.desks.pop(other).clear()
+                if len(self.desks) >= MAX_DESKS:
+                    raise Refused(
+                        503, f"{MAX_DESKS} browsers use this page already: start another one, on another --port"
+                    )
+                self.desks[visitor] = Desk(self.folder / f"desk{secrets.token_hex(4)}", self.worker.wait)
+            desk = self.desks[visitor]
+            desk.seen = time.monotonic()
+            return desk
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that hangs up is no error; `Handler.answer` has reported all others."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    server: PageServer
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "DeepFuse", ""
+    timeout = 60  # seconds without a byte
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the console is for the person who started the program."""
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def do_POST(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        """Answers a request by ROUTES; errors as JSON {"error": one line}."""
+        url = urlsplit(self.path)
+        self.query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
+        self.begun = False  # whether the answer's head is sent
+        self.unread = self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers
+        try:
+            self.check_sender()
+            if url.path in ("/", "/page.css", "/page.js"):
+                self.send_page(url.path)
+                return
+            visitor = self.visitor()
+            if not visitor:
+                raise Refused(403, "open the page by the address that the program has printed")
+            for method, pattern, respond in ROUTES:
+                found = re.fullmatch(pattern, url.path)
+                if found and method == self.command:
+                    answer = respond(self, self.server.desk(visitor), *found.groups())
+                    if not self.begun:
+                        self.send(200, "application/json", json.dumps(answer).encode())
+                    return
+            raise Refused(404, f"{url.path}: no such page")
+        except (ConnectionError, TimeoutError):  # the browser has hung up
+            self.close_connection = True
+        except Refused as refused:
+            self.fail(*refused.args)
+        except (KeyError, FileNotFoundError):
+            self.fail(404, "this is not there any more")
+        except SCENE_ERRORS as error:
+            self.fail(400, " ".join(str(clear_error(error)).split()))
+        except Exception as error:
+            self.server.worker.report(error)
+            self.fail(500, "a defect of DeepFuse: the console has its traceback")
+
+    def fail(self, status: int, line: str) -> None:
+        """Sends an error; where the answer has begun, ends it early, which the browser notices."""
+        if self.begun:
+            self.close_connection = True
+        else:
+            self.send(status, "application/json", json.dumps({"error": line}).encode())
+
+    # Who asks
+
+    def check_sender(self) -> None:
+        """Lets the page's own requests pass, and a person's who opens it; no other web site's, whose page may be open.
+
+        Raises:
+            Refused: The host is a name, which another site's owner could let point to this machine (DNS rebinding); or
+                the request comes from another site's page.
+        """
+        host = self.headers.get("Host", "")
+        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            if name != "localhost":
+                raise Refused(403, "open the page by its number, as in http://127.0.0.1:7860") from None
+        site = self.headers.get("Sec-Fetch-Site", "none")
+        opened = urlsplit(self.path).path == "/" and self.headers.get("Sec-Fetch-Dest") == "document"
+        if site not in ("same-origin", "none") and not opened:
+            raise Refused(403, "another web site may not ask this page")
+        if self.command != "GET" and self.headers.get("Origin") != f"http://{host}":
+            raise Refused(403, "only this page may send to it")
+
+    def cookie(self) -> str:
+        return f"deepfuse-{self.server.server_address[1]}"  # cookies of one host are shared by its ports
+
+    def visitor(self) -> str:
+        """Returns the name of the visitor in the request's cookie; "" where it is not admitted."""
+        try:
+            morsel = http.cookies.SimpleCookie(self.headers.get("Cookie", "")).get(self.cookie())
+        except http.cookies.CookieError:
+            morsel = None
+        name = morsel.value if morsel else ""
+        admitted = name in self.server.admitted or self.server.open_to_all
+        return name if admitted and re.fullmatch(r"[\w-]{20,60}", name) else ""
+
+    def send_page(self, path: str) -> None:
+        """Sends one of the page's three files; with the page a cookie, where the visitor has none."""
+        headers = {}
+        server = self.server
+        if path == "/" and not self.visitor():
+            name = secrets.token_urlsafe(24)
+            if not server.open_to_all:
+                token = self.query.get("token", "")
+                with server.opening:
+                    if not server.token or not secrets.compare_digest(token.encode(), server.token.encode()):
+                        raise Refused(
+                            403, "open the page by the address that the program has printed: each is good once"
+                        )
+                    server.admitted.add(name)
+                    server.announce(server.invite())
+                headers["Location"] = "/"  # no token remains in the browser's history
+            headers["Set-Cookie"] = f"{self.cookie()}={name}; HttpOnly; SameSite=Lax; Path=/"
+        file = Path(__file__).with_name("page.html" if path == "/" else path[1:])
+        self.send(303 if "Location" in headers else 200, TYPES[file.suffix], file.read_bytes(), headers)
+
+    # What is answered
+
+    def body(self, limit: int) -> int:
+        """Returns the length of the request's body, which the caller reads.
+
+        Raises:
+            Refused: It is not said, or above the limit.
+        """
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            raise Refused(411, "the length of the body is not said")
+        if int(length) > limit:
+            raise Refused(413, f"{int(length):,} bytes are too many: at most {limit:,}")
+        self.unread = False
+        return int(length)
+
+    def json(self) -> dict[str, Any]:
+        """Returns the JSON in the request's body.
+
+        Raises:
+            ValueError: It is no object.
+        """
+        found = json.loads(self.rfile.read(self.body(MAX_JSON)) or b"{}")
+        if not isinstance(found, dict):
+            raise ValueError("expected an object in JSON")
+        return found
+
+    def options(self, settings: dict[str, Any]) -> Options:
+        """Returns the options of a scene that JSON holds.
+
+        Raises:
+            ValueError: The weights are none of those that the page offers, or another is wrong.
+        """
+        names = self.server.weights
+        options = Options(**settings | {"weights": settings.get("weights") or names[0]})
+        if options.weights not in names:
+            raise ValueError(f"weights are {options.weights!r}: expected one of {', '.join(names)}")
+        return options
+
+    def form(self) -> tuple[str, int]:
+        """Returns suffix and quality of the pictures that are asked for.
+
+        Raises:
+            ValueError: There is no such format, or quality.
+        """
+        suffix, quality = self.query.get("suffix", ".jpg"), int(self.query.get("quality", QUALITY))
+        if suffix not in FORMATS or not 1 <= quality <= 100:
+            raise ValueError(f"{suffix} of quality {quality}: expected one of {', '.join(FORMATS)}, and 1 to 100")
+        return suffix, quality
+
+    def send(self, status: int, kind: str, content: bytes, headers: dict[str, str] | None = None) -> None:
+        self.begin(status, {"Content-Type": kind, "Content-Length": str(len(content))} | (headers or {}))
+        self.wfile.write(content)
+
+    def begin(self, status: int, headers: dict[str, str]) -> None:
+        """Sends the head of an answer."""
+        self.begun = True
+        self.close_connection = self.close_connection or self.unread  # what follows would be the body
+        self.send_response(status)
+        for name, value in (SECURITY | headers | ({"Connection": "close"} if self.close_connection else {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def send_file(self, path: Path, name: str = "") -> None:
+        """Sends a file, to be saved under a name where one is given."""
+        headers = {"Content-Type": TYPES.get(path.suffix, "application/octet-stream")}
+        if name:
+            headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name)}"
+        with open(path, "rb") as file:
+            self.begin(200, headers | {"Content-Length": str(path.stat().st_size)})
+            shutil.copyfileobj(file, self.wfile, 1 << 20)
+
+
+class Chunks(io.RawIOBase):
+    """A file to write to that sends what is written in chunks, so that nobody needs to know its length before."""
+
+    def __init__(self, file: io.BufferedIOBase):
+        self.file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.file.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return len(data)
+
+
+# Routes: functions of a request, its visitor's desk, and what varies in the path. They return what is sent as JSON,
+# unless they have answered themselves.
+
+
+def about(request: Handler, desk: Desk) -> dict[str, Any]:
+    """Returns what the page offers, which does not change while the program runs."""
+    formats = []
+    for suffix, label in FORMATS.items():
+        with contextlib.suppress(ValueError):  # HEIC needs a package
+            check_suffix(f"fused{suffix}")
+            formats.append({"suffix": suffix, "label": label, "lossless": suffix in LOSSLESS})
+    limits = {"bytes": MAX_BYTES, "shots": MAX_SHOTS, "suffixes": SUFFIXES}
+    return limits | {"formats": formats, "quality": QUALITY, "weights": request.server.weights}
+
+
+def state(request: Handler, desk: Desk) -> dict[str, Any]:
+    return desk.state()
+
+
+def thumb(request: Handler, desk: Desk, shot: str) -> None:
+    request.send_file(desk.thumb(int(shot)))
+
+
+def preview(request: Handler, desk: Desk, scene: str, which: str) -> None:
+    request.send_file(desk.tasks[int(scene)].preview(which, "small" in request.query))
+
+
+def part(request: Handler, desk: Desk, scene: str, which: str) -> None:
+    box = (int(request.query[name]) for name in ("left", "top", "width", "height", "shrink"))
+    request.send_file(desk.tasks[int(scene)].part(which, *box))
+
+
+def picture(request: Handler, desk: Desk, scene: str) -> None:
+    with desk.picture(int(scene), *request.form()) as (path, name):
+        request.send_file(path, name)
+
+
+def pictures(request: Handler, desk: Desk) -> None:
+    """Sends a ZIP of all pictures that are done; each is written when its turn comes."""
+    form, done = request.form(), [number for number, task in desk.tasks.items() if task.state == "done"]
+    if not done:
+        raise Refused(404, "no picture is done yet")
+    headers = {"Content-Type": "application/zip", "Transfer-Encoding": "chunked"}
+    request.begin(200, headers | {"Content-Disposition": 'attachment; filename="deepfuse.zip"'})
+    with io.BufferedWriter(Chunks(request.wfile), 1 << 20) as file, zipfile.ZipFile(file, "w") as archive:
+        for number in done:
+            with desk.picture(number, *form) as (path, name):
+                archive.write(path, name)
+    request.wfile.write(b"0\r\n\r\n")
+
+
+def begin(request: Handler, desk: Desk) -> int:
+    return desk.begin(request.options(request.json()))
+
+
+def receive(request: Handler, desk: Desk, drop: str) -> int:
+    return desk.receive(int(drop), request.query.get("name", ""), request.rfile, request.body(MAX_BYTES)).number
+
+
+def sort(request: Handler, desk: Desk, drop: str) -> list[int]:
+    return desk.sort(int(drop))
+
+
+def together(request: Handler, desk: Desk) -> int:
+    asked = request.json()
+    return desk.together(asked.pop("shots"), request.options(asked))
+
+
+def forget(request: Handler, desk: Desk) -> None:
+    desk.forget(request.json()["shots"])
+
+
+def clear(request: Handler, desk: Desk) -> None:
+    desk.clear()
+
+
+def fuse(request: Handler, desk: Desk, scene: str) -> None:
+    desk.fuse(int(scene), request.options(request.json()))
+
+
+def look(request: Handler, desk: Desk, scene: str) -> None:
+    desk.change(int(scene), Look(**request.json()))
+
+
+def cancel(request: Handler, desk: Desk, scene: str) -> None:
+    desk.tasks[int(scene)].cancel()
+
+
+def remove(request: Handler, desk: Desk, scene: str, how: str) -> None:
+    desk.remove(int(scene), apart=how == "apart")
+
+
+ROUTES: list[tuple[str, str, Callable[..., object]]] = [
+    ("GET", "/about", about),
+    ("GET", "/state", state),
+    ("GET", r"/shots/(\d+)", thumb),
+    ("GET", r"/scenes/(\d+)/(fused|exposure\d+)", preview),
+    ("GET", r"/scenes/(\d+)/(fused|exposure\d+)/part", part),
+    ("GET", r"/scenes/(\d+)/picture", picture),
+    ("GET", "/pictures", pictures),
+    ("POST", "/drops", begin),
+    ("POST", r"/drops/(\d+)/shots", receive),
+    ("POST", r"/drops/(\d+)/sort", sort),
+    ("POST", "/scenes", together),
+    ("POST", "/forget", forget),
+    ("POST", "/clear", clear),
+    ("POST", r"/scenes/(\d+)/fuse", fuse),
+    ("POST", r"/scenes/(\d+)/look", look),
+    ("POST", r"/scenes/(\d+)/cancel", cancel),
+    ("POST", r"/scenes/(\d+)/(remove|apart)", remove),
+]

@@ -1,0 +1,262 @@
+"""A scene on the page: how it is fused, how far it is, and what is shown of it."""
+
+import contextlib
+import functools
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from utils.fusing.adjust import Adjustment, Look, adjust
+from utils.fusing.fusion import SCENE_ERRORS, Fuser, Job, clear, improve, read_exposures
+from utils.pictures.image import read_photo, write_image
+from utils.pictures.metadata import Metadata
+from utils.pictures.pixels import from_float, to_float
+from utils.progress import listening
+from utils.stack.align import METHODS, align_exposures
+
+PREVIEW_SIDE = 2400  # pixels, longer side of what is shown before one looks closer
+THUMB_SIDE = 320  # pixels, in a list
+PART_PIXELS = 1 << 25  # of a part at full size: more than any screen shows
+COSTS = {"reading": 3, "aligning": 4, "looking for what moved": 4, "blending": 2, "writing": 1}  # shares of the time
+reading = threading.Lock()  # one stack is read for the view at a time
+
+
+class Cancelled(Exception):
+    """The visitor does not want this picture any more."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A photograph that was brought."""
+
+    number: int
+    path: Path
+    label: str  # its name at the visitor's, with folders
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a scene is fused."""
+
+    align: str | None = None
+    deghost: bool = False
+    reference: int | None = (
+        None  # number of the shot that shows moving things where they shall stay; None: best exposed
+    )
+    weights: str = ""
+
+    def __post_init__(self) -> None:
+        if self.align not in (None, *METHODS):
+            raise ValueError(f"align is {self.align!r}: expected null or one of {', '.join(METHODS)}")
+
+
+@dataclass(eq=False)
+class Task:
+    """A scene, its options, and its picture as far as it is made."""
+
+    number: int
+    name: str  # of the picture, without suffix
+    shots: list[Shot]
+    options: Options
+    folder: Path  # of the picture and its previews
+    look: Look = Look()
+    state: str = "waiting"  # then "fusing", then "done", "failed" or "cancelled"
+    says: str = ""  # what is being done, or what is wrong
+    fraction: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    reference: str = ""  # label of the shot that shows what moved
+    views: dict[int, str] = field(default_factory=dict)  # exposures to compare with: index -> label
+    size: tuple[int, int] = (0, 0)  # width and height of the picture
+    revision: int = 0  # grows with whatever changes the picture
+    run: object = None  # the fusing that is wanted; one that finds another here ends
+    lock: threading.Lock = field(default_factory=threading.Lock)  # for changes of `run` and `state`
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "fused.tif"  # without loss, and with metadata
+
+    def restart(self, options: Options) -> object:
+        """Forgets the picture, and returns the run that shall make it anew with these options."""
+        with self.lock:
+            self.options, self.run, self.revision = options, object(), self.revision + 1
+            self.state, self.says, self.fraction = "waiting", "", 0.0
+            self.warnings, self.reference, self.views = [], "", {}
+            for path in self.folder.iterdir():
+                path.unlink(missing_ok=True)
+            return self.run
+
+    def cancel(self) -> None:
+        with self.lock:
+            if self.state in ("waiting", "fusing"):
+                self.run, self.state, self.says = None, "cancelled", ""
+
+    def work(self, run: object, load: Callable[[str], Fuser]) -> None:
+        """Makes the picture, unless another run is wanted, and notes how it went.
+
+        Raises:
+            Exception: There is a defect in the program.
+        """
+        steps = [what for what in COSTS if what != "aligning" or self.options.align]
+        steps = [what for what in steps if what != "looking for what moved" or self.options.deghost]
+
+        def listen(what: str, done: int, of: int) -> None:
+            fraction = self.fraction
+            if what in steps:
+                before = sum(COSTS[one] for one in steps[: steps.index(what)])
+                fraction = (before + COSTS[what] * done / of) / sum(COSTS[one] for one in steps)
+            counted = f" {done + 1} of {of}" if what in ("reading", "aligning") else ""
+            self._note(run, state="fusing", says=f"{what}{counted}", fraction=fraction)
+
+        try:
+            with warnings.catch_warnings(record=True) as caught, listening(listen):
+                warnings.simplefilter("always")
+                listen("reading", 0, len(self.shots))
+                made = self._make(load(self.options.weights), listen)
+            said = [self.plain(warning.message) for warning in caught]
+            self._note(run, state="done", says="", fraction=1.0, warnings=said, revision=self.revision + 1, **made)
+        except Cancelled:
+            return
+        except Exception as error:
+            known = isinstance(error, SCENE_ERRORS)
+            says = self.plain(clear(error)) if known else "a defect of DeepFuse: the console has its traceback"
+            with contextlib.suppress(Cancelled):
+                self._note(run, state="failed", says=says)
+            if not known:
+                raise
+
+    def _note(self, run: object, **changes: Any) -> None:
+        """Notes how far a run is.
+
+        Raises:
+            Cancelled: Another run is wanted, or none.
+        """
+        with self.lock:
+            if self.run is not run:
+                raise Cancelled
+            for name, value in changes.items():
+                setattr(self, name, value)
+
+    def _make(self, fuser: Fuser, listen: Callable[[str, int, int], None]) -> dict[str, Any]:
+        """Writes the picture and a preview of each exposure; returns `size`, `reference` and `views`."""
+        images, metadata, stops = exposures(tuple(self.shots), self.options.align, self.options.deghost)
+        kept = {k: image for k, image in enumerate(images) if image is not None}
+        for k, image in kept.items():
+            show(fitted(image), metadata, self.folder / f"exposure{k}.jpg")
+        stack, reference = list(kept.values()), ""
+        views = {k: f"exposure {k + 1} of {self.shots[0].label}" for k in kept}  # of a radiance map
+        if len(self.shots) > 1:
+            views = {k: self.shots[k].label for k in kept}
+            chosen = next((shot.path for shot in self.shots if shot.number == self.options.reference), None)
+            job = Job(self.name, [self.shots[k].path for k in kept], self.out, reference=chosen)
+            stops = [stops[k] for k in kept] if stops else None
+            job, stack, stops = improve(job, stack, stops, None, self.options.deghost)
+            reference = next((shot.label for shot in self.shots if shot.path == job.reference), "")
+        fused = fuser.fuse(stack, stops)
+        listen("writing", 0, 1)
+        write_image(self.out, fused, metadata)
+        return {"size": (fused.shape[1], fused.shape[0]), "reference": reference, "views": views}
+
+    def plain(self, text: object) -> str:
+        """Returns a message in one line, with the visitor's names in the place of this machine's paths."""
+        line = " ".join(str(text).split())
+        for shot in self.shots:
+            for path in (shot.path, shot.path.resolve()):
+                line = line.replace(str(path), shot.label)
+        return line.replace(str(self.out), self.name)
+
+    # What is shown
+
+    def preview(self, which: str, small: bool = False) -> Path:
+        """Returns the file of a JPEG of at most PREVIEW_SIDE, or THUMB_SIDE: `which` is "fused" or "exposureK".
+
+        Raises:
+            FileNotFoundError: There is none (yet).
+        """
+        path = self.folder / f"{which}.jpg"
+        if which != "fused":
+            return path
+        image, metadata = fused_picture(self.out, self.revision)
+        image = adjust(fitted(image, THUMB_SIDE if small else PREVIEW_SIDE), self.look)
+        return show(image, metadata, self.folder / f"shown{threading.get_ident()}.jpg")
+
+    def part(self, which: str, left: int, top: int, width: int, height: int, shrink: int) -> Path:
+        """Returns the file of a PNG with the pixels of a rectangle, shrunk by area where shrink is 2 or more.
+
+        Raises:
+            FileNotFoundError: The picture is not there (yet).
+            ValueError: It does not hold this rectangle.
+        """
+        revision, look = self.revision, self.look
+        if self.state != "done":
+            raise FileNotFoundError(f"{self.name} is not fused")
+        image, metadata = fused_picture(self.out, revision)
+        if which != "fused":
+            with reading:
+                images, *_ = exposures(tuple(self.shots), self.options.align, self.options.deghost)
+            index = int(which.removeprefix("exposure"))
+            found = images[index] if index < len(images) else None
+            if found is None:
+                raise FileNotFoundError(f"{self.name} has no {which}")
+            image = found
+        inside = 0 <= left < left + width <= image.shape[1] and 0 <= top < top + height <= image.shape[0]
+        if not inside or not 1 <= shrink <= 16 or width * height > PART_PIXELS * shrink**2:
+            raise ValueError(f"{width} x {height} pixels at {left}, {top}: not a part of {self.name}")
+        part = image[top : top + height, left : left + width]
+        if which == "fused" and look != Look():
+            part = Adjustment(image, look).apply(part, top, left)
+        size = (max(1, width // shrink), max(1, height // shrink))
+        part = cv2.resize(part, size, interpolation=cv2.INTER_AREA) if shrink > 1 else part
+        return show(part, metadata, self.folder / f"shown{threading.get_ident()}.png")
+
+    def save(self, path: Path, quality: int) -> Path:
+        """Writes the picture as it looks, in the format of the path's suffix, with metadata; returns `path`.
+
+        Raises:
+            FileNotFoundError: There is none (yet).
+            ValueError: The format cannot hold it.
+        """
+        image, metadata = fused_picture(self.out, self.revision)
+        write_image(path, adjust(image, self.look), metadata, quality)
+        return path
+
+
+@functools.lru_cache(1)
+def fused_picture(path: Path, revision: int) -> tuple[np.ndarray, Metadata]:
+    """Returns a fused picture, and its metadata; that which was asked for last is still there."""
+    return read_photo(path)
+
+
+@functools.lru_cache(1)
+def exposures(
+    shots: tuple[Shot, ...], align: str | None, leave_out: bool
+) -> tuple[Sequence[np.ndarray | None], Metadata, list[float] | None]:
+    """Returns a scene's exposures as they are fused (see `read_exposures`), before what moved is taken out.
+
+    Those that were asked for last are still there. One that cannot be aligned is None, with a warning.
+    """
+    images, metadata, stops = read_exposures([shot.path for shot in shots], "fused.tif")
+    if align and len(shots) > 1:
+        images = align_exposures(images, align, leave_out=leave_out)
+        for shot, image in zip(shots, images, strict=True):
+            if image is None:
+                warnings.warn(f"{shot.label}: left out, since it cannot be aligned", stacklevel=2)
+    return images, metadata, stops
+
+
+def show(image: np.ndarray, metadata: Metadata, path: Path) -> Path:
+    """Writes a picture to be shown by a browser, of 8 bits, without alpha, with its colour profile; returns `path`."""
+    image = image[..., :3] if image.ndim == 3 else image
+    write_image(path, from_float(to_float(image), np.uint8), Metadata(icc=metadata.icc))
+    return path
+
+
+def fitted(image: np.ndarray, side: int = PREVIEW_SIDE) -> np.ndarray:
+    """Returns a picture (H, W[, C]) shrunk by area to at most `side` pixels, or as it is."""
+    scale = side / max(image.shape[:2])
+    return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
