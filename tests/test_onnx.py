@@ -1,5 +1,6 @@
 """run_export.py and utils/fusing/onnx.py: the same pictures as PyTorch's at every size and number, and without it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,16 @@ def test_pictures_are_the_same_without_pytorch(tmp_path):
     fuser = Fuser.from_checkpoint(SHIPPED.with_suffix(".pth"))
     expected = fuser.fuse([read_image(path) for path in SAMPLE])
     assert np.abs(read_image(tmp_path / "three.png").astype(int) - expected).max() <= 1
+
+
+def test_onnx_runtime_keeps_no_record_of_its_use_and_so_sends_none(tmp_path):
+    """With its telemetry on, it makes a file for the session in the folder of temporary files."""
+    place = {name: str(tmp_path) for name in ("TMPDIR", "TEMP", "HOME", "XDG_CACHE_HOME", "LOCALAPPDATA")}
+    without = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_DISABLE_TELEMETRY")  # these switch it off
+    environment = {name: value for name, value in os.environ.items() if name not in without} | place
+    code = f"from utils.fusing.onnx import OnnxNetwork; OnnxNetwork({str(SHIPPED)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_weights_for_pytorch_are_refused_without_it(tmp_path):

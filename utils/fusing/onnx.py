@@ -27,6 +27,7 @@ class OnnxNetwork(DecidingNetwork):
             ValueError: it is no file of `run_export.py`, or holds another network; the device is another; ONNX Runtime
                 is not installed.
         """
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it reports its use to Microsoft otherwise
         try:
             import onnxruntime  # here: not needed with a .pth file
         except ModuleNotFoundError as error:

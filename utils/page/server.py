@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 from utils.fusing.adjust import Look
@@ -39,6 +39,9 @@ SECURITY = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
+
+
+Made = TypeVar("Made")
 
 
 class Refused(Exception):
@@ -244,7 +247,7 @@ class Handler(BaseHTTPRequestHandler):
             ValueError: The weights are none of those that the page offers, or another is wrong.
         """
         names = self.server.weights
-        options = Options(**settings | {"weights": settings.get("weights") or names[0]})
+        options = made(Options, settings | {"weights": settings.get("weights") or names[0]})
         if options.weights not in names:
             raise ValueError(f"weights are {options.weights!r}: expected one of {', '.join(names)}")
         return options
@@ -281,6 +284,18 @@ class Handler(BaseHTTPRequestHandler):
         with open(path, "rb") as file:
             self.begin(200, headers | {"Content-Length": str(path.stat().st_size)})
             shutil.copyfileobj(file, self.wfile, 1 << 20)
+
+
+def made(kind: type[Made], settings: dict[str, Any]) -> Made:
+    """Returns a dataclass with these settings.
+
+    Raises:
+        ValueError: It has none of this name, or not of this value.
+    """
+    try:
+        return kind(**settings)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 class Chunks(io.RawIOBase):
@@ -378,7 +393,7 @@ def fuse(request: Handler, desk: Desk, scene: str) -> None:
 
 
 def look(request: Handler, desk: Desk, scene: str) -> None:
-    desk.change(int(scene), Look(**request.json()))
+    desk.change(int(scene), made(Look, request.json()))
 
 
 def cancel(request: Handler, desk: Desk, scene: str) -> None:

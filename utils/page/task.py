@@ -14,7 +14,7 @@ import numpy as np
 
 from utils.fusing.adjust import Adjustment, Look, adjust
 from utils.fusing.fusion import SCENE_ERRORS, Fuser, Job, clear, improve, read_exposures
-from utils.pictures.image import read_photo, write_image
+from utils.pictures.image import write_image
 from utils.pictures.metadata import Metadata
 from utils.pictures.pixels import from_float, to_float
 from utils.progress import listening
@@ -77,9 +77,12 @@ class Task:
     run: object = None  # the fusing that is wanted; one that finds another here ends
     lock: threading.Lock = field(default_factory=threading.Lock)  # for changes of `run` and `state`
 
+    metadata: Metadata = field(default_factory=Metadata)  # of the picture
+
     @property
-    def out(self) -> Path:
-        return self.folder / "fused.tif"  # without loss, and with metadata
+    def file(self) -> Path:
+        """The picture's pixels: another file for each run, since one that is still read may not go at once."""
+        return self.folder / f"fused{id(self.run)}.npy"
 
     def restart(self, options: Options) -> object:
         """Forgets the picture, and returns the run that shall make it anew with these options."""
@@ -88,7 +91,8 @@ class Task:
             self.state, self.says, self.fraction = "waiting", "", 0.0
             self.warnings, self.reference, self.views = [], "", {}
             for path in self.folder.iterdir():
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # Windows keeps what is still read
+                    path.unlink()
             return self.run
 
     def cancel(self) -> None:
@@ -143,7 +147,7 @@ class Task:
                 setattr(self, name, value)
 
     def _make(self, fuser: Fuser, listen: Callable[[str, int, int], None]) -> dict[str, Any]:
-        """Writes the picture and a preview of each exposure; returns `size`, `reference` and `views`."""
+        """Writes the picture and a preview of each exposure; returns `size`, `metadata`, `reference` and `views`."""
         images, metadata, stops = exposures(tuple(self.shots), self.options.align, self.options.deghost)
         kept = {k: image for k, image in enumerate(images) if image is not None}
         for k, image in kept.items():
@@ -153,14 +157,15 @@ class Task:
         if len(self.shots) > 1:
             views = {k: self.shots[k].label for k in kept}
             chosen = next((shot.path for shot in self.shots if shot.number == self.options.reference), None)
-            job = Job(self.name, [self.shots[k].path for k in kept], self.out, reference=chosen)
+            job = Job(self.name, [self.shots[k].path for k in kept], "", reference=chosen)
             stops = [stops[k] for k in kept] if stops else None
             job, stack, stops = improve(job, stack, stops, None, self.options.deghost)
             reference = next((shot.label for shot in self.shots if shot.path == job.reference), "")
         fused = fuser.fuse(stack, stops)
         listen("writing", 0, 1)
-        write_image(self.out, fused, metadata)
-        return {"size": (fused.shape[1], fused.shape[0]), "reference": reference, "views": views}
+        np.save(self.file, fused)
+        size = (fused.shape[1], fused.shape[0])
+        return {"size": size, "metadata": metadata, "reference": reference, "views": views}
 
     def plain(self, text: object) -> str:
         """Returns a message in one line, with the visitor's names in the place of this machine's paths."""
@@ -168,7 +173,7 @@ class Task:
         for shot in self.shots:
             for path in (shot.path, shot.path.resolve()):
                 line = line.replace(str(path), shot.label)
-        return line.replace(str(self.out), self.name)
+        return line
 
     # What is shown
 
@@ -181,9 +186,8 @@ class Task:
         path = self.folder / f"{which}.jpg"
         if which != "fused":
             return path
-        image, metadata = fused_picture(self.out, self.revision)
-        image = adjust(fitted(image, THUMB_SIDE if small else PREVIEW_SIDE), self.look)
-        return show(image, metadata, self.folder / f"shown{threading.get_ident()}.jpg")
+        image = adjust(fitted(self._fused(), THUMB_SIDE if small else PREVIEW_SIDE), self.look)
+        return show(image, self.metadata, self.folder / f"shown{threading.get_ident()}.jpg")
 
     def part(self, which: str, left: int, top: int, width: int, height: int, shrink: int) -> Path:
         """Returns the file of a PNG with the pixels of a rectangle, shrunk by area where shrink is 2 or more.
@@ -192,10 +196,7 @@ class Task:
             FileNotFoundError: The picture is not there (yet).
             ValueError: It does not hold this rectangle.
         """
-        revision, look = self.revision, self.look
-        if self.state != "done":
-            raise FileNotFoundError(f"{self.name} is not fused")
-        image, metadata = fused_picture(self.out, revision)
+        look, image = self.look, self._fused()
         if which != "fused":
             with reading:
                 images, *_ = exposures(tuple(self.shots), self.options.align, self.options.deghost)
@@ -212,7 +213,7 @@ class Task:
             part = Adjustment(image, look).apply(part, top, left)
         size = (max(1, width // shrink), max(1, height // shrink))
         part = cv2.resize(part, size, interpolation=cv2.INTER_AREA) if shrink > 1 else part
-        return show(part, metadata, self.folder / f"shown{threading.get_ident()}.png")
+        return show(part, self.metadata, self.folder / f"shown{threading.get_ident()}.png")
 
     def save(self, path: Path, quality: int) -> Path:
         """Writes the picture as it looks, in the format of the path's suffix, with metadata; returns `path`.
@@ -221,15 +222,18 @@ class Task:
             FileNotFoundError: There is none (yet).
             ValueError: The format cannot hold it.
         """
-        image, metadata = fused_picture(self.out, self.revision)
-        write_image(path, adjust(image, self.look), metadata, quality)
+        write_image(path, adjust(self._fused(), self.look), self.metadata, quality)
         return path
 
+    def _fused(self) -> np.ndarray:
+        """Returns the picture's pixels, which stay on the disk until they are used.
 
-@functools.lru_cache(1)
-def fused_picture(path: Path, revision: int) -> tuple[np.ndarray, Metadata]:
-    """Returns a fused picture, and its metadata; that which was asked for last is still there."""
-    return read_photo(path)
+        Raises:
+            FileNotFoundError: There are none (yet).
+        """
+        if self.state != "done":
+            raise FileNotFoundError(f"{self.name} is not fused")
+        return np.asarray(np.load(self.file, mmap_mode="r"))
 
 
 @functools.lru_cache(1)
