@@ -4,14 +4,14 @@ import argparse
 import contextlib
 import shutil
 import socket
+import sys
 import tempfile
-import traceback
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
 from configs import get_app_args
-from utils.errors import exit_on_error
+from utils.errors import Defect, UserError, exit_on_error, told
 from utils.fusing.fusion import Fuser
 from utils.page.desk import Worker
 from utils.page.server import PageServer
@@ -19,7 +19,7 @@ from utils.page.server import PageServer
 
 def main(args: argparse.Namespace) -> None:
     weights = known_weights(args.weights)
-    worker = Worker(lambda name: Fuser.from_checkpoint(weights[name], args.device), traceback.print_exception)
+    worker = Worker(lambda name: Fuser.from_checkpoint(weights[name], args.device), report)
     with temporary_folder() as folder, listen(args, folder, worker, list(weights)) as server:
         address = f"http://{own_address(args.host)}:{args.port}"
         worker.start()
@@ -39,6 +39,10 @@ def main(args: argparse.Namespace) -> None:
             worker.stop()
 
 
+def report(defect: Defect) -> None:
+    print(told(defect), file=sys.stderr, flush=True)
+
+
 def listen(args: argparse.Namespace, folder: Path, worker: Worker, weights: list[str]) -> PageServer:
     """Returns a server that listens already.
 
@@ -49,7 +53,7 @@ def listen(args: argparse.Namespace, folder: Path, worker: Worker, weights: list
         return PageServer((args.host, args.port), folder, worker, weights)
     except OSError as error:
         line = f"cannot listen at {args.host}, port {args.port} ({error.strerror or error})"
-        raise ValueError(f"{line}: is the page open already? Otherwise try --port {args.port + 1}") from error
+        raise UserError(f"{line}: is the page open already? Otherwise try --port {args.port + 1}") from error
 
 
 def own_address(host: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from utils.errors import UserError
 from utils.fusing.blend import STRIP_PIXELS, enlarge
 from utils.fusing.colour import STEP
 from utils.pictures.pixels import luma
@@ -28,7 +29,7 @@ class Look:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not (isinstance(value, (int, float)) and -1 <= value <= 1):
-                raise ValueError(f"{name} is {value!r}: expected a number from -1 to 1")
+                raise UserError(f"{name} is {value!r}: expected a number from -1 to 1")
 
 
 class Adjustment:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from utils.errors import Defect, UserError
 from utils.fusing.adjust import Look
 from utils.fusing.fusion import Fuser
 from utils.page.task import THUMB_SIDE, Options, Shot, Task, fitted, show
@@ -61,15 +62,15 @@ class Desk:
         """
         label = "/".join(filter(None, map(tidy, name.replace("\\", "/").split("/"))))
         if Path(label).suffix.lower() not in SUFFIXES:
-            raise ValueError(f"{label or 'a file without a name'}: is not a picture that DeepFuse reads")
+            raise UserError(f"{label or 'a file without a name'}: is not a picture that DeepFuse reads")
         if length > MAX_BYTES:
-            raise ValueError(f"{label}: has {length:,} bytes, expected at most {MAX_BYTES:,}")
+            raise UserError(f"{label}: has {length:,} bytes, expected at most {MAX_BYTES:,}")
         if length > shutil.disk_usage(self.folder).free - FREE_BYTES:
-            raise ValueError(f"{label}: the disk is full: remove scenes here, or free space")
+            raise UserError(f"{label}: the disk is full: remove scenes here, or free space")
         with self.lock:
             self.drops[drop]  # KeyError
             if len(self.shots) >= MAX_SHOTS:
-                raise ValueError(f"{label}: there are {MAX_SHOTS:,} shots already: remove scenes first")
+                raise UserError(f"{label}: there are {MAX_SHOTS:,} shots already: remove scenes first")
             number = next(self.numbers)
             path = self.folder / f"drop{drop}" / label
             if path.exists():  # also where the disk ignores case
@@ -83,7 +84,7 @@ class Desk:
                     file.write(block)
                     length -= len(block)
             if length:
-                raise ValueError(f"{label}: the upload ended early")
+                raise UserError(f"{label}: the upload ended early")
         except BaseException:
             with self.lock:
                 self._forget([number])
@@ -104,7 +105,7 @@ class Desk:
         try:
             scenes, singles = find_scenes(top)
             found = [(scene.name, scene.paths) for scene in scenes]
-        except ValueError:
+        except UserError:
             found, singles = [], sorted(brought)
         if not found and len(singles) > 1 and all(path.parent == top and undated(path) for path in singles):
             found, singles = [(f"{singles[0].stem}_fused" if top == folder else top.name, singles)], []
@@ -120,7 +121,7 @@ class Desk:
         """
         with self.lock:
             if not numbers or not set(numbers) <= set(self.spare):
-                raise ValueError("these shots are not there any more: choose again")
+                raise UserError("these shots are not there any more: choose again")
             self.spare = [number for number in self.spare if number not in numbers]
             shots = [self.shots[number] for number in numbers]
             return self._add(f"{shots[0].path.stem}_fused", shots, options)
@@ -196,8 +197,8 @@ class Desk:
         path = task.folder / f"picture{threading.get_ident()}{suffix}"
         try:
             yield task.save(path, quality), f"{task.name}{suffix}"
-        except ValueError as error:
-            raise ValueError(task.plain(error).replace(str(path), task.name)) from error
+        except UserError as error:
+            raise UserError(task.plain(error).replace(str(path), task.name)) from error
         finally:
             path.unlink(missing_ok=True)
 
@@ -222,7 +223,7 @@ class Desk:
 class Worker(threading.Thread):
     """Fuses one scene after the other, of all desks, in the order in which they came."""
 
-    def __init__(self, load: Callable[[str], Fuser], report: Callable[[Exception], None]):
+    def __init__(self, load: Callable[[str], Fuser], report: Callable[[Defect], None]):
         """`load` returns the Fuser of a file of weights; `report` tells of a defect in the program."""
         super().__init__(daemon=True)
         self.load, self.report = functools.lru_cache(1)(load), report
@@ -235,8 +236,8 @@ class Worker(threading.Thread):
         while waiting := self.queue.get():
             try:
                 waiting[0].work(waiting[1], self.load)
-            except Exception as error:
-                self.report(error)
+            except Defect as defect:
+                self.report(defect)
 
     def stop(self) -> None:
         """Waits until the scene that is being fused is done or cancelled."""
@@ -259,5 +260,5 @@ def undated(path: Path) -> bool:
     """Returns whether a file is a picture that does not note when it was taken."""
     try:
         return read_metadata(path).captured is None
-    except (OSError, ValueError):
+    except (OSError, UserError):
         return False

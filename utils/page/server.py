@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
+from utils.errors import Defect, UserError, user_errors
+from utils.errors import clear as clear_error
 from utils.fusing.adjust import Look
-from utils.fusing.fusion import SCENE_ERRORS
-from utils.fusing.fusion import clear as clear_error
 from utils.page.desk import MAX_BYTES, MAX_SHOTS, SUFFIXES, Desk, Worker
-from utils.page.task import Options
+from utils.page.task import DEFECT, Options
 from utils.pictures.image import QUALITY, check_suffix
 
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".jpg": "image/jpeg"}
@@ -144,11 +144,11 @@ class Handler(BaseHTTPRequestHandler):
             self.fail(*refused.args)
         except (KeyError, FileNotFoundError):
             self.fail(404, "this is not there any more")
-        except SCENE_ERRORS as error:
-            self.fail(400, " ".join(str(clear_error(error)).split()))
         except Exception as error:
-            self.server.worker.report(error)
-            self.fail(500, "a defect of DeepFuse: the console has its traceback")
+            cause = clear_error(error)
+            if isinstance(cause, Defect):
+                self.server.worker.report(cause)
+            self.fail(500 if isinstance(cause, Defect) else 400, DEFECT if isinstance(cause, Defect) else str(cause))
 
     def fail(self, status: int, line: str) -> None:
         """Sends an error; where the answer has begun, ends it early, which the browser notices."""
@@ -235,9 +235,10 @@ class Handler(BaseHTTPRequestHandler):
         Raises:
             ValueError: It is no object.
         """
-        found = json.loads(self.rfile.read(self.body(MAX_JSON)) or b"{}")
+        with user_errors(ValueError):
+            found = json.loads(self.rfile.read(self.body(MAX_JSON)) or b"{}")
         if not isinstance(found, dict):
-            raise ValueError("expected an object in JSON")
+            raise UserError("expected an object in JSON")
         return found
 
     def options(self, settings: dict[str, Any]) -> Options:
@@ -249,8 +250,17 @@ class Handler(BaseHTTPRequestHandler):
         names = self.server.weights
         options = made(Options, settings | {"weights": settings.get("weights") or names[0]})
         if options.weights not in names:
-            raise ValueError(f"weights are {options.weights!r}: expected one of {', '.join(names)}")
+            raise UserError(f"weights are {options.weights!r}: expected one of {', '.join(names)}")
         return options
+
+    def shots(self, settings: dict[str, Any]) -> list[int]:
+        """Returns the numbers of shots that JSON holds, and takes them out of it.
+
+        Raises:
+            ValueError: It holds none.
+        """
+        with user_errors(KeyError, TypeError, ValueError):
+            return [int(number) for number in settings.pop("shots")]
 
     def form(self) -> tuple[str, int]:
         """Returns suffix and quality of the pictures that are asked for.
@@ -258,9 +268,10 @@ class Handler(BaseHTTPRequestHandler):
         Raises:
             ValueError: There is no such format, or quality.
         """
-        suffix, quality = self.query.get("suffix", ".jpg"), int(self.query.get("quality", QUALITY))
+        with user_errors(ValueError):
+            suffix, quality = self.query.get("suffix", ".jpg"), int(self.query.get("quality", QUALITY))
         if suffix not in FORMATS or not 1 <= quality <= 100:
-            raise ValueError(f"{suffix} of quality {quality}: expected one of {', '.join(FORMATS)}, and 1 to 100")
+            raise UserError(f"{suffix} of quality {quality}: expected one of {', '.join(FORMATS)}, and 1 to 100")
         return suffix, quality
 
     def send(self, status: int, kind: str, content: bytes, headers: dict[str, str] | None = None) -> None:
@@ -292,10 +303,8 @@ def made(kind: type[Made], settings: dict[str, Any]) -> Made:
     Raises:
         ValueError: It has none of this name, or not of this value.
     """
-    try:
+    with user_errors(TypeError):
         return kind(**settings)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
 
 
 class Chunks(io.RawIOBase):
@@ -340,7 +349,8 @@ def preview(request: Handler, desk: Desk, scene: str, which: str) -> None:
 
 
 def part(request: Handler, desk: Desk, scene: str, which: str) -> None:
-    box = (int(request.query[name]) for name in ("left", "top", "width", "height", "shrink"))
+    with user_errors(KeyError, ValueError):
+        box = [int(request.query[name]) for name in ("left", "top", "width", "height", "shrink")]
     request.send_file(desk.tasks[int(scene)].part(which, *box))
 
 
@@ -377,11 +387,11 @@ def sort(request: Handler, desk: Desk, drop: str) -> list[int]:
 
 def together(request: Handler, desk: Desk) -> int:
     asked = request.json()
-    return desk.together(asked.pop("shots"), request.options(asked))
+    return desk.together(request.shots(asked), request.options(asked))
 
 
 def forget(request: Handler, desk: Desk) -> None:
-    desk.forget(request.json()["shots"])
+    desk.forget(request.shots(request.json()))
 
 
 def clear(request: Handler, desk: Desk) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from utils.errors import Defect, UserError, clear
 from utils.fusing.adjust import Adjustment, Look, adjust
-from utils.fusing.fusion import SCENE_ERRORS, Fuser, Job, clear, improve, read_exposures
+from utils.fusing.fusion import Fuser, improve, read_exposures
 from utils.pictures.image import write_image
 from utils.pictures.metadata import Metadata
 from utils.pictures.pixels import from_float, to_float
+from utils.pictures.scenes import Scene
 from utils.progress import listening
 from utils.stack.align import METHODS, align_exposures
 
@@ -24,6 +26,7 @@ PREVIEW_SIDE = 2400  # pixels, longer side of what is shown before one looks clo
 THUMB_SIDE = 320  # pixels, in a list
 PART_PIXELS = 1 << 25  # of a part at full size: more than any screen shows
 COSTS = {"reading": 3, "aligning": 4, "looking for what moved": 4, "blending": 2, "writing": 1}  # shares of the time
+DEFECT = "this is a defect of DeepFuse: the console says more"
 reading = threading.Lock()  # one stack is read for the view at a time
 
 
@@ -53,7 +56,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.align not in (None, *METHODS):
-            raise ValueError(f"align is {self.align!r}: expected null or one of {', '.join(METHODS)}")
+            raise UserError(f"align is {self.align!r}: expected null or one of {', '.join(METHODS)}")
 
 
 @dataclass(eq=False)
@@ -104,7 +107,7 @@ class Task:
         """Makes the picture, unless another run is wanted, and notes how it went.
 
         Raises:
-            Exception: There is a defect in the program.
+            Defect: The program has one.
         """
         steps = [what for what in COSTS if what != "aligning" or self.options.align]
         steps = [what for what in steps if what != "looking for what moved" or self.options.deghost]
@@ -127,12 +130,12 @@ class Task:
         except Cancelled:
             return
         except Exception as error:
-            known = isinstance(error, SCENE_ERRORS)
-            says = self.plain(clear(error)) if known else "a defect of DeepFuse: the console has its traceback"
+            cause = clear(error)
+            says = DEFECT if isinstance(cause, Defect) else self.plain(cause)
             with contextlib.suppress(Cancelled):
                 self._note(run, state="failed", says=says)
-            if not known:
-                raise
+            if isinstance(cause, Defect):
+                raise cause from None
 
     def _note(self, run: object, **changes: Any) -> None:
         """Notes how far a run is.
@@ -157,10 +160,10 @@ class Task:
         if len(self.shots) > 1:
             views = {k: self.shots[k].label for k in kept}
             chosen = next((shot.path for shot in self.shots if shot.number == self.options.reference), None)
-            job = Job(self.name, [self.shots[k].path for k in kept], "", reference=chosen)
+            scene = Scene(self.name, [self.shots[k].path for k in kept], reference=chosen)
             stops = [stops[k] for k in kept] if stops else None
-            job, stack, stops = improve(job, stack, stops, None, self.options.deghost)
-            reference = next((shot.label for shot in self.shots if shot.path == job.reference), "")
+            stack, stops, taken = improve(scene, stack, stops, None, self.options.deghost)
+            reference = next((shot.label for shot in self.shots if shot.path == taken), "")
         fused = fuser.fuse(stack, stops)
         listen("writing", 0, 1)
         np.save(self.file, fused)
@@ -207,7 +210,7 @@ class Task:
             image = found
         inside = 0 <= left < left + width <= image.shape[1] and 0 <= top < top + height <= image.shape[0]
         if not inside or not 1 <= shrink <= 16 or width * height > PART_PIXELS * shrink**2:
-            raise ValueError(f"{width} x {height} pixels at {left}, {top}: not a part of {self.name}")
+            raise UserError(f"{width} x {height} pixels at {left}, {top}: not a part of {self.name}")
         part = image[top : top + height, left : left + width]
         if which == "fused" and look != Look():
             part = Adjustment(image, look).apply(part, top, left)
@@ -244,7 +247,7 @@ def exposures(
 
     Those that were asked for last are still there. One that cannot be aligned is None, with a warning.
     """
-    images, metadata, stops = read_exposures([shot.path for shot in shots], "fused.tif")
+    images, metadata, stops = read_exposures([shot.path for shot in shots])
     if align and len(shots) > 1:
         images = align_exposures(images, align, leave_out=leave_out)
         for shot, image in zip(shots, images, strict=True):
