@@ -8,6 +8,7 @@ from pathlib import Path
 
 from utils import __version__
 from utils.errors import UserError, require
+from utils.training import LUM_WEIGHT, SCALE_WEIGHTS
 
 ROOT = Path(__file__).resolve().parent
 # What a resumed training does with changed settings; all others may change freely.
@@ -241,13 +242,16 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "otherwise by those that it is shown",
     )
     group.add_argument(
-        "--lum_weight", type=float, default=0.3, help="mef, exposure: weight of MEF-SSIM-lum, which fixes brightness"
+        "--lum_weight",
+        type=float,
+        default=LUM_WEIGHT,
+        help="mef, exposure: weight of MEF-SSIM-lum, which fixes brightness",
     )
     group.add_argument(
         "--scale_weights",
         type=float,
         nargs="+",
-        default=[0.2, 1.2, 1.3, 0.3, 0.2, 0.2],
+        default=list(SCALE_WEIGHTS),
         help="mef, exposure: weights of MEF-SSIM at full size, half, a quarter, ...",
     )
     group.add_argument("--batch_size", type=int, default=4, help="samples per step")

@@ -34,7 +34,7 @@ from utils.pictures.scenes import read_pairs
 from utils.training import dataset as data
 from utils.training import parallel, train
 from utils.training import validate as validation
-from utils.training.loss import MEFLoss
+from utils.training.loss import Loss, MEFLoss, ReconLoss
 
 LOG_EVERY = 10  # steps between points of TensorBoard's training curves
 NO_RECIPE = SESSION | {  # settings that do not change the result: TensorBoard's HParams leaves them out
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
     say = print if args.verbose and parallel.rank() == 0 else lambda *_: None
     objective = objective_of(args)
     model = network(args, objective).to(device)
-    loss = MEFLoss(args.scale_weights, args.lum_weight)
+    loss = objective.loss(args)
     samples, held_out, described = objective.data(args, model, say)
     batches = loader(args, samples, device)
     samples[next(iter(batches.sampler))]  # bad pictures raise here, before a run folder is made
@@ -60,7 +60,6 @@ def main(args: argparse.Namespace) -> None:
         if training.epoch >= args.num_epochs and not is_due(args, training):
             raise UserError(f"{args.resume_path} has finished epoch {training.epoch}: expected a larger --num_epochs")
 
-    criterion = functools.partial(objective.losses, loss=loss, amp=args.amp)
     lr_at = functools.partial(train.learning_rate, args.lr, args.lr_schedule, num_epochs=args.num_epochs)
     with Run(args, training, batches) as run:
         say(settings_block(run.settings))
@@ -77,7 +76,7 @@ def main(args: argparse.Namespace) -> None:
             if training.epoch >= args.num_epochs:
                 break
             with run.epoch() as bar:
-                trained = train.train_one_epoch(training, bar, criterion, lr_at, args.clip_grad, run.after_step)
+                trained = train.train_one_epoch(training, bar, loss, lr_at, args.clip_grad, args.amp, run.after_step)
             run.after_epoch(trained)
     taken = duration(time.perf_counter() - start)
     say(f"Finished Training in {taken}, best loss {training.best_loss:.4f}: {run.folder}")
@@ -359,24 +358,28 @@ class Objective:
 
     network: str  # the default for --model
     data: Callable[..., Data]  # (settings, network, say) -> Data
-    losses: train.Criterion
-    validate: Callable[..., tuple[dict, dict]]  # (network, held-out data, `MEFLoss`) -> (scores, pictures)
+    loss: Callable[[argparse.Namespace], Loss]
+    validate: Callable[..., tuple[dict, dict]]  # (network, held-out data, loss) -> (scores, pictures)
     least_crop: int  # smallest --crop_size, in pixels; 44: a sample's short side is then at least 11, MEF-SSIM's window
     rgb: bool = False  # whether it also trains RGB networks
     takes: tuple[str, ...] = ()  # settings that only this objective has
 
 
+def mef_loss(args: argparse.Namespace) -> Loss:
+    return MEFLoss(args.scale_weights, args.lum_weight)
+
+
 OBJECTIVES = {
-    "recon": Objective("DeepFuse", photographs, train.recon_losses, validation.validate_recon, 16, rgb=True),
+    "recon": Objective("DeepFuse", photographs, lambda args: ReconLoss(), validation.validate_recon, 16, rgb=True),
     "mef": Objective(
         "DeepFuse_pyramid",
         brackets,
-        train.fusion_losses,
+        mef_loss,
         validation.validate_pairs,
         44,
         takes=("val_path", "photo_path"),
     ),
-    "exposure": Objective("DeepFuse_pyramid", simulated_shots, train.fusion_losses, validation.validate_pairs, 44),
+    "exposure": Objective("DeepFuse_pyramid", simulated_shots, mef_loss, validation.validate_pairs, 44),
 }
 
 

@@ -32,7 +32,6 @@ from utils.errors import exit_on_error  # noqa: E402
 from utils.pictures.image import list_images  # noqa: E402
 from utils.training import dataset as data  # noqa: E402
 from utils.training import train  # noqa: E402
-from utils.training.loss import MEFLoss  # noqa: E402
 
 
 class Laps:
@@ -54,10 +53,10 @@ class Laps:
 
 def shares(training: train.Training, batches: Iterable, speed: Callable, laps: Laps) -> dict[str, float]:
     """Returns the share of each part in the time of training; network and loss include their backward passes."""
-    run_network, step = train.run_network, training.optimizer.step
+    fuse, step = training.model.fuse, training.optimizer.step
 
-    def timed_network(*args):
-        fused = run_network(*args)
+    def timed_fuse(*args):
+        fused = fuse(*args)
         laps("network")
         fused.register_hook(lambda gradient: laps("loss"))
         return fused
@@ -77,10 +76,10 @@ def shares(training: train.Training, batches: Iterable, speed: Callable, laps: L
                 yield batch
                 laps("optimizer")  # the average of the weights
 
-    train.run_network, training.optimizer.step = timed_network, timed_step
+    training.model.fuse, training.optimizer.step = timed_fuse, timed_step
     laps.last = laps.clock()
     speed(training, Timed())
-    train.run_network, training.optimizer.step = run_network, step
+    training.model.fuse, training.optimizer.step = fuse, step
     return {name: seconds / sum(laps.seconds.values()) for name, seconds in laps.seconds.items()}
 
 
@@ -119,11 +118,10 @@ def main(own: argparse.Namespace, argv: list[str]) -> None:
     samples, _, described = objective.data(args, model, lambda *_: None)
     batches = run_train.loader(args, samples, device)
     batches.sampler.batches = own.steps
-    loss = MEFLoss(args.scale_weights, args.lum_weight)
+    loss = objective.loss(args)
 
     def speed(training: train.Training, batches: Iterable, amp: bool = args.amp) -> None:
-        criterion = functools.partial(objective.losses, loss=loss, amp=amp)
-        train.train_one_epoch(training, batches, criterion, lambda done: args.lr, args.clip_grad)
+        train.train_one_epoch(training, batches, loss, lambda done: args.lr, args.clip_grad, amp)
 
     training = train.new_training(model, args.lr, args.ema)
     memory = list(batches)
@@ -157,13 +155,13 @@ def compare(training: train.Training, speed: Callable, own: argparse.Namespace, 
     for average_or_model in (other.model, other.average):
         if average_or_model is not None:
             average_or_model.to(memory_format=torch.contiguous_format)
-    run_network = train.run_network
-    compiled = torch.compile(run_network)
+    fuse = training.model.fuse
+    compiled = torch.compile(fuse)
 
     def with_compiler() -> None:
-        train.run_network = compiled
+        training.model.fuse = compiled
         speed(training, amp=False)
-        train.run_network = run_network
+        training.model.fuse = fuse
 
     ways = {
         "float32, channels last": lambda: speed(training, amp=False),

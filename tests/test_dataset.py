@@ -91,8 +91,9 @@ def test_hold_out_splits_by_seed():
 def test_photographs_are_found_everywhere_and_cut_from_the_picture(photographs):
     paths = data.find_photographs([photographs])
     assert len(paths) == 6
-    sample, judges, factor, _ = Photographs(paths, crop_size=32)[(2, 0, 0)]
-    assert sample.shape == (1, 1, 32, 32) and sample.dtype == torch.float32 and len(judges) == 0 and factor == 1
+    pair, sample, factor, _ = Photographs(paths, crop_size=32)[(2, 0, 0)]
+    assert sample.shape == (1, 1, 32, 32) and sample.dtype == torch.float32 and factor == 1
+    assert torch.equal(pair, sample.expand(2, 1, 32, 32))
     gray = cv2.cvtColor(cv2.imread(paths[2]), cv2.COLOR_BGR2GRAY)
     matches = []  # the crop is found again, to 8-bit rounding, in one of the symmetries
     for k in range(4):
@@ -104,7 +105,7 @@ def test_photographs_are_found_everywhere_and_cut_from_the_picture(photographs):
 
 def test_rgb_photographs_are_in_the_order_of_rgb_networks(tmp_path):
     cv2.imwrite(str(tmp_path / "red.png"), np.full((50, 50, 3), (0, 0, 255), np.uint8))  # BGR
-    sample = Photographs([str(tmp_path / "red.png")], crop_size=32, image_channels=3)[(0, 0, 0)].exposures
+    sample = Photographs([str(tmp_path / "red.png")], crop_size=32, image_channels=3)[(0, 0, 0)].judges
     assert sample.shape == (1, 3, 32, 32) and sample.mean((0, 2, 3)).tolist() == [1, 0, 0]
 
 
@@ -151,7 +152,7 @@ def test_batches_stack_what_is_alike_and_lose_nothing(photographs):
 def test_small_photographs_are_enlarged_and_tiny_ones_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "small.png"), picture(np.random.default_rng(0), 20, 30))
     paths = data.find_photographs([tmp_path])
-    assert Photographs(paths, crop_size=64)[(0, 0, 0)].exposures.shape == (1, 1, 64, 64)
+    assert Photographs(paths, crop_size=64)[(0, 0, 0)].judges.shape == (1, 1, 64, 64)
     with pytest.raises(ValueError, match="small.png is 30x20.*--crop_size"):
         Photographs(paths, crop_size=256)[(0, 0, 0)]
 
@@ -164,7 +165,7 @@ def test_unreadable_photograph_is_named_and_replaced(photographs):
     assert len(paths) == 8  # the empty file is no candidate
     broken = next(i for i, path in enumerate(paths) if "broken" in path)
     with pytest.warns(UserWarning, match="broken.jpg"):
-        assert Photographs(paths, 32)[(broken, 0, 0)].exposures.shape == (1, 1, 32, 32)
+        assert Photographs(paths, 32)[(broken, 0, 0)].judges.shape == (1, 1, 32, 32)
 
 
 def test_folders_without_pictures_say_what_was_searched_for(tmp_path):

@@ -1,7 +1,6 @@
 """Objectives, learning rates, one epoch, checkpoints."""
 
 import copy
-import functools
 import math
 import signal
 
@@ -13,7 +12,7 @@ from skimage.metrics import structural_similarity
 from models import fuse_model
 from utils.training import train
 from utils.training.dataset import Sample, stack_alike
-from utils.training.loss import MEFLoss
+from utils.training.loss import MEFLoss, ReconLoss
 
 
 @pytest.fixture
@@ -29,16 +28,13 @@ def constant(lr):
 def photographs(count, side=24, seed=0):
     """Photographs to reconstruct: a batch of one group."""
     y = torch.rand(count, 1, 1, side, side, generator=torch.manual_seed(seed))
-    return [Sample(y, y[:, :0], name="\n".join([f"{seed}.jpg"] * count))]
-
-
-def recon(model, sample):
-    return train.recon_losses(model, sample, loss=None)
+    return [Sample(y.expand(-1, 2, -1, -1, -1), y, name="\n".join([f"{seed}.jpg"] * count))]
 
 
 def test_recon_losses_are_those_of_the_photograph_fused_with_itself(model):
     (sample,) = photographs(2, 32)
-    for y, loss in zip(sample.exposures[:, 0], recon(model, sample)["loss"], strict=True):
+    losses = ReconLoss()(model.fuse(sample.exposures), sample.judges.flatten(1, 2))
+    for y, loss in zip(sample.exposures[:, 0], losses, strict=True):
         pictures = model(torch.stack([y, y])[None])[0, 0].detach().numpy(), y[0].numpy()
         mirrored = [np.pad(picture, 5, mode="reflect") for picture in pictures]
         score = structural_similarity(
@@ -47,21 +43,12 @@ def test_recon_losses_are_those_of_the_photograph_fused_with_itself(model):
         assert loss.item() == pytest.approx(1 - score, abs=1e-5)
 
 
-def test_fusion_losses_of_a_sample_ignore_its_neighbours(model):
-    loss = MEFLoss()
-    group = Sample(torch.rand(3, 2, 1, 48, 48), torch.rand(3, 5, 1, 48, 48))
-    together = train.fusion_losses(model, group, loss)["loss"]
-    alone = [train.fusion_losses(model, Sample(*(x[i : i + 1] for x in group[:2])), loss)["loss"] for i in range(3)]
-    torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=1e-6)
-
-
-def test_fusion_losses_judge_by_the_judges_at_the_factor():
-    pyramid, loss = fuse_model("DeepFuse_pyramid"), MEFLoss()
-    exposures, judges = torch.rand(1, 2, 1, 64, 64), torch.rand(1, 3, 1, 64, 64)
-    expected = loss(pyramid.fuse(exposures, 2), judges[:, :, 0])
-    found = train.fusion_losses(pyramid, Sample(exposures, judges, 2), loss)
-    torch.testing.assert_close(found.pop("loss"), expected)
-    torch.testing.assert_close(sum(found.values()), expected)
+def test_a_step_judges_by_the_judges_at_the_factor(pyramid):
+    loss, exposures, judges = MEFLoss(), torch.rand(1, 2, 1, 64, 64), torch.rand(1, 3, 1, 64, 64)
+    expected = loss(pyramid.fuse(exposures, 2), judges[:, :, 0]).mean()
+    found = train.backward(pyramid, [Sample(exposures, judges, 2)], loss)
+    torch.testing.assert_close(found.pop("loss"), expected.detach())
+    torch.testing.assert_close(sum(found.values()), expected.detach())
     assert found.keys() == {"loss_mef_ssim", "loss_mef_ssim_lum", "loss_clipped"}
 
 
@@ -80,19 +67,20 @@ def test_a_batch_of_many_shapes_has_the_gradient_of_its_samples_one_at_a_time(py
         Sample(torch.rand(k, 1, h, w), torch.rand(4, 1, h, w), factor, str(number))
         for number, (k, h, w, factor) in enumerate(kinds)
     ]
-    criterion = functools.partial(train.fusion_losses, loss=MEFLoss())
-    alone = [criterion(pyramid, Sample(s.exposures[None], s.judges[None], s.factor)) for s in samples]
-    torch.stack([losses["loss"] for losses in alone]).mean().backward()
+    loss = MEFLoss()
+    alone = [loss.parts(pyramid.fuse(s.exposures[None], s.factor), s.judges[None, :, 0]) for s in samples]
+    torch.stack([loss.total(parts) for parts in alone]).mean().backward()
     expected = [parameter.grad.clone() for parameter in pyramid.parameters()]
     pyramid.zero_grad()
     batch = stack_alike(samples)
-    found = train.backward(pyramid, batch, criterion)
+    found = train.backward(pyramid, batch, loss)
     assert [group.name.split() for group in batch] == [["0", "4", "6"], ["1", "5"], ["2"], ["3"]]
     assert train.size_of(batch) == 7 and max(gradient.abs().max() for gradient in expected) > 1e-3
     for parameter, gradient in zip(pyramid.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, atol=1e-6, rtol=1e-5)
-    for name, mean in found.items():
-        assert mean.item() == pytest.approx(np.mean([losses[name].item() for losses in alone]), abs=1e-6)
+    for name in alone[0]:
+        mean = np.mean([parts[name].item() for parts in alone])
+        assert found[f"loss_{name}"].item() == pytest.approx(mean, abs=1e-6)
 
 
 def test_learning_rates():
@@ -109,7 +97,7 @@ def test_an_epoch_learns_and_counts(model):
     batches = [photographs(4, 32, seed) for seed in range(4)]
     reported = []
     losses = [
-        train.train_one_epoch(training, batches, recon, constant(1e-3), after_step=reported.append)["loss"]
+        train.train_one_epoch(training, batches, ReconLoss(), constant(1e-3), after_step=reported.append)["loss"]
         for _ in range(5)
     ]
     assert losses[-1] < losses[0] and (training.epoch, training.step, len(reported)) == (5, 20, 20)
@@ -120,7 +108,7 @@ def test_an_epoch_goes_on_where_it_was_stopped(tmp_path, model):
     batches = [photographs(2, seed=seed) for seed in range(5)]
     weights, at = copy.deepcopy(model), lambda epochs_done: 1e-2 * (1 + epochs_done)
     unbroken = train.new_training(model, lr=1e-2, ema=0.5)
-    expected = train.train_one_epoch(unbroken, batches, recon, at)
+    expected = train.train_one_epoch(unbroken, batches, ReconLoss(), at)
 
     def stop(values):
         if training.batch == 3:
@@ -128,12 +116,12 @@ def test_an_epoch_goes_on_where_it_was_stopped(tmp_path, model):
 
     training = train.new_training(weights, lr=1e-2, ema=0.5)
     with pytest.raises(KeyboardInterrupt):
-        train.train_one_epoch(training, batches, recon, at, after_step=stop)
+        train.train_one_epoch(training, batches, ReconLoss(), at, after_step=stop)
     train.save_checkpoint(tmp_path / "last.pth", training)
     again = train.new_training(fuse_model(weights=tmp_path / "last.pth"), lr=1e-2, ema=0.5)
     train.resume_training(tmp_path / "last.pth", again)
     assert (again.epoch, again.batch, again.step) == (0, 3, 3)
-    found = train.train_one_epoch(again, batches[3:], recon, at)
+    found = train.train_one_epoch(again, batches[3:], ReconLoss(), at)
     assert found["loss"] == expected["loss"]
     for a, b in ((unbroken.model, again.model), (unbroken.average, again.average)):
         assert all(map(torch.equal, a.state_dict().values(), b.state_dict().values()))
@@ -144,20 +132,21 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(model, value):
     before = copy.deepcopy(model.state_dict())
     batches = [[photographs(1)[0]._replace(exposures=torch.full((1, 1, 1, 24, 24), value))]]
     with pytest.raises(FloatingPointError, match=r"the loss is nan.* in epoch 1, step 1.*of 0.jpg: lower --lr"):
-        train.train_one_epoch(train.new_training(model, 1e-3), batches, recon, constant(1e-3))
+        train.train_one_epoch(train.new_training(model, 1e-3), batches, ReconLoss(), constant(1e-3))
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_step(model):
-    def flat(model, sample):  # a finite loss, 0, whose gradient is not
-        return {"loss": (next(model.parameters()).flatten()[:1] * 0).sqrt()}
+    class Flat(ReconLoss):  # a finite loss, 0, whose gradient is not
+        def parts(self, fused, judges):
+            return {"flat": (fused.flatten()[:1] * 0).sqrt()}
 
     before = copy.deepcopy(model.state_dict())
     training = train.new_training(model, lr=1e-3)
     with pytest.raises(
         FloatingPointError, match="the loss is 0.0, its gradient nan, in epoch 1, step 1.*of 0.jpg, 1.jpg: "
     ):
-        train.train_one_epoch(training, [photographs(2) + photographs(1, 32, seed=1)], flat, constant(1e-3))
+        train.train_one_epoch(training, [photographs(2) + photographs(1, 32, seed=1)], Flat(), constant(1e-3))
     assert (training.epoch, training.step) == (0, 0)
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
 
@@ -166,7 +155,7 @@ def test_clipped_gradient(model):
     training = train.new_training(model, lr=1.0)
     training.optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     before = torch.cat([p.detach().clone().flatten() for p in model.parameters()])
-    train.train_one_epoch(training, [photographs(1)], recon, constant(1.0), clip_grad=1e-3)
+    train.train_one_epoch(training, [photographs(1)], ReconLoss(), constant(1.0), clip_grad=1e-3)
     after = torch.cat([p.detach().flatten() for p in model.parameters()])
     assert (after - before).norm().item() == pytest.approx(1e-3, rel=1e-2)
 
@@ -175,7 +164,7 @@ def test_average_is_the_recursion(model):
     training = train.new_training(model, lr=1e-2, ema=0.5)
     weights = [next(model.parameters()).detach().clone()]
     for _ in range(4):
-        train.train_one_epoch(training, [photographs(1)], recon, constant(1e-2))
+        train.train_one_epoch(training, [photographs(1)], ReconLoss(), constant(1e-2))
         weights.append(next(model.parameters()).detach().clone())
     expected = weights[0]
     for step, weight in enumerate(weights[1:], 1):
@@ -187,7 +176,7 @@ def test_average_is_the_recursion(model):
 def test_average_of_batch_norm_has_its_statistics():
     model = fuse_model("DeepFuse_bn")
     training = train.new_training(model, lr=1e-3, ema=0.9)
-    train.train_one_epoch(training, [photographs(2)] * 3, recon, constant(1e-3))
+    train.train_one_epoch(training, [photographs(2)] * 3, ReconLoss(), constant(1e-3))
     statistics = {key: value for key, value in training.average.state_dict().items() if "running" in key}
     assert statistics and all(value.isfinite().all() for value in statistics.values())
     state = training.average.state_dict()
@@ -197,7 +186,7 @@ def test_average_of_batch_norm_has_its_statistics():
 
 def test_checkpoint_restores_everything(tmp_path, model):
     training = train.new_training(model, lr=1e-3, ema=0.9)
-    train.train_one_epoch(training, [photographs(2)], recon, constant(1e-3))
+    train.train_one_epoch(training, [photographs(2)], ReconLoss(), constant(1e-3))
     training.best_loss = 0.25
     train.save_checkpoint(tmp_path / "last.pth", training)
     again = train.new_training(fuse_model(weights=tmp_path / "last.pth"), lr=1e-3, ema=0.9)
@@ -259,7 +248,7 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path, model, monkeypatch):
 )
 def test_poisoned_checkpoints_are_refused(tmp_path, model, poison):
     training = train.new_training(model, lr=1e-3)
-    train.train_one_epoch(training, [photographs(1)], recon, constant(1e-3))
+    train.train_one_epoch(training, [photographs(1)], ReconLoss(), constant(1e-3))
     train.save_checkpoint(tmp_path / "last.pth", training)
     content = torch.load(tmp_path / "last.pth", weights_only=True)
     torch.save(content | poison, tmp_path / "last.pth")
@@ -269,7 +258,7 @@ def test_poisoned_checkpoints_are_refused(tmp_path, model, poison):
 
 def test_the_optimizers_settings_are_the_runs(tmp_path, model):
     training = train.new_training(model, lr=1e-3)
-    train.train_one_epoch(training, [photographs(1)], recon, constant(1e-3))
+    train.train_one_epoch(training, [photographs(1)], ReconLoss(), constant(1e-3))
     training.optimizer.param_groups[0]["maximize"] = True
     train.save_checkpoint(tmp_path / "last.pth", training)
     again = train.new_training(fuse_model("DeepFuse_3x3"), lr=1e-3)

@@ -29,6 +29,8 @@ class Average(torch.nn.Module):
     def forward(self, exposures):
         return exposures.mean(1)
 
+    fuse = forward
+
 
 def test_validation_of_pairs_shows_and_scores_the_fusion():
     y = np.random.default_rng(0).integers(0, 256, (64, 80), dtype=np.uint8)
@@ -48,7 +50,7 @@ def test_validation_of_pairs_shows_and_scores_the_fusion():
 
 def test_validation_of_photographs_scores_the_reconstruction():
     y = torch.rand(3, 1, 3, 32, 32)
-    scores, pictures = validation.validate_recon(Average(3), [Sample(y, y[:, :0])])
+    scores, pictures = validation.validate_recon(Average(3), [Sample(y.expand(-1, 2, -1, -1, -1), y)])
     assert scores == pytest.approx({"loss": 0, "ssim": 1}, abs=1e-5)
     above, below = np.split(pictures["reconstruction"], 2)
     assert above.shape == (32 + validation.CAPTION, 96, 3) and np.array_equal(

@@ -1,8 +1,8 @@
 """Folders of photographs, and folders of exposure brackets, as samples to train on and pairs to validate with.
 
 A training sample is a `Sample`: exposures to fuse, exposures to judge the picture by, and the factor between the sizes
-of picture and decision. The judges show what the network is not shown: other shots of the scene. For reconstruction it
-is the photograph itself, and no judges.
+of picture and decision. The judges show what the network is not shown: other shots of the scene. For reconstruction a
+photograph makes a pair with itself, whose features have the amplitude of a pair's, and is its own judge.
 
 A sample is made from its `Draw` alone, which `Draws` hands out. So it is the same for any number of workers, and after
 an interruption, without a random state to be kept.
@@ -232,7 +232,7 @@ class Photographs(Dataset):
         y = np.ascontiguousarray(turned, np.float32)  # (C, H, W)
         if shape is None:
             photograph = torch.from_numpy(y)[None]
-            return Sample(photograph, photograph[:0], name=str(self.paths[item]))
+            return Sample(photograph.expand(2, -1, -1, -1), photograph, name=str(self.paths[item]))
         stops = simulated_stops(max(JUDGES - 1, shape.shots), rng)
         *shots, photograph = simulate_shots(y[0], [*stops, 0.0], rng)
         judges = [*shots[:2], photograph, *reversed(shots[2:])][:JUDGES]  # the last ones are not shown

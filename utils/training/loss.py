@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from utils.training import LUM_WEIGHT, SCALE_WEIGHTS
+
 WINDOW = 11  # pixels, side
 BOX, GAUSSIAN, GAUSSIAN_LUM = 0.0, 1.5, WINDOW / 6  # sigmas of the windows; 0 is the uniform one
 
@@ -124,7 +126,32 @@ def mef_ssim_lum(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
     return luminance.mean((1, 2)) * structure.mean((1, 2))
 
 
-class MEFLoss(nn.Module):
+class Loss(nn.Module):
+    """A loss (N,) of each fused picture (N, C, H, W) against what it should show: the sum of its `parts`."""
+
+    def parts(self, fused: torch.Tensor, judges: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Returns the parts (N,) of the loss by name."""
+        raise NotImplementedError
+
+    def total(self, parts: dict[str, torch.Tensor]) -> torch.Tensor:
+        return functools.reduce(torch.add, parts.values())
+
+    def forward(self, fused: torch.Tensor, judges: torch.Tensor) -> torch.Tensor:
+        return self.total(self.parts(fused, judges))
+
+
+class ReconLoss(Loss):
+    """1 - SSIM (N,) of each reconstructed picture (N, C, H, W) and its photograph, of the same shape, in [0, 1].
+
+    Both are mirrored outwards, so that the windows of SSIM weigh the pixels at the border like all others.
+    """
+
+    def parts(self, fused: torch.Tensor, judges: torch.Tensor) -> dict[str, torch.Tensor]:
+        fused, judges = (F.pad(x, [WINDOW // 2] * 4, mode="reflect") for x in (fused, judges))
+        return {"ssim": 1 - ssim(fused, judges)}
+
+
+class MEFLoss(Loss):
     """The loss (N,) of each fused picture (N, 1, H, W) against its judges (N, J, H, W), all in [0, 1].
 
     The sum of three parts:
@@ -138,20 +165,16 @@ class MEFLoss(nn.Module):
     Differs from the paper, whose loss is the first part at one scale.
     """
 
-    def __init__(self, scale_weights: Sequence[float] = (0.2, 1.2, 1.3, 0.3, 0.2, 0.2), lum_weight: float = 0.3):
+    def __init__(self, scale_weights: Sequence[float] = SCALE_WEIGHTS, lum_weight: float = LUM_WEIGHT):
         super().__init__()
         self.scale_weights, self.lum_weight = scale_weights, lum_weight
 
-    def forward(self, fused: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        return functools.reduce(torch.add, self.parts(fused, stack).values())
-
-    def parts(self, fused: torch.Tensor, stack: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Returns the three parts (N,) of the loss by name."""
+    def parts(self, fused: torch.Tensor, judges: torch.Tensor) -> dict[str, torch.Tensor]:
         shown = fused.clamp(0, 1)
-        scores = mef_ssim_scales(shown, stack, len(self.scale_weights))
+        scores = mef_ssim_scales(shown, judges, len(self.scale_weights))
         weights = scores.new_tensor(self.scale_weights[: scores.shape[1]])
         return {
             "mef_ssim": 1 - (scores * weights).sum(1) / weights.sum(),
-            "mef_ssim_lum": self.lum_weight * (1 - mef_ssim_lum(shown, stack)),
+            "mef_ssim_lum": self.lum_weight * (1 - mef_ssim_lum(shown, judges)),
             "clipped": (fused - shown).abs().mean((1, 2, 3)),
         }

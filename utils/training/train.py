@@ -1,8 +1,7 @@
-"""Training: losses, learning rates, epochs, checkpoints."""
+"""Training: steps, epochs, learning rates, checkpoints."""
 
 import contextlib
 import copy
-import functools
 import io
 import math
 import signal
@@ -12,18 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from models import DeepFusePyramid, Network, WeightsError, read_checkpoint
+from models import Network, WeightsError, read_checkpoint
 from utils.errors import UserError, user_errors
 from utils.files import replacing
 from utils.training import parallel
 from utils.training.dataset import Sample
-from utils.training.loss import WINDOW, MEFLoss, ssim
-
-Losses = dict[str, torch.Tensor]  # (N,) each: "loss", which is minimised, and its parts, where there are several
-Criterion = Callable[..., Losses]  # of model, group of a batch (samples of one shape, stacked), loss, amp
+from utils.training.loss import Loss
 
 WARM_UP = 0.02  # share of a cosine run in which the learning rate rises
 PROGRESS = (
@@ -35,37 +30,6 @@ PROGRESS = (
     "validated",
     "best_loss",
 )  # of a `Training`, kept in its checkpoints
-
-
-# Losses
-
-
-def run_network(model: nn.Module, exposures: torch.Tensor, factor: int, amp: bool) -> torch.Tensor:
-    """Returns the network's picture in float32; with `amp` it computes in bfloat16, and the losses still do not."""
-    with torch.autocast(exposures.device.type, torch.bfloat16, enabled=amp):
-        fused = model.fuse(exposures, factor) if isinstance(model, DeepFusePyramid) else model(exposures)
-        return fused.float()
-
-
-def recon_losses(model: nn.Module, sample: Sample, loss: MEFLoss | None, amp: bool = False) -> Losses:
-    """Returns 1 - SSIM (N,) of photographs (N, 1, C, H, W) in [0, 1], fused with themselves.
-
-    As a pair with itself a photograph has the features' amplitude of a pair. Both pictures are mirrored outwards, so
-    that the windows of SSIM weigh the pixels at the border like all others.
-    """
-    y = sample.exposures
-    y_hat = run_network(model, y.expand(-1, 2, -1, -1, -1), 1, amp)
-    y_hat, y = (F.pad(picture, [WINDOW // 2] * 4, mode="reflect") for picture in (y_hat, y[:, 0]))
-    return {"loss": 1 - ssim(y_hat, y)}
-
-
-def fusion_losses(model: nn.Module, sample: Sample, loss: MEFLoss, amp: bool = False) -> Losses:
-    """Returns the `MEFLoss` (N,), and its parts, of the pictures fused from a group's exposures, against its judges."""
-    fused = run_network(model, sample.exposures, sample.factor, amp)
-    parts = loss.parts(fused, sample.judges[:, :, 0])
-    return {"loss": functools.reduce(torch.add, parts.values())} | {
-        f"loss_{name}": part for name, part in parts.items()
-    }
 
 
 def learning_rate(base: float, schedule: str, epochs_done: float, num_epochs: int) -> float:
@@ -208,9 +172,10 @@ def weights_of(model: Network) -> dict:
 def train_one_epoch(
     training: Training,
     batches: Collection[Sequence[Sample]],
-    criterion: Criterion,
+    loss: Loss,
     lr_at: Callable[[float], float],
     clip_grad: float = 0.0,
+    amp: bool = False,
     after_step: Callable[[dict], None] = lambda values: None,
 ) -> dict[str, float]:
     """Trains on the batches that are left of an epoch; `training.epoch` is one more afterwards.
@@ -221,6 +186,7 @@ def train_one_epoch(
         batches: sized; from `stack_alike`.
         lr_at: the learning rate after so many epochs, fractions included.
         clip_grad: largest norm of the gradient; 0 leaves it alone.
+        amp: whether the network computes in bfloat16; the loss does not.
         after_step: is called with the step's mean losses and "learning_rate". What it raises ends the epoch:
             `training` is then what a checkpoint needs to go on with the next batch.
 
@@ -237,7 +203,7 @@ def train_one_epoch(
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.zero_grad()
-        losses = backward(model, batch, criterion)
+        losses = backward(model, batch, loss, amp)
         parallel.average_gradients(model)
         means = parallel.mean(torch.stack(list(losses.values()))).tolist()
         values = dict(zip(losses, means, strict=True))
@@ -260,13 +226,18 @@ def train_one_epoch(
     return {"loss": training.loss, "images_per_second": count / (time.perf_counter() - start)}
 
 
-def backward(model: nn.Module, batch: Sequence[Sample], criterion: Criterion) -> Losses:
-    """Adds the gradients of a batch's mean loss, one group after another; returns the means of its losses."""
+def backward(model: Network, batch: Sequence[Sample], loss: Loss, amp: bool = False) -> dict[str, torch.Tensor]:
+    """Adds the gradients of a batch's mean loss, one group after another; returns its mean and those of its parts."""
     device, size = next(model.parameters()).device, size_of(batch)
-    means: Losses = {}
+    means: dict[str, torch.Tensor] = {}
     for group in batch:
         exposures, judges = (x.to(device, non_blocking=True) for x in (group.exposures, group.judges))
-        losses = criterion(model, group._replace(exposures=exposures, judges=judges))
+        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            fused = model.fuse(exposures, group.factor)
+        parts = loss.parts(fused.float(), judges.flatten(1, 2))
+        losses = {"loss": loss.total(parts)}
+        if len(parts) > 1:
+            losses |= {f"loss_{name}": part for name, part in parts.items()}
         share = len(exposures) / size
         (share * losses["loss"].mean()).backward()
         for name, part in losses.items():

@@ -22,7 +22,6 @@ from utils.training import parallel
 from utils.training.augment import narrow
 from utils.training.dataset import Sample
 from utils.training.loss import mef_ssim_lum, mef_ssim_scales, ssim
-from utils.training.train import run_network
 
 CAPTION = 24  # pixels, height of the caption above a picture
 SCALES = 6  # of MEF-SSIM, from full size to 1/32
@@ -30,7 +29,7 @@ SCALES = 6  # of MEF-SSIM, from full size to 1/32
 
 @torch.no_grad()
 def validate_recon(
-    model: nn.Module, batches: Iterable[Sample], loss: nn.Module | None = None, shown: int = 4
+    model: Network, batches: Iterable[Sample], loss: nn.Module | None = None, shown: int = 4
 ) -> tuple[dict, dict]:
     """Returns the mean "loss" and "ssim" of reconstructed photographs, and a picture of the first `shown`.
 
@@ -41,8 +40,8 @@ def validate_recon(
     device = next(model.parameters()).device
     rows, rgb = [], []
     for batch in batches:
-        y = batch.exposures[:, 0].to(device)
-        y_hat = run_network(model, y[:, None].expand(-1, 2, -1, -1, -1), 1, amp=False)
+        exposures = batch.exposures.to(device)
+        y, y_hat = exposures[:, 0], model.fuse(exposures)
         rows += ssim(y_hat, y).tolist()
         rgb += [[to_rgb(one) for one in pair] for pair in zip(y.cpu().numpy(), y_hat.cpu().numpy(), strict=True)]
         rgb = rgb[:shown]
