@@ -18,27 +18,7 @@ def bilinear(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     return out
 
 
-def pushed(value: int, levels: int, stops: float) -> float:
-    """Returns a pixel of 0..levels as if exposed `stops` more, with its noise held back, not rounded."""
-    light = (value / levels) ** 2.2 * 2**stops
-    noisy = value / levels * 255 / 8
-    if stops > 0 and noisy < 1:
-        light *= (3 * noisy**2 - 2 * noisy**3) ** 2.2
-    return min(light, 1) ** (1 / 2.2) * levels
-
-
-def blended(images, small, weights, fused, shots, stops) -> np.ndarray:
-    """Returns the full-size picture (H, W) of gray exposures by the definition of the blend, in float64, not rounded.
-
-    Args:
-        images: the shots (H, W), whole numbers.
-        small, weights: (K, h, w), in [0, 1]; fused: (h, w).
-        shots, stops: of the K exposures.
-    """
-    height, width = images[0].shape
-    levels = np.iinfo(images[0].dtype).max
-    total = levels * bilinear(fused - sum(w * q for w, q in zip(weights, small, strict=True)), height, width)
-    for weight, shot, stop in zip(weights, shots, stops, strict=True):
-        exposure = [[round(pushed(x, levels, stop)) if stop else x for x in row] for row in images[shot].tolist()]
-        total += bilinear(weight, height, width) * np.array(exposure)
-    return total
+def recorded(light: float, power: float, shoulder: float) -> float:
+    """Returns the value in [0, 1] that a camera of this curve makes of light, where 1 is white."""
+    light = min(light, 1)
+    return (light * (1 + shoulder) / (light + shoulder)) ** (1 / power)

@@ -1,10 +1,4 @@
-"""Full size: applies the network's decision on a small copy to the full pictures, by arithmetic in strips.
-
-fused = up(F - sum_k w_k q_k) + sum_k up(w_k) x_k
-
-q_k are the exposures at the decision's size, F and w_k the fused picture and the weights there, x_k the exposures at
-full size, and `up` enlarges bilinearly. If the decision has the full size already, the result is F.
-"""
+"""Full size: the merged radiance, shown at the exposure that the decision chose for each pixel, in strips."""
 
 import os
 from collections.abc import Sequence
@@ -13,50 +7,32 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
+from utils.pictures.pixels import from_float
 from utils.progress import counted
-from utils.stack.exposure import Exposure
+from utils.stack.response import Response
 
 STRIP_PIXELS = 1 << 17  # pixels per strip: its float planes fit in a core's cache
 
 
-def blend(
-    images: Sequence[np.ndarray],
-    exposures: Sequence[Exposure],
-    small: Sequence[np.ndarray],
-    weights: np.ndarray,
-    fused: np.ndarray,
-    strip_pixels: int = STRIP_PIXELS,
+def develop(
+    images: Sequence[np.ndarray], response: Response, stops: np.ndarray, strip_pixels: int = STRIP_PIXELS
 ) -> np.ndarray:
     """Returns the fused picture at full size, of the images' shape and dtype.
 
     Args:
         images: the shots, (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16. Alpha is averaged.
-        exposures: the K exposures that the network was shown: shots and virtual ones.
-        small: the same at the decision's size, (h, w[, 3]) float32 in [0, 1].
-        weights: of the exposures, (K, h, w) float32 of sum 1.
-        fused: the decision's picture, (h, w[, 3]) float32, not clamped.
+        response: of these shots.
+        stops: (h, w) float32, the exposure at which each pixel of a small copy is shown; enlarged.
         strip_pixels: pixels per strip; the result does not depend on it.
     """
     image = images[0]
     height, width = image.shape[:2]
-    levels = np.iinfo(image.dtype).max
-    colours = image.shape[2:] and 3
-    base = fused - sum(w[..., None] * q if colours else w * q for w, q in zip(weights, small, strict=True))
-    base = (base * levels).astype(np.float32)
-    shots = sorted({exposure.shot for exposure in exposures})
     out = np.empty_like(image)
-    kind = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_16U
 
-    def blend_rows(top: int) -> None:
+    def develop_rows(top: int) -> None:
         rows = slice(top, min(top + step, height))
-        total = enlarge(base, rows, height, width)
-        parts = {k: np.ascontiguousarray(images[k][rows, :, :3] if colours else images[k][rows]) for k in shots}
-        for weight, exposure in zip(weights, exposures, strict=True):
-            weight = enlarge(weight, rows, height, width)
-            if colours:
-                weight = cv2.merge([weight] * 3)
-            total = cv2.add(total, cv2.multiply(weight, exposure.apply(parts[exposure.shot]), dtype=cv2.CV_32F))
-        part = cv2.add(total, 0, dtype=kind)  # rounds, and clips at black and white
+        gain = cv2.exp(enlarge(stops, rows, height, width) * np.float32(np.log(2)))
+        part = from_float(response.render(response.merge([x[rows] for x in images]), gain), image.dtype)
         if image.shape[2:] == (4,):
             alpha = np.sum([x[rows, :, 3] for x in images], 0, np.uint32)
             part = np.dstack([part, ((alpha + len(images) // 2) // len(images)).astype(image.dtype)])
@@ -65,7 +41,7 @@ def blend(
     step = max(1, strip_pixels // width)
     tops = range(0, height, step)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(counted("blending", pool.map(blend_rows, tops), len(tops)))
+        list(counted("blending", pool.map(develop_rows, tops), len(tops)))
     return out
 
 

@@ -1,23 +1,18 @@
-"""Colour: the paper's rule, for its networks; for the pyramid, colour that follows the network's weights.
+"""Colour: the paper's rule, for its networks; for the pyramid, the colour that the camera would have recorded.
 
-Colours are float32 BGR in [0, 1], or offsets of Cr and Cb from neutral; luminance is full-range BT.601.
+Luminance is full-range BT.601, float32 in [0, 1].
 """
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
-from utils.pictures.pixels import NEUTRAL_CHROMA, bgr_to_ycrcb, smoothstep, ycrcb_to_bgr
+from utils.pictures.pixels import NEUTRAL_CHROMA, luma
+from utils.stack.response import Response
 
-EDGE = 0.8  # of the way from gray to the gamut's edge: colours below stay unchanged, those above are bent inside
 SHOULDER = 0.9  # luminance below stays unchanged, luminance above is bent to end in white
-NOISY = 0.3  # luminance of a shot below which its chroma is smoothed, the more the darker it is
-GUIDED = 33  # pixels of the small copy, side of the guided filter's window: 17 left blotches in skies
-STEP = 0.1  # of luminance: larger ones count as edges between colours, smaller ones can be the grain of a pushed shot
-MAX_GAIN = 3.0  # largest factor by which an exposure's chroma is raised: more would show its noise
-NEAR = 0.5  # of luminance: how far an exposure's may be from the fused one without losing most of its weight
-FADE = 0.95  # share of the chroma that is gone at white
+BEYOND = 2.0  # stops by which a pixel may be shown darker or brighter than in any shot: farther is noise
+STEPS = 6  # of Newton's method: after it the luminance is right to a fraction of a level
 
 
 def fuse_chroma(exposures: Sequence[np.ndarray]) -> np.ndarray:
@@ -31,61 +26,30 @@ def fuse_chroma(exposures: Sequence[np.ndarray]) -> np.ndarray:
     return NEUTRAL_CHROMA + sum(np.abs(offset) * offset for offset in offsets) / np.where(total > 0, total, 1)
 
 
-def colour(
-    y: np.ndarray, exposures: Sequence[np.ndarray], weights: np.ndarray, origins: Sequence[np.ndarray]
-) -> np.ndarray:
-    """Returns the fused picture (h, w, 3) BGR in [0, 1], from its luminance y (h, w) and the exposures' chroma.
+def stops_for(y: np.ndarray, radiance: np.ndarray, response: Response) -> np.ndarray:
+    """Returns for each pixel the stops (h, w) float32 at which the camera would have recorded the luminance y (h, w).
 
-    Each exposure's chroma is scaled from its own luminance to the fused one, as `chroma_at` says. Its weight is the
-    root of the network's weight, times how near the two luminances are; clipped and dark pixels get almost none. Chroma
-    from a shot's dark areas, whose few levels show as blotches when pushed, is smoothed along the luminance. Differs
-    from the paper, which averages chroma without regard to brightness.
+    So the picture `response.render(radiance, 2**stops)` has the luminance y, and of each pixel the colour that the
+    camera gives to its light at this brightness. Differs from the paper, which averages chroma whatever its brightness.
 
     Args:
-        exposures: shots and virtual exposures, K of (h, w, 3) BGR in [0, 1].
-        weights: the network's, of the exposures, (K, h, w).
-        origins: for each exposure, the luminance (h, w) of the shot that it is made of.
+        radiance: (h, w) or (h, w, 3), as from `Response.merge`. Where it is nearly black, y may be out of reach.
     """
-    y = shoulder(y)
-    strength = chroma_at(y)
-    chroma, light, total = np.zeros((*y.shape, 2), np.float32), np.zeros_like(y), np.zeros_like(y)
-    for exposure, decided, origin in zip(exposures, weights, origins, strict=True):
-        ycrcb = bgr_to_ycrcb(exposure)
-        own = ycrcb[..., 0]
-        ordered = np.sort(exposure, 2)
-        unclipped = 1 - smoothstep(0.85, 1, (ordered[..., 2] + ordered[..., 1]) / 2)  # of the two largest of B, G, R
-        near = np.exp(-(((own - y) / NEAR) ** 2))
-        weight = (unclipped * smoothstep(0, 0.25, own) * near + 1e-4) * np.sqrt(decided + 0.02)
-        gain = np.minimum(strength / chroma_at(own), MAX_GAIN)
-        chroma += (weight * gain)[..., None] * (ycrcb[..., 1:] - np.float32(NEUTRAL_CHROMA))
-        light += weight * origin
-        total += weight
-    chroma /= total[..., None]
-    dark = (1 - smoothstep(0, NOISY, light / total))[..., None]
-    chroma += dark * (smooth_along(y, chroma) - chroma)
-    return into_gamut(y, ycrcb_to_bgr(np.dstack([y, chroma + np.float32(NEUTRAL_CHROMA)])))
+    low, high = np.float32(-BEYOND), np.float32(max(response.stops) + BEYOND)
+    goal = _log_light(shoulder(y), response)
+    stops = np.clip(goal - np.log2(np.maximum(luma(radiance), 1e-9)), low, high)
+    least, most = np.full_like(y, low), np.full_like(y, high)
+    for _ in range(STEPS):
+        step = goal - _log_light(luma(response.render(radiance, 2**stops)), response)
+        least, most = np.where(step > 0, stops, least), np.where(step > 0, most, stops)
+        nearer = stops + step
+        stops = np.where((nearer >= least) & (nearer <= most), nearer, (least + most) / 2)
+    return stops
 
 
-def chroma_at(y: np.ndarray) -> np.ndarray:
-    """Returns how strong the chroma of one surface is at luminance y in [0, 1], compared with other luminances.
-
-    It grows with y and fades again towards white, where a camera's curve is flat and the channels meet. FADE and the
-    power were chosen on real brackets and by eye (runs/pretrained/README.md): without fading, white clouds turn
-    lavender; with a lower power, blue skies turn gray.
-    """
-    return (y + 0.05) * (1 - FADE * y**5)
-
-
-def smooth_along(y: np.ndarray, planes: np.ndarray) -> np.ndarray:
-    """Returns planes (h, w, C) float32 smoothed, but not across edges of y (h, w): He et al.'s guided filter, 2010."""
-
-    def mean(x: np.ndarray) -> np.ndarray:
-        return cv2.blur(x, (GUIDED, GUIDED))
-
-    mean_y, mean_planes = mean(y), mean(planes)
-    slope = mean(y[..., None] * planes) - mean_y[..., None] * mean_planes
-    slope /= (np.maximum(mean(y * y) - mean_y**2, 0) + STEP**2)[..., None]
-    return mean(slope) * y[..., None] + mean(mean_planes - slope * mean_y[..., None])
+def _log_light(y: np.ndarray, response: Response) -> np.ndarray:
+    """Returns in stops the light of a gray of luminance y."""
+    return np.log2(response.light(np.clip(y, 1e-3, 0.999))).astype(np.float32)
 
 
 def shoulder(y: np.ndarray) -> np.ndarray:
@@ -93,14 +57,3 @@ def shoulder(y: np.ndarray) -> np.ndarray:
     room = 1 - SHOULDER
     bent = SHOULDER + room * np.tanh(np.maximum(y - SHOULDER, 0) / room)
     return np.where(y > SHOULDER, bent, np.maximum(y, 0)).astype(np.float32)
-
-
-def into_gamut(y: np.ndarray, bgr: np.ndarray) -> np.ndarray:
-    """Returns the colours (h, w, 3) with saturation reduced into the gamut; hue and luminance y (h, w) are kept."""
-    offset = bgr - y[..., None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        used = np.where(offset > 0, offset / (1 - y)[..., None], -offset / y[..., None]).max(2)  # 1: at the edge
-    used = np.nan_to_num(used, nan=0, posinf=1e6)
-    room = 1 - EDGE
-    bent = np.where(used > EDGE, EDGE + room * (1 - np.exp(-(used - EDGE) / room)), used)
-    return y[..., None] + offset * (bent / np.maximum(used, 1e-6))[..., None].astype(np.float32)

@@ -7,10 +7,10 @@ from typing import Protocol
 import numpy as np
 
 from utils.errors import UserError
-from utils.fusing.blend import blend
-from utils.fusing.colour import colour, shoulder
-from utils.pictures.pixels import luma, shrink, to_float
-from utils.stack.exposure import complete
+from utils.fusing.blend import develop
+from utils.fusing.colour import stops_for
+from utils.pictures.pixels import shrink, to_float
+from utils.stack.response import fit_response
 
 
 class Network(Protocol):
@@ -21,10 +21,10 @@ class Network(Protocol):
 
 
 class DecidingNetwork(ABC):
-    """A network that decides on a small copy how the exposures are blended at full size."""
+    """A network that decides on a small copy at which exposure each pixel is shown."""
 
     decision_pixels: int  # pixels of the small copy, at most
-    max_gap: float  # stops between two neighbours in brightness, above which `complete` fills the gap
+    max_gap: float  # as for `Response.expose`
 
     @abstractmethod
     def decide(self, exposures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -37,18 +37,9 @@ class DecidingNetwork(ABC):
             ValueError: The network gives values that are not finite.
         """
         pictures = [image[..., :3] if image.ndim == 3 else image for image in images]  # without alpha
-        shots = [self._small(picture) for picture in pictures]
-        exposures = complete([luma(q) for q in shots], self.max_gap, stops)
-        small = [self._small(x.apply(pictures[x.shot])) if x.stops else shots[x.shot] for x in exposures]
-        y, weights = self.decide(np.stack([luma(q) for q in small]))
+        response = fit_response(pictures, stops)
+        small = [to_float(shrink(picture, pixels=self.decision_pixels)) for picture in pictures]
+        y, weights = self.decide(response.expose(small, self.max_gap))
         if not (np.isfinite(y).all() and np.isfinite(weights).all()):
             raise UserError("the network gives values that are not finite: its weights are damaged")
-        if images[0].ndim == 2:
-            fused = shoulder(y)
-        else:
-            fused = colour(y, small, weights, [luma(shots[x.shot]) for x in exposures])
-        return blend(images, exposures, small, weights, fused)
-
-    def _small(self, picture: np.ndarray) -> np.ndarray:
-        """Returns the copy to decide on of a picture (H, W[, 3]): (h, w[, 3]) float32 in [0, 1]."""
-        return to_float(shrink(picture, pixels=self.decision_pixels))
+        return develop(images, response, stops_for(y, response.merge(small), response))

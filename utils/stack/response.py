@@ -16,11 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import DTypeLike
 
-from utils.pictures.pixels import from_float, to_float
+from utils.pictures.pixels import from_float, luma, smoothstep, to_float
 
 PIXELS = 65_536  # of each shot that the fit looks at, about
 DARKEST, BRIGHTEST = 4 / 255, 250 / 255  # values outside are noise, or clipped: they tell nothing about the curve
 FEW = 30  # pixels of a level that make its median half as trustworthy as that of many
+SEEN = 5  # exposures that the network sees of a scene, at least: four and six give the same scores
 POWERS, SHOULDERS = (1.0, 3.4), (0.03, 10.0)  # bounds of g and s; with s = 10 the curve is nearly a power
 USUAL_POWER, USUAL_SHOULDER = (1.8, 0.25), (0.12, 1.0)  # of cameras: g and s, and how far their logarithms spread
 NOTED = 20.0  # levels of 255 that a gap noted by the camera outweighs
@@ -55,7 +56,7 @@ class Response:
         """
         if np.ndim(gain):
             gain = cv2.merge([gain] * 3) if radiance.ndim == 3 else gain
-        light = np.clip(radiance * np.asarray(gain, np.float32), 1e-9, 1)  # no zero: its logarithm is infinite
+        light = np.clip(radiance * np.asarray(gain, np.float32), 1e-12, 1)  # no zero: its logarithm is infinite
         light *= np.float32(1 + self.shoulder) / (light + np.float32(self.shoulder))
         return cv2.exp(cv2.log(light) * np.float32(1 / self.power))  # four times as fast as a power
 
@@ -74,6 +75,23 @@ class Response:
         total, weights = self._sums(images)
         merged = [cv2.divide(x, weight) for x, weight in zip(total, weights, strict=True)]
         return cv2.merge(merged) if images[0].ndim == 3 else merged[0]
+
+    def expose(self, images: Sequence[np.ndarray], max_gap: float) -> np.ndarray:
+        """Returns what the network sees of a scene: luminance (K, h, w) float32 in [0, 1] of K exposures.
+
+        They are made of the radiance and spread evenly from the darkest shot's to the brightest one's, whatever lies
+        between: so nothing jumps when a gap between shots grows, or when there is one shot more.
+
+        Args:
+            images: as for `merge`.
+            max_gap: largest distance in stops, for which there are as many exposures as needed, and at least SEEN;
+                infinity: the shots as they are.
+        """
+        if np.isinf(max_gap):
+            return np.stack([luma(image) for image in images])
+        span, radiance = max(self.stops), self.merge(images)
+        count = max(SEEN, int(np.ceil(span / max_gap)) + 1)
+        return np.stack([luma(self.render(radiance, 2.0**stop)) for stop in np.linspace(0, span, count)])
 
     def _sums(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Returns weight times light, and the weight, both summed over the shots, by channel (h, w) float32."""
@@ -107,12 +125,6 @@ class Response:
         # where nobody knows: the darkest shot's white, the brightest shot's black
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
         return tuple(x.astype(np.float32) for x in (light, whole, signal, own))
-
-
-def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
-    """Returns 0 below `low`, 1 above `high`, and a smooth rise between them."""
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
 
 
 def fit_response(shots: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> Response:

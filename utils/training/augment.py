@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 from utils.pictures.pixels import from_float, smoothstep
-from utils.stack.exposure import GAMMA
 
 STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
 FACTORS = (1, 1, 2, 4)  # each as likely as the others; 1 megapixel is fused at 4, 20 at 17
 WHOLE = 0.8  # share of the samples to fuse that show the whole scene: the network's coarse levels need to know it
+GAMMA = 2.2  # of the curve that photographs are simulated by
 STEPS = 32  # of a decision's side, at least, to which it is rounded: nearly equal proportions become equal
 MAX_RATIO = 2.0  # of the sides of a sample; of longer panoramas it shows a part
 VALIDATION_WIDTH = 512  # pixels of a picture to validate on, at most: a validation takes seconds per scene

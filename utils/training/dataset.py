@@ -24,9 +24,9 @@ from torch.utils.data import Dataset, Sampler
 from utils.errors import UserError
 from utils.pictures.image import IMAGE_SUFFIXES, list_images, read_image
 from utils.pictures.metadata import read_metadata
-from utils.pictures.pixels import luma, to_float
+from utils.pictures.pixels import from_float, luma, to_float
 from utils.pictures.scenes import Scene
-from utils.stack.exposure import complete, push
+from utils.stack.response import fit_response
 from utils.training.augment import (
     Shape,
     narrow,
@@ -41,7 +41,7 @@ from utils.training.augment import (
 )
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
-Pictures = Sequence[np.ndarray] | np.ndarray  # (H, W) each
+Pictures = Sequence[np.ndarray] | np.ndarray  # (H, W) or (H, W, 3) BGR each
 Draw = tuple[int, int, int]  # the item's number, the sample's seed, and a seed that all samples of its batch share
 
 
@@ -76,8 +76,6 @@ MIN_SIDE = 44  # pixels of a scene's short side: MEF-SSIM is not defined for sma
 MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
 UNDER, OVER = (10 / 255, 60 / 255), (150 / 255, 240 / 255)  # mean luminances of a pair to fuse
 JUDGES = 4  # shots to judge by, at most: the darkest, the brightest, and two between; the loss costs by their square
-HARDER = 0.1  # share of bracket pairs pushed further apart than they were shot, by up to MAX_PUSH stops each
-MAX_PUSH = 1.5
 SIMULATED = 0.15  # share of the samples that are made of photographs, where there are such beside the brackets
 PAIR_MEANS = (45 / 255, 180 / 255)  # mean luminance of the shots that make a validation pair, if near ones exist
 
@@ -145,18 +143,18 @@ def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
 def fusion_sample(
     shots: Pictures, judges: Pictures, factor: int, hidden: bool, max_gap: float | None, name: str = ""
 ) -> Sample:
-    """Returns a sample of shots and judges, (H, W) uint8 each; the shots are completed as they are when one fuses.
+    """Returns a sample of shots and judges, uint8 each; the network sees of the shots what it sees when one fuses.
 
     Args:
         hidden: otherwise the shots are their own judges.
-        max_gap: as for `complete`; None completes nothing.
+        max_gap: as for `Response.expose`; None shows the shots as they are.
     """
-    if not hidden:
-        judges = shots
-    if max_gap is not None:
-        shots = [exposure.apply(shots[exposure.shot]) for exposure in complete([*map(to_float, shots)], max_gap)]
-    exposures, judging = (torch.from_numpy(to_float(np.stack([*pictures])))[:, None] for pictures in (shots, judges))
-    return Sample(exposures, judging, factor, name)
+    judging = np.stack([luma(picture) for picture in (judges if hidden else shots)])
+    if max_gap is None:
+        seen = np.stack([luma(shot) for shot in shots])
+    else:
+        seen = fit_response([*shots]).expose([*shots], max_gap)
+    return Sample(torch.from_numpy(seen)[:, None], torch.from_numpy(judging)[:, None], factor, name)
 
 
 # Photographs
@@ -287,13 +285,14 @@ class Bracket:
     paths: tuple[Path, ...]
     size: tuple[int, int]  # height, width
     means: tuple[float, ...]
-    cached: tuple[np.ndarray | None, ...]  # (H, W) uint8 luminance, None where there was no room for it
+    cached: tuple[np.ndarray | None, ...]  # (H, W, 3) BGR uint8, None where there was no room for it
 
     def cut(self, number: int, window: tuple[slice, slice], size: tuple[int, int]) -> np.ndarray:
-        """Returns the luminance of a shot in a window, at (height, width), uint8, from memory or from its file."""
-        y = self.cached[number]
-        part = luma8(read_window(self.paths[number], self.size, window, size)) if y is None else y[window]
-        return resize_to(part, size)
+        """Returns a shot in a window, at (height, width), (H, W, 3) BGR uint8, from memory or from its file."""
+        shot = self.cached[number]
+        if shot is None:
+            return resize_to(eight_bits(read_window(self.paths[number], self.size, window, size)), size)
+        return resize_to(shot[window], size)
 
 
 def read_window(
@@ -321,6 +320,11 @@ def luma8(image: np.ndarray) -> np.ndarray:
     return np.rint(luma(image) * 255).astype(np.uint8)
 
 
+def eight_bits(image: np.ndarray) -> np.ndarray:
+    """Returns a picture of any shape, uint8 or uint16, as uint8."""
+    return image if image.dtype == np.uint8 else from_float(to_float(image), np.uint8)
+
+
 def read_brackets(folders: Sequence[str | os.PathLike], cache_mb: float = 512, progress: Hook = iter) -> list[Bracket]:
     """Returns the scenes in folders: every folder at or below them that holds two or more shots of one size.
 
@@ -328,7 +332,7 @@ def read_brackets(folders: Sequence[str | os.PathLike], cache_mb: float = 512, p
     left out.
 
     Args:
-        cache_mb: luminance kept in memory, in megabytes (one a megapixel and shot); the rest is read when needed.
+        cache_mb: shots kept in memory, in megabytes (three per megapixel and shot); the rest is read when needed.
 
     Raises:
         FileNotFoundError: there is no such folder, or no scene in it.
@@ -342,21 +346,22 @@ def read_brackets(folders: Sequence[str | os.PathLike], cache_mb: float = 512, p
         shots = []
         for path in files[folder]:
             try:
-                shots.append((path, luma8(read_image(path))))
+                shots.append((path, eight_bits(read_image(path))))
             except (UserError, OSError) as error:
                 warnings.warn(f"skipped: {error}", stacklevel=2)
-        if reason := _unusable([y for _, y in shots]):
+        means = [float(luma(shot).mean()) for _, shot in shots]
+        if reason := _unusable([shot.shape[:2] for _, shot in shots], means):
             warnings.warn(f"skipped the scene {folder}: {reason}", stacklevel=2)
             continue
-        shots.sort(key=lambda shot: shot[1].mean())
         cached = []
-        for _, y in shots:
-            fits = y.nbytes <= room
-            room -= y.nbytes if fits else 0
-            cached.append(y if fits else None)
-        paths, pictures = zip(*shots, strict=True)
-        means = tuple(float(y.mean() / 255) for y in pictures)
-        brackets.append(Bracket(folder, paths, pictures[0].shape, means, tuple(cached)))
+        order = sorted(range(len(shots)), key=lambda k: means[k])
+        for k in order:
+            shot = shots[k][1]
+            fits = shot.nbytes <= room
+            room -= shot.nbytes if fits else 0
+            cached.append(shot if fits else None)
+        paths, size = tuple(shots[k][0] for k in order), shots[0][1].shape[:2]
+        brackets.append(Bracket(folder, paths, size, tuple(means[k] for k in order), tuple(cached)))
     if not brackets:
         raise FileNotFoundError(
             f"no scene in {_names(folders)}: looked for folders of two or more exposures ({', '.join(IMAGE_SUFFIXES)})"
@@ -364,16 +369,15 @@ def read_brackets(folders: Sequence[str | os.PathLike], cache_mb: float = 512, p
     return brackets
 
 
-def _unusable(shots: list[np.ndarray]) -> str:
-    """Returns why no pair can be drawn from these shots (H, W) uint8, or an empty string."""
-    if len(shots) < 2:
-        return f"{len(shots)} readable exposure, expected two or more"
-    if len({y.shape for y in shots}) > 1:
-        smallest, largest = (pick((y.size, y.shape) for y in shots)[1] for pick in (min, max))
+def _unusable(sizes: list[tuple[int, ...]], means: list[float]) -> str:
+    """Returns why no pair can be drawn from shots of these sizes and mean luminances, or an empty string."""
+    if len(sizes) < 2:
+        return f"{len(sizes)} readable exposure, expected two or more"
+    if len(set(sizes)) > 1:
+        smallest, largest = (pick(sizes, key=np.prod) for pick in (min, max))
         return f"its exposures have different sizes, such as {smallest[::-1]} and {largest[::-1]}"
-    if min(shots[0].shape) < MIN_SIDE:
-        return f"its short side is {min(shots[0].shape)}, expected at least {MIN_SIDE} pixels"
-    means = [y.mean() / 255 for y in shots]
+    if min(sizes[0]) < MIN_SIDE:
+        return f"its short side is {min(sizes[0])}, expected at least {MIN_SIDE} pixels"
     if max(means) - min(means) < MIN_GAP:
         return f"its exposures are alike (mean luminances from {min(means):.2f} to {max(means):.2f})"
     return ""
@@ -430,10 +434,8 @@ class BracketStacks(Dataset):
         window = random_window(*bracket.size, size, rng, zoom=True)
         cut = {k: bracket.cut(k, window, size) for k in {*numbers, *spread}}
         shots, judges = [cut[k] for k in numbers], [cut[k] for k in spread]
-        if rng.random() < HARDER:
-            for i, sign in enumerate((-1, 1)):
-                shots[i] = push(shots[i], sign * rng.uniform(0, MAX_PUSH))
-        pictures = np.ascontiguousarray(random_symmetry(np.stack(shots + judges), rng, shape.upright))
+        planes = np.moveaxis(np.stack(shots + judges), -1, 0)  # (3, K, H, W)
+        pictures = np.ascontiguousarray(np.moveaxis(random_symmetry(planes, rng, shape.upright), 0, -1))
         shown, judging = np.split(pictures, [len(shots)])
         return fusion_sample(shown, judging, shape.factor, self.hidden, self.max_gap, str(bracket.folder))
 
@@ -470,20 +472,20 @@ class WholePairs:
         return len(self.scenes)
 
     def __iter__(self) -> Iterator[tuple[str, list[np.ndarray], list[np.ndarray]]]:
-        """Yields luminance (H, W) uint8, see `narrow`.
+        """Yields the pair (H, W, 3) BGR and the judges' luminance (H, W), uint8, see `narrow`.
 
         Raises:
             OSError, ValueError: as `read_image`; or the shots of a scene differ in size.
         """
         for scene in self.scenes:
             first = scene.paths[0]
-            shots = {path: luma8(read_image(path)) for path in (scene.stack if self.hidden else scene.paths)}
+            shots = {path: eight_bits(read_image(path)) for path in (scene.stack if self.hidden else scene.paths)}
             for path, y in shots.items():
                 if y.shape != shots[first].shape:
-                    expected = shots[first].shape[::-1]
-                    raise UserError(f"{path} is {y.shape[::-1]}, expected the size of {first}, {expected}")
+                    expected = shots[first].shape[1::-1]
+                    raise UserError(f"{path} is {y.shape[1::-1]}, expected the size of {first}, {expected}")
             shots = {path: narrow(y) for path, y in shots.items()}
-            yield scene.name, [shots[path] for path in scene.paths], list(shots.values())
+            yield scene.name, [shots[path] for path in scene.paths], [luma8(shot) for shot in shots.values()]
 
 
 def pairs_of(brackets: Sequence[Bracket]) -> list[Scene]:

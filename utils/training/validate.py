@@ -20,7 +20,7 @@ from utils.fusing.tiles import on_device
 from utils.pictures.pixels import from_float, to_float
 from utils.training import parallel
 from utils.training.augment import narrow
-from utils.training.dataset import Sample
+from utils.training.dataset import Sample, luma8
 from utils.training.loss import mef_ssim_lum, mef_ssim_scales, ssim
 
 CAPTION = 24  # pixels, height of the caption above a picture
@@ -60,7 +60,7 @@ def validate_pairs(model: Network, pairs: Iterable, loss: nn.Module, shown: int 
     With several processes, `pairs` are this one's share, and the scores are those of all.
 
     Args:
-        pairs: of (name, pair, judges); the latter two are lists of luminance (H, W) uint8.
+        pairs: of (name, pair, judges): a list of shots, (H, W) or (H, W, 3) BGR, and one of luminances (H, W), uint8.
 
     Returns:
         Scores of the pictures in 8 bits: the means "loss" (`MEFLoss`), "mef_ssim", "mef_ssim_lum" and "mef_ssim_coarse"
@@ -74,13 +74,14 @@ def validate_pairs(model: Network, pairs: Iterable, loss: nn.Module, shown: int 
     rows: list[tuple[float, ...]] = []
     pictures: dict[str, np.ndarray] = {}
     for name, pair, judges in pairs:
-        gray = fuser.fuse(pair)
+        picture = fuser.fuse(pair)
+        gray = luma8(picture)
         fused, stack = (torch.from_numpy(to_float(y))[None].to(device) for y in (gray[None], np.stack(judges)))
         profile = mef_ssim_scales(fused, stack, SCALES)[0].cpu().numpy()  # small pictures have fewer scales
         score = combine_scales(profile)
         rows.append((loss(fused, stack).item(), score, mef_ssim_lum(fused, stack).item(), profile[-3:].mean()))
         if len(pictures) < shown:
-            pictures[f"validation/{name}"] = side_by_side({"under": pair[0], "over": pair[1], "fused": gray})
+            pictures[f"validation/{name}"] = side_by_side({"under": pair[0], "over": pair[1], "fused": picture})
     rows = parallel.gathered(rows)
     if not rows:
         raise UserError("no pair to validate on could be used: add pictures, or set --val_fraction 0")
@@ -112,7 +113,10 @@ def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
 
     Panoramas, more than twice as wide as high, are stacked instead, since TensorBoard shrinks wide pictures.
     """
-    rgb = {name: picture if picture.ndim == 3 else np.stack([picture] * 3, 2) for name, picture in pictures.items()}
+    rgb = {
+        name: picture[..., ::-1] if picture.ndim == 3 else np.stack([picture] * 3, 2)
+        for name, picture in pictures.items()
+    }
     height, width = next(iter(rgb.values())).shape[:2]
     join = np.vstack if width > 2 * height else np.hstack
     return join([captioned(picture, name) for name, picture in rgb.items()])
@@ -126,7 +130,7 @@ def fused_sample(model: Network, images: Sequence[np.ndarray]) -> np.ndarray:
     """
     under, over = map(narrow, images)
     fused = Fuser(on_device(model, next(model.parameters()).device)).fuse([under, over])
-    return side_by_side({"under": under[..., ::-1], "over": over[..., ::-1], "fused": fused[..., ::-1]})
+    return side_by_side({"under": under, "over": over, "fused": fused})
 
 
 def log_settings(writer: SummaryWriter, settings: dict, scores: Sequence[str]) -> None:
