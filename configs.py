@@ -8,6 +8,7 @@ from pathlib import Path
 
 from utils import __version__
 from utils.errors import UserError, require
+from utils.evaluation import MIN_SIDE
 from utils.training import LUM_WEIGHT, SCALE_WEIGHTS
 
 ROOT = Path(__file__).resolve().parent
@@ -395,7 +396,7 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="*",
         metavar="NAME",
         default=[],
-        help="measures without a reference: brisque (package brisque); musiq, niqe and others (package pyiqa)",
+        help="measures without a reference: brisque, musiq and others of the package pyiqa",
     )
     group = parser.add_argument_group("run")
     group.add_argument(
@@ -405,8 +406,8 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {args.jobs}")
-    if args.max_width is not None and args.max_width < 44:  # MEF-SSIM's smallest picture
-        parser.error(f"--max_width must be at least 44, got {args.max_width}")
+    if args.max_width is not None and args.max_width < MIN_SIDE:
+        parser.error(f"--max_width must be at least {MIN_SIDE}, got {args.max_width}")
     if args.lpips and args.reference is None:
         parser.error("--lpips compares with a reference picture: give --reference DIR too")
     for text in args.results:

@@ -138,31 +138,24 @@ def score_in_processes(
 ) -> list[tuple[list[Row], str | None]]:
     """Returns what `score` returns for each scene, computed in `jobs` processes.
 
-    If a process is killed, the pool is lost with it. The remaining scenes are then scored in one process: each has all
-    of the memory, and a second kill tells which scene causes it.
+    If a process is killed, the pool is lost with it: every scene without a result gets a line that says so.
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     spawn = multiprocessing.get_context("spawn")  # PyTorch's threads do not survive a fork
-    results: dict[Scene, tuple[list[Row], str | None]] = {}
-    left = list(scenes)
-    while left:
-        with ProcessPoolExecutor(jobs, spawn, set_up_worker, (threads,)) as pool:
-            futures = {scene: pool.submit(score, scene) for scene in left}
-            try:
-                for scene in left:
-                    results[scene] = futures[scene].result()
-                    bar.update()
-            except BrokenProcessPool:
-                pass
-            except KeyboardInterrupt:
-                pool.shutdown(cancel_futures=True)  # scenes under way are finished
-                raise
-        left = [scene for scene in left if scene not in results]
-        if left and jobs == 1:  # one process works in order: the first scene without a result killed it
-            killed = left.pop(0)
-            results[killed] = [], f"error: {killed.name}: its process was killed, as when memory runs out"
-        jobs = 1
-    return [results[scene] for scene in scenes]
+    results: list[tuple[list[Row], str | None]] = []
+    with ProcessPoolExecutor(jobs, spawn, set_up_worker, (max(1, (os.cpu_count() or 1) // jobs),)) as pool:
+        futures = [pool.submit(score, scene) for scene in scenes]
+        try:
+            for scene, future in zip(scenes, futures, strict=True):
+                try:
+                    results.append(future.result())
+                except BrokenProcessPool:
+                    why = "not scored, since a process was killed, as when memory runs out: use fewer --jobs"
+                    results.append(([], f"error: {scene.name}: {why}"))
+                bar.update()
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # scenes under way are finished
+            raise
+    return results
 
 
 def set_up_worker(threads: int) -> None:

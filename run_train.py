@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from models import DeepFusePyramid, PyramidArchitecture, WeightsError, fuse_model
 from utils.device import seed_everything
+from utils.evaluation import MIN_SIDE
 from utils.pictures.image import read_image
 from utils.pictures.scenes import read_pairs
 from utils.training import dataset as data
@@ -92,6 +93,10 @@ class Run:
     def __init__(self, args: argparse.Namespace, training: train.Training, batches: DataLoader):
         self.args, self.training, self.batches = args, training, batches
         self.settings = settings_of(args, training)
+        changed = self.settings["resumed"][-1]["changed"] if args.resume_path else {}
+        if incomparable := sorted(NEW_BEST & changed.keys()):
+            training.best_loss = math.inf
+            warnings.warn(f"{', '.join(incomparable)} changed: losses do not compare, best starts anew", stacklevel=2)
         self.folder, self.checkpoints, self.writer, self.pair = None, Path(), None, []
         self.steps: list[dict[str, float]] = []  # since the last point in TensorBoard
         self.saved = time.monotonic()
@@ -212,10 +217,7 @@ def run_folder(args: argparse.Namespace) -> Path:
 
 
 def settings_of(args: argparse.Namespace, training: train.Training) -> dict:
-    """Returns all settings of a run, with the list "resumed": what changed each time it was resumed.
-
-    If a setting of NEW_BEST changed, resets `training.best_loss`, with a warning.
-    """
+    """Returns all settings of a run, with the list "resumed": what changed each time it was resumed."""
     device = next(training.model.parameters()).device
     settings = vars(args) | {"model": training.model.name, "device": str(device), "processes": parallel.ranks()}
     settings |= {"git": git_sha(), "torch": str(torch.__version__)}
@@ -224,9 +226,6 @@ def settings_of(args: argparse.Namespace, training: train.Training) -> dict:
     stored = json.loads((run_folder(args) / "settings.json").read_text(encoding="utf-8"))
     changed = {name: [stored.get(name), value] for name, value in settings.items() if stored.get(name) != value}
     changed = {name: values for name, values in changed.items() if name not in SESSION}
-    if incomparable := sorted(NEW_BEST & changed.keys()):
-        training.best_loss = math.inf
-        warnings.warn(f"{', '.join(incomparable)} changed: losses do not compare, best starts anew", stacklevel=2)
     history = stored.get("resumed")
     resumed = {"epoch": training.epoch, "batch": training.batch, "changed": changed}
     return settings | {"resumed": [*(history if isinstance(history, list) else []), resumed]}
@@ -360,7 +359,7 @@ class Objective:
     data: Callable[..., Data]  # (settings, network, say) -> Data
     loss: Callable[[argparse.Namespace], Loss]
     validate: Callable[..., tuple[dict, dict]]  # (network, held-out data, loss) -> (scores, pictures)
-    least_crop: int  # smallest --crop_size, in pixels; 44: a sample's short side is then at least 11, MEF-SSIM's window
+    least_crop: int  # smallest --crop_size, in pixels; from 44 a sample's short side is at least 11, MEF-SSIM's window
     rgb: bool = False  # whether it also trains RGB networks
     takes: tuple[str, ...] = ()  # settings that only this objective has
 
@@ -376,10 +375,10 @@ OBJECTIVES = {
         brackets,
         mef_loss,
         validation.validate_pairs,
-        44,
+        MIN_SIDE,
         takes=("val_path", "photo_path"),
     ),
-    "exposure": Objective("DeepFuse_pyramid", simulated_shots, mef_loss, validation.validate_pairs, 44),
+    "exposure": Objective("DeepFuse_pyramid", simulated_shots, mef_loss, validation.validate_pairs, MIN_SIDE),
 }
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy._core.multiarray import scalar
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -25,6 +24,7 @@ from .DeepFusePyramid import DeepFusePyramid, PyramidArchitecture
 
 ARCHITECTURES = paper.ARCHITECTURES | {"DeepFuse_pyramid": PyramidArchitecture()}
 
+scalar = np.float64().__reduce__()[0]  # the function by which NumPy's scalars are pickled: it has no public name
 MAX_BYTES = 2**28  # of a file, packed or unpacked, and of a network; ours have up to 1.3 MB, a run's state 4 times that
 BOUNDS = {  # least and most that an architecture's numbers may be; for several, each of them
     "channels": (1, 256),

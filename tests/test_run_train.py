@@ -20,8 +20,8 @@ import run_train
 from configs import ROOT, get_train_args
 from models import PyramidArchitecture
 from utils.fusing.fusion import Fuser
+from utils.pictures.pixels import CAPTION
 from utils.training.loss import MEFLoss, ReconLoss
-from utils.training.validate import CAPTION
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from models.DeepFuse import Architecture
 from utils.evaluation.metric import combine_scales, mef_ssim_lum, mef_ssim_scales
 from utils.fusing.fusion import Fuser
 from utils.fusing.tiles import on_device
+from utils.pictures.pixels import CAPTION
 from utils.training import validate as validation
 from utils.training.dataset import Sample
 from utils.training.loss import MEFLoss
@@ -37,12 +38,12 @@ def test_validation_of_pairs_shows_and_scores_the_fusion():
     pairs = [("same", [y, y], [y, y, y]), ("other", [y // 2, y // 2 + 127], [y])]
     scores, pictures = validation.validate_pairs(Average(), pairs, MEFLoss(), shown=1)
     assert list(pictures) == ["validation/same"] and pictures["validation/same"].shape == (
-        64 + validation.CAPTION,
+        64 + CAPTION,
         240,
         3,
     )
     for i, y in enumerate((pairs[0][1][0],) * 3):  # under, over and fused are one picture
-        shown = pictures["validation/same"][validation.CAPTION :, 80 * i : 80 * (i + 1)]
+        shown = pictures["validation/same"][CAPTION:, 80 * i : 80 * (i + 1)]
         assert (shown == y[..., None]).all()
     assert scores["mef_ssim"] == pytest.approx((1 + scores["mef_ssim_worst"]) / 2, abs=1e-3)
     assert 0 < scores["mef_ssim_lum"] <= 1 and math.isfinite(scores["loss"])
@@ -53,10 +54,8 @@ def test_validation_of_photographs_scores_the_reconstruction():
     scores, pictures = validation.validate_recon(Average(3), [Sample(y.expand(-1, 2, -1, -1, -1), y)])
     assert scores == pytest.approx({"loss": 0, "ssim": 1}, abs=1e-5)
     above, below = np.split(pictures["reconstruction"], 2)
-    assert above.shape == (32 + validation.CAPTION, 96, 3) and np.array_equal(
-        *(x[validation.CAPTION :] for x in (above, below))
-    )
-    assert np.abs(above[validation.CAPTION :, :32] / 255 - y[0, 0].permute(1, 2, 0).numpy()).max() <= 0.5 / 255 + 1e-6
+    assert above.shape == (32 + CAPTION, 96, 3) and np.array_equal(*(x[CAPTION:] for x in (above, below)))
+    assert np.abs(above[CAPTION:, :32] / 255 - y[0, 0].permute(1, 2, 0).numpy()).max() <= 0.5 / 255 + 1e-6
 
 
 def test_scores_of_pairs_are_those_of_the_evaluation():
@@ -73,7 +72,7 @@ def test_scores_of_pairs_are_those_of_the_evaluation():
 
 
 def test_pictures_stand_beside_each_other_and_panoramas_below():
-    for shape, expected in (((30, 40), (54, 80, 3)), ((20, 60, 3), (88, 60, 3))):
+    for shape, expected in (((30, 40), (30 + CAPTION, 80, 3)), ((20, 60, 3), (2 * (20 + CAPTION), 60, 3))):
         pictures = {name: np.full(shape, value, np.uint8) for name, value in (("a", 10), ("b", 20))}
         joined = validation.side_by_side(pictures)
         assert joined.shape == expected and np.array_equal(joined[-shape[0] :, -shape[1] :, 0], np.full(shape[:2], 20))

@@ -2,3 +2,5 @@
 
 Imports: fusing, stack, pictures.
 """
+
+MIN_SIDE = 44  # pixels: MEF-SSIM is not defined for smaller pictures, whose coarsest scale has fewer than 11

@@ -51,7 +51,7 @@ def mef_ssim(fused: np.ndarray, stack: np.ndarray) -> float:
         stack: (K, H, W), 0..255, the exposures in any order.
 
     Raises:
-        ValueError: Wrong shapes or range, or a side under 44 pixels (11 at the coarsest scale).
+        ValueError: Wrong shapes or range, or a side under MIN_SIDE pixels.
     """
     return combine_scales(mef_ssim_scales(fused, stack, len(SCALE_WEIGHTS)))
 
@@ -335,17 +335,11 @@ def load_iqa(name: str) -> tuple[Callable[[np.ndarray], float], bool]:
     """Returns a measure without reference as a function of BGR uint8, and whether lower values are better.
 
     Args:
-        name: "brisque" (Mittal et al., TIP 2012) is computed by the package brisque, which holds its model. Any other
-            is a no-reference measure of the package pyiqa ("musiq", "niqe", ...), which downloads its weights.
+        name: A no-reference measure of the package pyiqa ("musiq", "brisque", ...), which downloads its weights.
 
     Raises:
         ValueError: The package is not installed, or pyiqa has no such measure.
     """
-    if name == "brisque":
-        model = _optional_package("brisque", name).BRISQUE(url=False)
-        scale = model.scale_features  # NumPy 2.4 no longer accepts its features' arrays of one number
-        model.scale_features = lambda features: scale([np.squeeze(feature) for feature in features])
-        return lambda image: float(model.score(image[..., ::-1])), True
     pyiqa = _optional_package("pyiqa", name)
     if name not in (known := pyiqa.list_models(metric_mode="NR")):
         raise UserError(f"pyiqa has no measure {name} without a reference, only {', '.join(known)}")

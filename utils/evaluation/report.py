@@ -7,6 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from utils.pictures.pixels import captioned
+
 Row = dict[str, Any]  # of one scene and method: texts "scene" and "method", and a number per column
 RESAMPLES = 10_000  # bootstrap samples: enough to fix an interval's ends to about 2 % of its width
 
@@ -148,12 +150,8 @@ def contact_sheet(pictures: dict[str, np.ndarray], width: int = 480) -> np.ndarr
     columns = min(4, len(pictures), max(1, round(1.4 * np.sqrt(len(pictures) * height / width))))
     tiles = []
     for label, image in pictures.items():
-        tile = np.full((height + 28, width + 8, 3), 32, np.uint8)
-        tile[28:, 4:-4] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        size = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
-        scale = 0.5 * min(1, (width - 4) / size)
-        cv2.putText(tile, label, (6, 19), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
-        tiles.append(tile)
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        tiles.append(captioned(cv2.copyMakeBorder(small, 0, 0, 4, 4, cv2.BORDER_CONSTANT, value=(32,) * 3), label))
     tiles += [np.full_like(tiles[0], 32)] * (-len(tiles) % columns)
     return np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
 

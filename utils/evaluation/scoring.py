@@ -17,7 +17,7 @@ from utils.evaluation.report import PROFILE, Row, contact_sheet
 from utils.files import write_json
 from utils.fusing.fusion import Fuser
 from utils.pictures.image import IMAGE_SUFFIXES, list_images, read_image, write_image
-from utils.pictures.pixels import from_float, to_float
+from utils.pictures.pixels import from_float, shrink, to_float
 from utils.pictures.scenes import Scene, read_pairs
 
 Method = Callable[[Sequence[np.ndarray]], np.ndarray]  # exposures (H, W, 3) BGR uint8 -> picture of the same form
@@ -128,11 +128,7 @@ def clear_output(output: Path, settings: dict, inputs: Sequence[str | os.PathLik
 
 def read_8bit(path: str | os.PathLike, max_width: int | None = None) -> np.ndarray:
     """Returns a picture (H, W, 3) BGR uint8, shrunk by area to at most `max_width`, then rounded to 8 bits."""
-    image = read_image(path)
-    height, width = image.shape[:2]
-    if max_width is not None and width > max_width:
-        size = max_width, max(1, round(height * max_width / width))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    image = shrink(read_image(path), width=max_width or np.inf)
     return image if image.dtype == np.uint8 else from_float(to_float(image), np.uint8)
 
 

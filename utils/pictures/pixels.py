@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 NEUTRAL_CHROMA = 0.5
+CAPTION = 28  # pixels, height of the caption above a picture
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
@@ -64,6 +65,15 @@ def bgr_to_ycrcb(image: np.ndarray) -> np.ndarray:
 def ycrcb_to_bgr(image: np.ndarray) -> np.ndarray:
     """Returns BGR (H, W, 3) of Y, Cr, Cb (H, W, 3), both float32; outside [0, 1] where no such colour exists."""
     return cv2.cvtColor(image, cv2.COLOR_YCrCb2BGR)
+
+
+def captioned(picture: np.ndarray, text: str) -> np.ndarray:
+    """Returns a picture (H, W, 3) uint8 with a caption, which fits its width, in a bar of CAPTION pixels above it."""
+    bar = np.full((CAPTION, picture.shape[1], 3), 32, np.uint8)
+    font, width = cv2.FONT_HERSHEY_SIMPLEX, picture.shape[1] - 8
+    scale = 0.5 * min(1, width / max(1, cv2.getTextSize(text, font, 0.5, 1)[0][0]))
+    cv2.putText(bar, text, (4, 19), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.vstack([bar, picture])
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from utils.pictures.pixels import from_float, smoothstep
+from utils.pictures.pixels import from_float, shrink, smoothstep
 
 STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
 FACTORS = (1, 1, 2, 4)  # each as likely as the others; 1 megapixel is fused at 4, 20 at 17
@@ -134,8 +134,4 @@ def simulated_stops(count: int, rng: np.random.Generator) -> list[float]:
 
 def narrow(image: np.ndarray) -> np.ndarray:
     """Returns a picture (H, W[, 3]) uint8, shrunk by area to at most VALIDATION_WIDTH of width."""
-    height, width = image.shape[:2]
-    if width <= VALIDATION_WIDTH:
-        return image
-    size = (VALIDATION_WIDTH, max(1, round(height * VALIDATION_WIDTH / width)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return shrink(image, width=VALIDATION_WIDTH)

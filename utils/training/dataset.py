@@ -22,6 +22,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from utils.errors import UserError
+from utils.evaluation import MIN_SIDE
 from utils.pictures.image import IMAGE_SUFFIXES, list_images, read_image
 from utils.pictures.metadata import read_metadata
 from utils.pictures.pixels import from_float, luma, to_float
@@ -72,7 +73,6 @@ def stack_alike(samples: Sequence[Sample]) -> list[Sample]:
 
 TRIES = 20  # photographs tried before a sample is given up
 MIN_SHARE = 0.25  # of crop_size that a photograph's short side must have: more than 4 times enlarged is no photograph
-MIN_SIDE = 44  # pixels of a scene's short side: MEF-SSIM is not defined for smaller ones
 MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
 UNDER, OVER = (10 / 255, 60 / 255), (150 / 255, 240 / 255)  # mean luminances of a pair to fuse
 JUDGES = 4  # shots to judge by, at most: the darkest, the brightest, and two between; the loss costs by their square

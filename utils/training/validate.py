@@ -5,7 +5,6 @@ Pictures are (H, W, 3) RGB uint8. A validation returns (scores, pictures); "loss
 
 from collections.abc import Iterable, Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -17,13 +16,12 @@ from utils.errors import UserError
 from utils.evaluation.metric import combine_scales
 from utils.fusing.fusion import Fuser
 from utils.fusing.tiles import on_device
-from utils.pictures.pixels import from_float, to_float
+from utils.pictures.pixels import captioned, from_float, to_float
 from utils.training import parallel
 from utils.training.augment import narrow
 from utils.training.dataset import Sample, luma8
 from utils.training.loss import mef_ssim_lum, mef_ssim_scales, ssim
 
-CAPTION = 24  # pixels, height of the caption above a picture
 SCALES = 6  # of MEF-SSIM, from full size to 1/32
 
 
@@ -99,13 +97,6 @@ def to_rgb(y: np.ndarray) -> np.ndarray:
     """Returns luminance (1, H, W) or RGB (3, H, W), float, as (H, W, 3) RGB uint8, clamped to [0, 1] and rounded."""
     picture = np.moveaxis(from_float(y, np.uint8), 0, -1)
     return np.ascontiguousarray(np.broadcast_to(picture, (*y.shape[1:], 3)))
-
-
-def captioned(picture: np.ndarray, text: str) -> np.ndarray:
-    """Returns a picture (H, W, 3) uint8 with a caption in a black bar of CAPTION pixels above it."""
-    bar = np.zeros((CAPTION, picture.shape[1], 3), np.uint8)
-    cv2.putText(bar, text, (4, CAPTION - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
-    return np.vstack([bar, picture])
 
 
 def side_by_side(pictures: dict[str, np.ndarray]) -> np.ndarray:
