@@ -9,11 +9,11 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.fusing.blend import STRIP_PIXELS, enlarge
-from utils.fusing.colour import STEP
 from utils.pictures.pixels import luma
 
 SMALL_SIDE = 512  # pixels, longer side of the copy on which surroundings are measured
 SURROUNDINGS = 41  # pixels of that copy, side of the window that counts as a pixel's surroundings: 8 % of the picture
+STEP = 0.1  # of luminance: larger ones count as edges between things, smaller ones as their local contrast
 FULL_CONTRAST = 0.75  # share of the local contrast that 1 adds and -1 takes away
 FULL_WARMTH = 0.15  # stops of the encoded values, up for red and down for blue: about 1,000 kelvins of daylight
 
