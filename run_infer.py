@@ -15,7 +15,7 @@ from tqdm import tqdm
 from configs import get_infer_args
 from utils.errors import UserError, exit_on_error, told
 from utils.fusing.fusion import Fuser, fuse_scenes
-from utils.pictures.scenes import Scene, capture, find_scenes, is_picture, with_outputs
+from utils.pictures.scenes import Found, Scene, find_scenes, is_finished, with_outputs
 
 SLOWEST = timedelta(days=7)  # longest wait of the first process for the last; if one dies, torchrun ends all at once
 
@@ -46,7 +46,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
 
     Where torchrun has started several processes, each fuses its share of the scenes, and the first one reports.
     """
-    scenes, singles = find_scenes(args.input_dir)
+    found = find_scenes(args.input_dir)
     source, target = Path(args.input_dir).resolve(), Path(args.output_dir)
     if source in (target.resolve(), *target.resolve().parents):
         raise UserError(f"--output_dir {target} lies in --input_dir, whose pictures are inputs: name another folder")
@@ -56,13 +56,11 @@ def fuse_folder(args: argparse.Namespace) -> None:
 
         device = "cpu" if args.weights.endswith(".onnx") else args.device
         args.device = str(parallel.join_processes(device, SLOWEST))
-    if singles and rank == 0:
-        names = [path.name + ("" if capture(path) else " (no EXIF exposure or capture time)") for path in singles]
-        what = "1 picture belongs" if len(names) == 1 else f"{len(names)} pictures belong"
-        print(f"{what} to no bracket: {', '.join(names)}")
-    mine = with_outputs(scenes, target)[rank::ranks]  # before skipping: while others write, each sees other files
+    if rank == 0:
+        say_of(found, args.input_dir)
+    mine = with_outputs(found.scenes, target)[rank::ranks]  # before skipping: while others write, each sees other files
     if args.skip_existing:
-        mine = [scene for scene in mine if not is_picture(scene.out)]
+        mine = [scene for scene in mine if not is_finished(scene)]
     finished = fuse_scenes(mine, lambda: load(args), args.align, args.deghost, args.max_pixels)
     shown = tqdm(finished, total=len(mine), unit="scene", disable=rank > 0)
     ends = [end.error and told(end.error, end.scene.name) for end in shown]
@@ -70,7 +68,20 @@ def fuse_folder(args: argparse.Namespace) -> None:
         ends = parallel.gathered(ends)
         parallel.leave_processes()
     if rank == 0:
-        report(ends, len(scenes), target)
+        report(ends, len(found.scenes), target)
+        if found.errors:
+            raise UserError(f"{len(found.errors)} folders could not be read, see above")
+
+
+def say_of(found: Found, folder: str) -> None:
+    """Prints what a person may doubt in the scenes of a folder, and what belongs to none."""
+    for note in found.notes:
+        print(note)
+    if found.singles:
+        what = "1 picture belongs" if len(found.singles) == 1 else f"{len(found.singles)} pictures belong"
+        print(f"{what} to no scene: {', '.join(os.path.relpath(path, folder) for path in found.singles)}")
+    for error in found.errors:
+        print(f"error: {error}", file=sys.stderr)
 
 
 def report(ends: list[str | None], scenes: int, target: Path) -> None:

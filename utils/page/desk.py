@@ -103,8 +103,9 @@ class Desk:
         while len(inside := list(top.iterdir())) == 1 and inside[0].is_dir():
             top = inside[0]  # the folder that the visitor chose
         try:
-            scenes, singles = find_scenes(top)
-            found = [(scene.name, scene.paths) for scene in scenes]
+            found = [(scene.name, scene.paths) for scene in find_scenes(top).scenes]
+            used = {path for _, paths in found for path in paths}
+            singles = [path for path in sorted(brought) if path not in used]
         except UserError:
             found, singles = [], sorted(brought)
         if not found and len(singles) > 1 and all(path.parent == top and undated(path) for path in singles):

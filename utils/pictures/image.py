@@ -6,6 +6,7 @@ upper limit. What they are inside, `pixels.py` says.
 """
 
 import io
+import itertools
 import os
 import warnings
 from collections.abc import Sequence
@@ -51,14 +52,17 @@ def list_images(
     Camera raw is left out where another picture of the same name lies beside it: the same shot, developed.
 
     Raises:
-        FileNotFoundError: There is no such folder.
+        OSError: There is no such folder, or one cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    found = (
-        Path(root) / name for root, _, names in os.walk(folder) for name in names if recursive or Path(root) == folder
-    )
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    walk = itertools.islice(os.walk(folder, onerror=fail), None if recursive else 1)
+    found = [Path(root) / name for root, _, names in walk for name in names]
     found = [path for path in found if path.suffix.lower() in suffixes and not path.name.startswith(".")]
     raw = {path for path in found if path.suffix.lower() in RAW_SUFFIXES}
     developed = {path.with_suffix("") for path in found if path not in raw}

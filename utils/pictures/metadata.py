@@ -73,21 +73,29 @@ class Metadata:
     encoding: Encoding = LINEAR  # of a radiance map
     white: tuple[float, ...] | None = None  # white balance of camera raw: the camera's multipliers of R, G, B, G
 
+    def tag(self, directory: int, tag: int) -> Any:
+        """Returns the value of a tag of MAIN, EXIF or GPS, or None."""
+        return _value(self.exif, directory, tag)
+
+    def number(self, tag: int) -> float | None:
+        """Returns the finite value of a tag of EXIF, or None."""
+        value = self.tag(EXIF, tag)
+        return float(value) if isinstance(value, numbers.Real) and math.isfinite(value) else None
+
+    def above_0(self, tag: int) -> float | None:
+        """Returns the value of a tag of EXIF that can only be above 0, or None."""
+        return value if (value := self.number(tag)) and value > 0 else None
+
     @property
     def exposure_time(self) -> float | None:
         """Exposure time in seconds, or None."""
-        value = _value(self.exif, EXIF, EXPOSURE_TIME)
-        return float(value) if isinstance(value, numbers.Real) and 0 < float(value) < math.inf else None
+        return self.above_0(EXPOSURE_TIME)
 
     @property
     def stops(self) -> float | None:
         """Exposure in stops, log2(time * ISO / aperture^2), or None unless the file notes all three."""
-        try:
-            time, aperture, iso = (float(_value(self.exif, EXIF, x)) for x in (EXPOSURE_TIME, F_NUMBER, SENSITIVITY))
-        except (TypeError, ValueError, ZeroDivisionError):
-            return None
-        known = all(0 < value < math.inf for value in (time, aperture, iso))
-        return math.log2(time) + math.log2(iso) - 2 * math.log2(aperture) if known else None
+        time, aperture, iso = map(self.above_0, (EXPOSURE_TIME, F_NUMBER, SENSITIVITY))
+        return math.log2(time) + math.log2(iso) - 2 * math.log2(aperture) if time and aperture and iso else None
 
     @property
     def captured(self) -> str | None:

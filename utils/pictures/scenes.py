@@ -1,18 +1,23 @@
 """Scenes: which photographs belong together, found in a folder or read from a table of pairs."""
 
+import math
 import os
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from utils.errors import UserError
 from utils.files import read_table
+from utils.pictures.brackets import Comparer, Shot, find_brackets, find_rounds, one_view, read_shot
 from utils.pictures.image import IMAGE_SUFFIXES, RADIANCE_SUFFIXES, WRITTEN_SUFFIXES, list_images
-from utils.pictures.metadata import read_metadata
+from utils.pictures.metadata import RAW_SUFFIXES, Metadata, read_metadata
 
-MAX_PAUSE = 10  # seconds between the end of one shot and the start of the next of its bracket
+NUMBERED = re.compile(r"\d{3}\w{5}", re.ASCII)  # a camera's folders in DCIM, such as 100NIKON; each holds 9999 shots
+MADE = re.compile(r"[^0-9a-z]|(?<=[0-9])[a-z]")  # begins what programs and people add to the name of a shot
 
 
 @dataclass(frozen=True)
@@ -27,43 +32,161 @@ class Scene:
     reference: str | os.PathLike | None = None  # of `paths`: shows moving things as they shall be; None: best exposed
 
 
-def find_scenes(folder: str | os.PathLike) -> tuple[list[Scene], list[Path]]:
-    """Returns the scenes in a folder, and the pictures that belong to none.
+class Found(NamedTuple):
+    """What `find_scenes` found in a folder."""
 
-    A folder of subfolders: each subfolder with pictures is a scene of that name, sorted by name. A folder of pictures:
-    `split_brackets` groups them, and a scene has its first shot's name with "_fused"; a photograph without `capture`
-    belongs to none. Each radiance map is a scene of its own; so is each file that cannot be read, which gets its error
-    later, when the scene is read.
+    scenes: list[Scene]
+    singles: list[Path]  # pictures that belong to no scene
+    notes: list[str]  # decisions that a person may doubt, one line each
+    errors: list[str]  # folders that could not be read, one line each
+
+
+def find_scenes(folder: str | os.PathLike, shots: int | None = None) -> Found:
+    """Returns the scenes in a folder and all folders in it, and what else is to be said of it.
+
+    Each folder is sorted alone, but the numbered ones of a camera (DCIM/100NIKON ...) together, by `find_brackets`.
+    Where no picture has EXIF, a folder is one scene, if its pictures agree. A folder that is one scene gives it its
+    name; any other scene has its first shot's name with "_fused". Radiance maps are scenes of their own. A file that
+    cannot be read belongs to the scene beside it that lacks a shot, which fails when it is read, or is one itself.
+
+    Args:
+        shots: Number of shots per scene, in order of time, or without EXIF of names: no other rule is needed, but that
+            the pictures of a scene agree.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: There are no pictures, both pictures and subfolders with pictures, or none with EXIF to group it by.
+        ValueError: There are no pictures in it.
     """
-    folder = Path(folder)
-    flat = list_images(folder, suffixes=(*IMAGE_SUFFIXES, *RADIANCE_SUFFIXES))
-    inner = {sub: list_images(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
-    scenes = [Scene(sub.name, paths) for sub, paths in inner.items() if paths]
-    if flat and scenes:
-        picture, sub = flat[0].name, scenes[0].name
-        raise UserError(
-            f"{folder} holds both pictures ({picture}) and sub-folders with pictures ({sub}): move one kind elsewhere"
-        )
-    if not flat and not scenes:
-        raise UserError(f"{folder}: no pictures found, neither in it nor in its subfolders")
-    if scenes:
-        return scenes, []
-    alone = [path for path in flat if not is_picture(path) or read_metadata(path).radiance]
-    captures = {path: capture(path) for path in flat if path not in alone}
-    undated = [path for path, when in captures.items() if when is None]
-    if len(undated) == len(flat):
-        raise UserError(
-            f"{flat[0]}: has no EXIF exposure time or capture time, so its bracket is unknown: "
-            "make one sub-folder per scene"
-        )
-    brackets = split_brackets({path: when for path, when in captures.items() if when is not None})
-    singles = [paths[0] for paths in brackets if len(paths) == 1] + undated
-    stacks = [paths for paths in brackets if len(paths) > 1] + [[path] for path in alone]
-    return [Scene(f"{paths[0].stem}_fused", paths) for paths in stacks], singles
+    root, compare = Path(folder), Comparer()
+    found = Found([], [], [], [])
+    cards: dict[Path, list[Path]] = {}
+    for inner, files in _folders(root, found.errors):
+        cards.setdefault(inner.parent if NUMBERED.fullmatch(inner.name) else inner, []).extend(files)
+    cards = {card: files for card, files in cards.items() if files}
+    if not cards:
+        raise UserError(f"{folder}: no pictures found, neither in it nor in its sub-folders")
+    taken: dict[tuple, Path] = {}
+    for card, files in cards.items():
+        metadata = {path: _metadata(path) for path in files}
+        alone = [path for path, one in metadata.items() if one and one.radiance]
+        damaged = [path for path, one in metadata.items() if not one]
+        seen = {path: read_shot(path, one) for path, one in metadata.items() if one and not one.radiance}
+        seen = _without_copies(seen, taken, found.notes)
+        groups: list[list[Shot]] = []
+        notes: list[str] = []
+        if shots:
+            groups, notes = find_rounds(list(seen.values()), compare, shots)
+        elif seen:
+            groups, notes = _groups(list(seen.values()), compare, card)
+        least = 1 if damaged and len(groups) == 1 else 2
+        stacks = [[shot.path for shot in group] for group in groups if len(group) >= least]
+        singles = [group[0].path for group in groups if len(group) < least]
+        found.singles.extend(singles)
+        found.notes.extend(notes)
+        alone += _join_damaged(damaged, files, stacks)
+        named = len(stacks) == 1 and not singles and not alone and card != root
+        found.scenes.extend(Scene(card.name if named else f"{paths[0].stem}_fused", paths) for paths in stacks)
+        found.scenes.extend(Scene(f"{path.stem}_fused", [path]) for path in alone)
+    return found
+
+
+def _folders(root: Path, errors: list[str]) -> Iterator[tuple[Path, list[Path]]]:
+    """Yields each folder in `root`, itself first, and its pictures; hidden ones are left out, and each is seen once.
+
+    A folder that cannot be read adds a line to `errors`.
+    """
+    folders, seen = [root], set()
+    while folders:
+        folder = folders.pop()
+        if (real := folder.resolve()) in seen:  # links may lead back
+            continue
+        seen.add(real)
+        try:
+            files = list_images(folder, suffixes=(*IMAGE_SUFFIXES, *RADIANCE_SUFFIXES))
+            inner = sorted((path for path in folder.iterdir() if path.is_dir()), reverse=True)
+        except OSError as error:
+            if folder == root:
+                raise
+            errors.append(f"{folder}: cannot be read ({error.strerror})")
+            continue
+        folders += [path for path in inner if path.name[0] not in ".@"]  # "@eaDir": a server's previews
+        yield folder, files
+
+
+def _metadata(path: Path) -> Metadata | None:
+    """Returns a file's metadata, or None if it cannot be read: the scene that it belongs to gets the error later."""
+    try:
+        return read_metadata(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _without_copies(seen: dict[Path, Shot], taken: dict[tuple, Path], notes: list[str]) -> dict[Path, Shot]:
+    """Returns the shots without those that were taken already: the same moment and name, or one made from it.
+
+    Such are raw and JPEG of one shot in two folders, HEIC and JPEG, or a fused picture among its shots.
+
+    Args:
+        taken: The shots of folders before; these are added.
+    """
+    kept, copies = {}, []
+    for path in sorted(seen, key=lambda path: (path.suffix.lower() in RAW_SUFFIXES, len(path.stem), path)):
+        shot, name = seen[path], path.stem.casefold()
+        moment = shot.kind[:2], shot.captured, shot.level
+        names = [name, *(name[: match.start()] for match in MADE.finditer(name))]
+        first = next((taken[moment, one] for one in names if (moment, one) in taken), None)
+        if first and not math.isnan(shot.captured):
+            copies.append(f"{path.name} is the same shot as {first}")
+        else:
+            taken.setdefault((moment, name), path)
+            kept[path] = shot
+    if copies:
+        notes.append(f"left out: {copies[0]}{f', and {len(copies) - 1} more' if len(copies) > 1 else ''}")
+    return {path: kept[path] for path in seen if path in kept}
+
+
+def _groups(seen: list[Shot], compare: Comparer, card: Path) -> tuple[list[list[Shot]], list[str]]:
+    """Returns the groups of a card's or folder's shots, and notes, as `find_brackets`; those without EXIF join it."""
+    dated = [shot for shot in seen if not math.isnan(shot.captured)]
+    undated = [shot for shot in seen if math.isnan(shot.captured)]
+    if not dated:
+        return one_view(undated, compare, str(card))
+    groups, notes = find_brackets(dated, compare, patient=True)
+    if len(groups) > 1 or any(NUMBERED.fullmatch(shot.path.parent.name) for shot in seen):
+        groups, notes = find_brackets(dated, compare)
+    for shot in undated:
+        beside = [group for group in groups if len(group) > 1 and any(compare(shot, one) for one in group)]
+        if len(beside) == 1:
+            beside[0].append(shot)
+            notes.append(f"{shot.path.name}: has no EXIF capture time, but shows the same as {beside[0][0].path.name}")
+        else:
+            groups.append([shot])
+            notes.append(f"kept apart: {shot.path.name}: has no EXIF exposure time or capture time")
+    return groups, notes
+
+
+def _join_damaged(damaged: list[Path], files: list[Path], stacks: list[list[Path]]) -> list[Path]:
+    """Adds each damaged file to the scenes beside it that may lack it; returns those that are added to none.
+
+    That is a scene with shots on both sides of it, or with fewer shots than most others have, or the only one.
+    """
+    left, whole = [], [list(stack) for stack in stacks]
+
+    def usual(stack: list[Path]) -> float:
+        """Returns the number of shots of most other scenes."""
+        sizes = Counter(len(other) for other in whole if other[0] != stack[0])
+        return max(sizes, key=lambda size: (sizes[size], size), default=math.inf)
+
+    for path in damaged:
+        number = files.index(path)
+        before = next((one for one in reversed(files[:number]) if one not in damaged), None)
+        after = next((one for one in files[number:] if one not in damaged), None)
+        beside = [stack for stack in stacks if before in stack or after in stack]
+        lacking = [stack for stack in beside if before in stack and after in stack or len(stack) < usual(stack)]
+        for stack in lacking:
+            stack.append(path)
+        left += [] if lacking else [path]
+    return left
 
 
 def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[Scene]:
@@ -112,35 +235,9 @@ def is_picture(path: str | os.PathLike) -> bool:
         return False
 
 
-def capture(path: str | os.PathLike) -> tuple[float, float] | None:
-    """Returns when a photograph was taken and its exposure time, in seconds, by EXIF; None where either is absent."""
-    metadata = read_metadata(path)
-    captured = _seconds(metadata.captured)
-    return None if captured is None or metadata.exposure_time is None else (captured, metadata.exposure_time)
-
-
-def split_brackets(captures: dict[Path, tuple[float, float]]) -> list[list[Path]]:
-    """Returns photographs in order of capture, split into brackets; `captures` is the `capture` of each.
-
-    A bracket ends where an exposure time repeats, or after a pause of more than MAX_PAUSE seconds.
-    """
-    shots = [(captured, path, exposure_time) for path, (captured, exposure_time) in captures.items()]
-    brackets: list[list[Path]] = []
-    seen: set[float] = set()  # exposure times in the last bracket
-    end: float | None = None  # of the last shot, in seconds
-    for captured, path, exposure_time in sorted(shots):
-        if end is None or exposure_time in seen or captured - end > MAX_PAUSE:
-            brackets.append([])
-            seen = set()
-        brackets[-1].append(path)
-        seen.add(exposure_time)
-        end = captured + exposure_time
-    return brackets
-
-
-def _seconds(captured: str | None) -> float | None:
-    """Returns EXIF's "YYYY:MM:DD HH:MM:SS.sss" in seconds; None where it is absent or not of this form."""
-    try:
-        return datetime.strptime(captured or "", "%Y:%m:%d %H:%M:%S.%f").timestamp()
-    except ValueError:
-        return None
+def is_finished(scene: Scene) -> bool:
+    """Returns whether a scene's picture is there, and made of its shots: all can be read, and none is newer."""
+    if not all(map(is_picture, (scene.out, *scene.paths))):
+        return False
+    times = [os.stat(path) for path in scene.paths]
+    return max(max(time.st_mtime, time.st_ctime) for time in times) <= os.stat(scene.out).st_mtime  # copies keep mtime

@@ -1,0 +1,166 @@
+"""utils/pictures/scenes.py and brackets.py: which shots belong together, on cards with real pixels and EXIF."""
+
+import math
+import os
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.scenes import count
+from tests.cards import CASES, Card, expose, make
+from utils.pictures.brackets import Shot, find_brackets, in_order, look_at, read_shot, same_view
+from utils.pictures.metadata import read_metadata
+from utils.pictures.scenes import find_scenes
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_card_is_sorted_right(tmp_path, name):
+    card = make(name, tmp_path)
+    found = find_scenes(tmp_path, card.shots_per_scene)
+    assert count(card, found) == (len(card.brackets), 0, 0), found
+
+
+def test_90_shots_are_30_scenes(tmp_path):
+    make("90 shots of 30 brackets, unmarked", tmp_path)
+    scenes, singles, notes, errors = find_scenes(tmp_path)
+    assert len(scenes) == 30 and {len(scene.paths) for scene in scenes} == {3} and not (singles or notes or errors)
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        (
+            "Two metered singles of one view",
+            r"kept apart: DSC_0001.JPG, DSC_0002.JPG: the camera metered each shot anew",
+        ),
+        (
+            "The same up to 50 s between",
+            r"kept apart: .*DSC_0006.JPG: one view and several exposures, but a pause of 5",
+        ),
+        ("A bracket set by hand", "one scene in spite of a pause of 4"),
+        ("A shot of a bracket is nearly black", "too dark or too bright to compare in part, but the exposures fit"),
+        (
+            "The EXIF of the third shot is lost",
+            "DSC_0003.JPG: has no EXIF capture time, but shows the same as DSC_0001",
+        ),
+        ("A folder without EXIF of unrelated", "4 pictures without EXIF capture times, which show different things"),
+        ("Without EXIF, three shots per scene are asked for, and", "kept apart: DSC_0004.JPG: the next 2 shots do not"),
+        ("The same shots in two folders", "left out: DSC_0001.JPG is the same shot as .*, and 2 more"),
+        ("A bracket with the picture that was fused", r"left out: DSC_.* is the same shot as .*, and 1 more"),
+    ],
+)
+def test_what_a_person_may_doubt_is_one_line(tmp_path, name, expected):
+    name = next(one for one in CASES if one.startswith(name))
+    notes = find_scenes(tmp_path, make(name, tmp_path).shots_per_scene).notes
+    assert any(re.search(expected, note) for note in notes), notes
+
+
+def test_a_damaged_shot_joins_the_scene_that_lacks_it(tmp_path):
+    make("A shot of the bracket cannot be read: it must not be fused without", tmp_path)
+    scenes = find_scenes(tmp_path).scenes
+    assert sorted([path.name for path in scene.paths] for scene in scenes) == [
+        ["DSC_0001.JPG", "DSC_0002.JPG", "DSC_0003.JPG"],
+        ["DSC_0004.JPG", "DSC_0005.JPG", "DSC_0006.JPG"],
+    ]
+
+
+def test_names_of_scenes(tmp_path):
+    make("Folders of scenes inside folders, two of them with two brackets", tmp_path)
+    names = sorted(scene.name for scene in find_scenes(tmp_path).scenes)
+    assert names == ["DSC_0001_fused", "DSC_0004_fused", "DSC_0007_fused", "DSC_0010_fused", "c"]
+
+
+def test_a_link_that_leads_back_does_not_go_round(tmp_path):
+    Card(tmp_path).bracket("city", marked=True)
+    os.symlink(tmp_path, tmp_path / "DCIM" / "back")
+    assert len(find_scenes(tmp_path).scenes) == 1
+
+
+def test_a_camera_that_notes_nonsense_is_read(tmp_path):
+    card = Card(tmp_path)
+    path = tmp_path / card.folder / card.shot("city", 1, iso=200, aperture=4, base=1 / 50, mode=2, bias=-1.33)
+    shot = read_shot(path, read_metadata(path))
+    assert shot.level == pytest.approx(math.log2(2 / 50 * 100 / 64), abs=0.01)
+    assert shot.marked and not shot.manual and shot.bias == pytest.approx(-4 / 3)
+    bare = tmp_path / card.folder / card.shot("city", exif=False)
+    assert math.isnan(read_shot(bare, read_metadata(bare)).level)
+
+
+def shots(*levels, pause=1.0, **options):
+    """Shots of one camera a second apart, with these exposures in stops."""
+    return [Shot(Path(f"{k}.jpg"), k * pause, 0.01, level, **options) for k, level in enumerate(levels)]
+
+
+def sizes(found):
+    return [len(group) for group in found[0]]
+
+
+def test_the_rules_alone():
+    def same(a, b):
+        return True
+
+    assert sizes(find_brackets(shots(0, -2, 2, 0, -2, 2), same)) == [3, 3]
+    assert sizes(find_brackets(shots(0, -2, 2, 0.1), same)) == [3, 1]  # nearly the same exposure again
+    assert sizes(find_brackets(shots(0, 0.3, 0.6, 0.9), same)) == [1, 1, 1, 1]  # metering that drifts
+    assert sizes(find_brackets(shots(0, 0.3, 0.6, marked=True), same)) == [3]
+    assert sizes(find_brackets(shots(0, -2, 2, pause=11), same)) == [1, 1, 1]
+    assert sizes(find_brackets(shots(0, -2, 2, pause=11), same, patient=True)) == [3]
+    assert sizes(find_brackets(shots(0, -2, 2, pause=11, manual=True), same)) == [3]
+    assert sizes(find_brackets(shots(0, -2, 2, pause=200, manual=True), same)) == [1, 1, 1]
+    numbered = [Shot(Path(f"{k}.jpg"), k, 0.01, level, number=n) for k, (level, n) in enumerate(
+        [(0, 1), (-2, 2), (2, 3), (1, 1), (-1, 2), (3, 3)]
+    )]  # fmt: skip
+    assert sizes(find_brackets(numbered, same)) == [3, 3]
+
+
+def test_where_the_pictures_cannot_tell_only_even_steps_and_marks_count():
+    def unknown(a, b):
+        return None
+
+    assert sizes(find_brackets(shots(0, -2, 2), unknown)) == [3]
+    assert sizes(find_brackets(shots(0, -2, 3), unknown)) == [1, 1, 1]
+    assert sizes(find_brackets(shots(0, -2), unknown)) == [1, 1]
+    assert sizes(find_brackets(shots(0, -2, 3, marked=True), unknown)) == [3]
+
+
+def test_order_by_number_within_a_second():
+    names = ["DSC_9998", "DSC_9999", "DSC_0001", "DSC_0002"]
+    mixed = [Shot(Path(f"{name}.JPG"), 5) for name in sorted(names)] + [Shot(Path("x.JPG"), 4)]
+    assert [shot.path.stem for shot in in_order(mixed)] == ["x", *names]
+
+
+def looks(*arguments, **options):
+    return look_at(cv2.cvtColor(expose(*arguments, **options), cv2.COLOR_RGB2BGR))
+
+
+@pytest.mark.parametrize("scene", ["city", "courtyard", "forest", "interior", "sunrise", "sunset"])
+def test_one_view_at_two_exposures_is_known_and_another_is_not(scene):
+    dark, bright = looks(scene, -1.5), looks(scene, 1, seed=1)
+    assert same_view(dark, bright, 2.5) and same_view(bright, dark, -2.5)
+    moved = looks(scene, 1, view=(0.06, -0.04, 1, 0.5), seed=1)
+    assert same_view(dark, moved, 2.5)
+    assert not same_view(dark, looks(scene, 1, view=(0.3, 0, 1, 0)), 2.5)  # moved by more than a hand
+    for other in {"city", "courtyard", "forest", "interior", "sunrise", "sunset"} - {scene}:
+        assert not same_view(dark, looks(other, 1), 2.5)
+
+
+def test_the_same_view_in_other_light_is_no_bracket():
+    """The camera exposes two stops longer, and the picture is as bright as before."""
+    assert not same_view(looks("courtyard", 0), looks("courtyard", 0, seed=1), 2)
+    assert same_view(looks("courtyard", 0), looks("courtyard", 0, seed=1))
+
+
+def test_black_and_white_shots_cannot_tell():
+    for level in (0, 255):
+        flat = look_at(np.full((120, 160, 3), level, np.uint8))
+        assert same_view(flat, looks("city", 0)) is None if flat.light.shape == looks("city", 0).light.shape else True
+        assert same_view(flat, flat) is None
+
+
+def test_16_bits_look_as_8():
+    image = expose("city", 0)
+    assert same_view(look_at(image), look_at(image.astype(np.uint16) * 257))
+    np.testing.assert_allclose(look_at(image).light, look_at(image.astype(np.uint16) * 257).light, atol=1e-4)
