@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.scenes import count
 from tests.cards import CASES, Card, expose, make
-from utils.pictures.brackets import Shot, find_brackets, in_order, look_at, read_shot, same_view
+from utils.pictures.brackets import Shot, find_brackets, in_order, view_of, read_shot, same_view
 from utils.pictures.metadata import read_metadata
 from utils.pictures.scenes import find_scenes
 
@@ -133,7 +133,7 @@ def test_order_by_number_within_a_second():
 
 
 def looks(*arguments, **options):
-    return look_at(cv2.cvtColor(expose(*arguments, **options), cv2.COLOR_RGB2BGR))
+    return view_of(cv2.cvtColor(expose(*arguments, **options), cv2.COLOR_RGB2BGR))
 
 
 @pytest.mark.parametrize("scene", ["city", "courtyard", "forest", "interior", "sunrise", "sunset"])
@@ -155,12 +155,12 @@ def test_the_same_view_in_other_light_is_no_bracket():
 
 def test_black_and_white_shots_cannot_tell():
     for level in (0, 255):
-        flat = look_at(np.full((120, 160, 3), level, np.uint8))
+        flat = view_of(np.full((120, 160, 3), level, np.uint8))
         assert same_view(flat, looks("city", 0)) is None if flat.light.shape == looks("city", 0).light.shape else True
         assert same_view(flat, flat) is None
 
 
 def test_16_bits_look_as_8():
     image = expose("city", 0)
-    assert same_view(look_at(image), look_at(image.astype(np.uint16) * 257))
-    np.testing.assert_allclose(look_at(image).light, look_at(image.astype(np.uint16) * 257).light, atol=1e-4)
+    assert same_view(view_of(image), view_of(image.astype(np.uint16) * 257))
+    np.testing.assert_allclose(view_of(image).light, view_of(image.astype(np.uint16) * 257).light, atol=1e-4)

@@ -279,7 +279,7 @@ def _connected(group: list[Shot], compare: Compare) -> bool:
 
 
 @dataclass(frozen=True)
-class Look:
+class View:
     """A small copy of a picture to compare: its flattened detail, where it is exposed, and its light, all (h, w)."""
 
     detail: np.ndarray
@@ -287,8 +287,8 @@ class Look:
     light: np.ndarray  # stops below white
 
 
-def look_at(image: np.ndarray) -> Look:
-    """Returns the look of a picture (H, W, 3) BGR, uint8 or uint16."""
+def view_of(image: np.ndarray) -> View:
+    """Returns the view of a picture (H, W, 3) BGR, uint8 or uint16."""
     scale = min(1, LOOK_SIDE / max(image.shape[:2]))
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
     small = 255 * cv2.resize(to_float(image), size, interpolation=cv2.INTER_AREA)
@@ -302,10 +302,10 @@ def look_at(image: np.ndarray) -> Look:
         return blurred / np.maximum(share, 1e-3)
 
     detail = exposed * (light - around(light))
-    return Look(detail / (np.sqrt(around(detail**2)) + FAINT), exposed, light)
+    return View(detail / (np.sqrt(around(detail**2)) + FAINT), exposed, light)
 
 
-def same_view(a: Look, b: Look, stops: float | None = None) -> bool | None:
+def same_view(a: View, b: View, stops: float | None = None) -> bool | None:
     """Returns whether two pictures show the same, one perhaps shifted and exposed otherwise; None if they cannot tell.
 
     Their detail is correlated at every shift up to FARTHEST, over the pixels that are exposed in both.
@@ -327,8 +327,8 @@ def same_view(a: Look, b: Look, stops: float | None = None) -> bool | None:
         sums = np.fft.irfft2(x * np.conj(y), (height + farthest, width + farthest))
         return sums[np.ix_(shifts, shifts)]
 
-    ones = [transform(look.exposed) for look in (a, b)]
-    squares = [transform(look.detail**2) for look in (a, b)]
+    ones = [transform(view.exposed) for view in (a, b)]
+    squares = [transform(view.detail**2) for view in (a, b)]
     number = correlated(*ones)
     power = correlated(squares[0], ones[1]) * correlated(ones[0], squares[1])
     match = correlated(transform(a.detail), transform(b.detail)) / np.sqrt(np.maximum(power, 1e-6))
@@ -351,19 +351,19 @@ class Comparer:
     """Compares shots by their pictures, each of which is read once; one that cannot be read cannot tell."""
 
     def __init__(self):
-        self.look = functools.lru_cache(None)(self._look)
+        self.view = functools.lru_cache(None)(self._view)
         self.same = functools.lru_cache(None)(self._same)
 
     def __call__(self, a: Shot, b: Shot) -> bool | None:
         return self.same(*((a, b) if a.path < b.path else (b, a)))
 
-    def _look(self, path: Path) -> Look | None:
+    def _view(self, path: Path) -> View | None:
         try:
             size = max(read_metadata(path).size)
-            return look_at(read_image(path, shrink=next((n for n in (8, 4, 2) if size >= n * LOOK_SIDE), 1)))
+            return view_of(read_image(path, shrink=next((n for n in (8, 4, 2) if size >= n * LOOK_SIDE), 1)))
         except (OSError, ValueError):
             return None
 
     def _same(self, a: Shot, b: Shot) -> bool | None:
-        looks = self.look(a.path), self.look(b.path)
-        return None if None in looks else same_view(*looks, b.level - a.level)
+        views = self.view(a.path), self.view(b.path)
+        return None if None in views else same_view(*views, b.level - a.level)
