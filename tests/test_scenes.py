@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.scenes import count
 from tests.cards import CASES, Card, expose, make
-from utils.pictures.brackets import Shot, find_brackets, in_order, view_of, read_shot, same_view
+from utils.pictures.brackets import Shot, find_brackets, in_order, read_shot, same_view, view_of
 from utils.pictures.metadata import read_metadata
 from utils.pictures.scenes import find_scenes
 
