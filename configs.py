@@ -9,7 +9,7 @@ from pathlib import Path
 from utils import __version__
 from utils.errors import UserError, require
 from utils.evaluation import MIN_SIDE
-from utils.training import LUM_WEIGHT, SCALE_WEIGHTS
+from utils.training import LIGHT_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS
 
 ROOT = Path(__file__).resolve().parent
 # What a resumed training does with changed settings; all others may change freely.
@@ -17,7 +17,7 @@ SESSION = {"resume_path", "verbose", "device"}  # each session has its own; stor
 # Refused, since it would be another run:
 NEW_RUN = {"objective", "weights", "hidden", "gray", "ema", "batch_size", "train_num", "crop_size", "seed"}
 NEW_BEST = {  # losses no longer compare with earlier ones: "best" starts anew
-    "image_path", "photo_path", "val_fraction", "val_path", "val_pairs", "lum_weight", "scale_weights"
+    "image_path", "photo_path", "val_fraction", "val_path", "val_pairs", "lum_weight", "light_weight", "scale_weights"
 }  # fmt: skip
 
 
@@ -249,6 +249,12 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="mef, exposure: weight of MEF-SSIM-lum, which fixes brightness",
     )
     group.add_argument(
+        "--light_weight",
+        type=float,
+        default=LIGHT_WEIGHT,
+        help="mef, exposure: weight of lights that are brighter than the well exposed shots show them",
+    )
+    group.add_argument(
         "--scale_weights",
         type=float,
         nargs="+",
@@ -309,6 +315,7 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         "lr": 0,
         "clip_grad": 0,
         "lum_weight": 0,
+        "light_weight": 0,
         "save_every": 0,
         "seed": 0,
     }.items():

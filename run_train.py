@@ -365,7 +365,7 @@ class Objective:
 
 
 def mef_loss(args: argparse.Namespace) -> Loss:
-    return MEFLoss(args.scale_weights, args.lum_weight)
+    return MEFLoss(args.scale_weights, args.lum_weight, args.light_weight)
 
 
 OBJECTIVES = {

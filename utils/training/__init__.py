@@ -5,3 +5,4 @@ Imports: all other wings, and models.
 
 SCALE_WEIGHTS = (0.2, 1.2, 1.3, 0.3, 0.2, 0.2)  # of the loss, here since the scripts' --help must not import PyTorch
 LUM_WEIGHT = 0.3
+LIGHT_WEIGHT = 1.0

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.training import LUM_WEIGHT, SCALE_WEIGHTS
+from utils.training import LIGHT_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS
 
 WINDOW = 11  # pixels, side
 BOX, GAUSSIAN, GAUSSIAN_LUM = 0.0, 1.5, WINDOW / 6  # sigmas of the windows; 0 is the uniform one
@@ -110,7 +110,7 @@ def mef_ssim_lum(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
     compared with the exposure of largest variance, times luminance compared with a mean of the well-exposed ones. The
     windows reach over the border into zeros, as in their code.
     """
-    c1, c2, sigma_g, sigma_l = 0.01**2, 0.03**2, 0.2, 0.2
+    c1, c2 = 0.01**2, 0.03**2
     pad = WINDOW // 2
     mean_x = window_mean(exposures, GAUSSIAN_LUM, pad)
     mean_f = window_mean(fused, GAUSSIAN_LUM, pad)[:, 0]
@@ -119,11 +119,31 @@ def mef_ssim_lum(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
     cov = window_mean(fused * exposures, GAUSSIAN_LUM, pad) - mean_f[:, None] * mean_x
     var_best, best = var_x.max(1, keepdim=True)
     structure = (2 * cov.gather(1, best)[:, 0] + c2) / (var_f + var_best[:, 0].clamp(min=0) + c2)
-    weight_g = torch.exp(-((mean_x.mean((2, 3), keepdim=True) - 0.5) ** 2) / (2 * sigma_g**2))
-    weight = weight_g * torch.exp(-((mean_x - 0.5) ** 2) / (2 * sigma_l**2))
-    desired = (weight * mean_x).sum(1) / weight.sum(1).clamp(min=1e-12)
+    desired = well_exposed(mean_x)
     luminance = (2 * mean_f * desired + c1) / (mean_f**2 + desired**2 + c1)
     return luminance.mean((1, 2)) * structure.mean((1, 2))
+
+
+def well_exposed(mean_x: torch.Tensor) -> torch.Tensor:
+    """Returns the brightness (N, H, W) that MEFNet asks for, of the exposures' local means (N, K, H, W), in [0, 1].
+
+    It is their mean, weighted by how near to 0.5 each is here, and by how near its whole picture is.
+    """
+    sigma_g, sigma_l = 0.2, 0.2
+    weight = torch.exp(-((mean_x.mean((2, 3), keepdim=True) - 0.5) ** 2) / (2 * sigma_g**2))
+    weight = weight * torch.exp(-((mean_x - 0.5) ** 2) / (2 * sigma_l**2))
+    return (weight * mean_x).sum(1) / weight.sum(1).clamp(min=1e-12)
+
+
+def bleached(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
+    """Returns by how much (N,) lights are too bright in fused (N, 1, H, W): 0 or more, averaged over the picture.
+
+    Lights are where the brightest of the exposures (N, K, H, W) is clipped; they should not be brighter than
+    `well_exposed`. MEF-SSIM leaves brightness free, and its contrast pushes them up to white.
+    """
+    mean_x, mean_f = window_mean(exposures, GAUSSIAN_LUM), window_mean(fused, GAUSSIAN_LUM)[:, 0]
+    clipped = ((mean_x.amax(1) - 0.9) / 0.1).clamp(0, 1)
+    return (clipped * (mean_f - well_exposed(mean_x)).clamp(min=0)).mean((1, 2))
 
 
 class Loss(nn.Module):
@@ -154,20 +174,26 @@ class ReconLoss(Loss):
 class MEFLoss(Loss):
     """The loss (N,) of each fused picture (N, 1, H, W) against its judges (N, J, H, W), all in [0, 1].
 
-    The sum of three parts:
+    The sum of four parts:
     - 1 - MEF-SSIM, averaged over dyadic scales with `scale_weights`, finest first: the fine ones keep detail, the
       coarse ones prevent halos and veils. By default half and quarter size weigh most, as they do in the metric. Six
       scales need 321 pixels; a smaller picture is judged at fewer.
     - `lum_weight` times 1 - MEFNet's MEF-SSIM, whose luminance term fixes the brightness that MEF-SSIM leaves free. It
       lowers large-scale contrast; larger weights of the coarsest scales in the first part counteract that.
+    - `light_weight` times `bleached`, by which lights keep their colours.
     - The mean distance of the picture's values from [0, 1], since a display clips them.
 
     Differs from the paper, whose loss is the first part at one scale.
     """
 
-    def __init__(self, scale_weights: Sequence[float] = SCALE_WEIGHTS, lum_weight: float = LUM_WEIGHT):
+    def __init__(
+        self,
+        scale_weights: Sequence[float] = SCALE_WEIGHTS,
+        lum_weight: float = LUM_WEIGHT,
+        light_weight: float = LIGHT_WEIGHT,
+    ):
         super().__init__()
-        self.scale_weights, self.lum_weight = scale_weights, lum_weight
+        self.scale_weights, self.lum_weight, self.light_weight = scale_weights, lum_weight, light_weight
 
     def parts(self, fused: torch.Tensor, judges: torch.Tensor) -> dict[str, torch.Tensor]:
         shown = fused.clamp(0, 1)
@@ -176,5 +202,6 @@ class MEFLoss(Loss):
         return {
             "mef_ssim": 1 - (scores * weights).sum(1) / weights.sum(),
             "mef_ssim_lum": self.lum_weight * (1 - mef_ssim_lum(shown, judges)),
+            "bleached": self.light_weight * bleached(shown, judges),
             "clipped": (fused - shown).abs().mean((1, 2, 3)),
         }
