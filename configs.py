@@ -1,10 +1,14 @@
 """The settings of every script: one function per script returns them."""
 
 import argparse
+import functools
 import json
+import math
 import shlex
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from utils import __version__
 from utils.errors import UserError, require
@@ -12,14 +16,12 @@ from utils.evaluation import MIN_SIDE
 from utils.training import LIGHT_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS
 
 ROOT = Path(__file__).resolve().parent
-# What a resumed training does with changed settings; all others may change freely.
-SESSION = {"resume_path", "verbose", "device"}  # each session has its own; stored ones are ignored
-# Refused, since it would be another run:
-NEW_RUN = {"objective", "weights", "hidden", "gray", "ema", "batch_size", "train_num", "crop_size", "seed"}
-NEW_BEST = {  # losses no longer compare with earlier ones: "best" starts anew
-    "image_path", "photo_path", "val_fraction", "val_path", "val_pairs", "lum_weight", "light_weight", "scale_weights"
-}  # fmt: skip
-
+# What a resumed training does with a setting that changed:
+FREE = "takes the new value"
+APART = "takes the new value, which does not change the result"
+SESSION = "takes the new value, and never the stored one: each session has its own"
+NEW_RUN = "refuses: it would be another run"
+NEW_BEST = "takes the new value, and best starts anew: losses no longer compare with earlier ones"
 
 ALIGNMENTS = ("mtb", "homography")
 DEVICES = "cpu, cuda (gpu is the same), cuda:N or mps (Apple); auto: cuda if there is one"
@@ -166,6 +168,172 @@ def get_app_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+class Setting(NamedTuple):
+    """What is true of a setting of run_train.py besides what argparse knows."""
+
+    resumed: str  # FREE, APART, SESSION, NEW_RUN or NEW_BEST: what a resumed training does where it changed
+    low: float  # least value
+    below: float  # what it must be less than
+
+
+def train_parser() -> tuple[argparse.ArgumentParser, dict[str, Setting]]:
+    """Returns the parser of run_train.py, and its settings by name."""
+    parser = _parser(
+        "Trains DeepFuse on photographs or on exposure brackets. @FILE reads options from a file, such as "
+        "@runs/pretrained/photo.args, the recipe of the shipped weights; later options override them.",
+        fromfile_prefix_chars="@",
+    )
+    parser.convert_arg_line_to_args = lambda line: shlex.split(line, comments=True)
+    settings: dict[str, Setting] = {}
+
+    def add(group, *names: str, resumed: str = FREE, low: float = -math.inf, below: float = math.inf, **how) -> None:
+        default = how.get("default")
+        if isinstance(default, bool):
+            how["action"] = argparse.BooleanOptionalAction
+        elif isinstance(default, (int, float)):
+            how["type"] = type(default)
+        settings[group.add_argument(*names, **how).dest] = Setting(resumed, low, below)
+
+    for options in (_data_settings, _network_settings, _training_settings, _run_settings):
+        group = parser.add_argument_group(options.__name__.split("_")[1])
+        options(functools.partial(add, group))
+    return parser, settings
+
+
+def settings_with(*resumed: str) -> set[str]:
+    """Returns the names of the settings of run_train.py that do this when it is resumed."""
+    return {name for name, setting in train_parser()[1].items() if setting.resumed in resumed}
+
+
+def _data_settings(add: Callable) -> None:
+    add(
+        "--image_path",
+        resumed=NEW_BEST,
+        nargs="+",
+        default=["data_train"],
+        help="folders of photographs, searched recursively; objective mef: folders with one folder per scene",
+    )
+    add(
+        "--photo_path",
+        resumed=NEW_BEST,
+        nargs="*",
+        default=[],
+        help="objective mef: folders of photographs, from which some of the samples are simulated",
+    )
+    add(
+        "--train_num",
+        resumed=NEW_RUN,
+        low=0,
+        default=200,
+        help="samples per epoch, in whole batches, every photograph or scene equally likely; 0: one of each",
+    )
+    add(
+        "--crop_size",
+        resumed=NEW_RUN,
+        low=16,
+        default=256,
+        help="side of the training squares in pixels; for objectives mef and exposure of the square that has as many "
+        "pixels as the largest windows, which have the proportions of the pictures",
+    )
+    add(
+        "--val_fraction",
+        resumed=NEW_BEST,
+        low=0,
+        below=1,
+        default=0.1,
+        help="share held out for validation: of the scenes; for photographs, a share of the samples per epoch",
+    )
+    add("--val_every", resumed=APART, low=1, default=1, help="epochs between validations")
+    add("--val_path", resumed=NEW_BEST, help="objective mef: folder of scenes to validate on instead")
+    add("--val_pairs", resumed=NEW_BEST, help="CSV table of pairs in --val_path: columns scene,under,over")
+    add("--cache_mb", resumed=APART, default=512, help="objective mef: luminance kept in memory, in MB")
+    add("--num_workers", resumed=APART, low=0, default=0, help="processes that prepare samples")
+
+
+def _network_settings(add: Callable) -> None:
+    add(
+        "--model",
+        default="auto",
+        help="network to train; auto: that of --weights; without, DeepFuse (recon) or DeepFuse_pyramid (mef, exposure)",
+    )
+    add("--gray", resumed=NEW_RUN, default=True, help="train on luminance (1 channel), otherwise RGB")
+    add("--weights", resumed=NEW_RUN, help="start a new run from these weights (not .onnx)")
+
+
+def _training_settings(add: Callable) -> None:
+    add(
+        "--objective",
+        resumed=NEW_RUN,
+        default="recon",
+        help="recon: reconstruct photographs; mef: fuse brackets; exposure: fuse shots simulated from photographs",
+    )
+    add(
+        "--hidden",
+        resumed=NEW_RUN,
+        default=True,
+        help="mef, exposure: judge the picture by all of its scene's shots, also those that the network is not shown; "
+        "otherwise by those that it is shown",
+    )
+    add(
+        "--lum_weight",
+        resumed=NEW_BEST,
+        low=0,
+        default=LUM_WEIGHT,
+        help="mef, exposure: weight of MEF-SSIM-lum, which fixes brightness",
+    )
+    add(
+        "--light_weight",
+        resumed=NEW_BEST,
+        low=0,
+        default=LIGHT_WEIGHT,
+        help="mef, exposure: weight of lights that are brighter than the well exposed shots show them",
+    )
+    add(
+        "--scale_weights",
+        resumed=NEW_BEST,
+        low=0,
+        nargs="+",
+        default=list(SCALE_WEIGHTS),
+        type=float,
+        help="mef, exposure: weights of MEF-SSIM at full size, half, a quarter, ...",
+    )
+    add("--batch_size", resumed=NEW_RUN, low=1, default=4, help="samples per step")
+    add("--num_epochs", low=1, default=100, help="epochs in total, those before a resume included")
+    add("--lr", low=0, default=1e-4, help="learning rate at the start")
+    add(
+        "--lr_schedule",
+        choices=["exponential", "cosine"],
+        default="exponential",
+        help="exponential: times 0.9 per epoch; cosine: a short rise, then down to 0 at the end",
+    )
+    add("--clip_grad", low=0, default=0.0, help="largest norm of the gradient; 0: no limit")
+    add(
+        "--ema",
+        resumed=NEW_RUN,
+        low=0,
+        below=1,
+        default=0.0,
+        help="decay per step of the average of weights; 0: no average",
+    )
+    add("--amp", default=False, help="run the network in bfloat16: faster")
+    add("--seed", resumed=NEW_RUN, low=0, default=0, help="seed of everything random")
+    add("--save_every", resumed=APART, low=0, default=5.0, help="minutes between checkpoints within an epoch")
+
+
+def _run_settings(add: Callable) -> None:
+    add("--device", resumed=SESSION, default="auto", help=DEVICES)
+    add("--runs_path", resumed=APART, default="runs", help="folder of all runs; each gets a folder in it")
+    add("--run_name", resumed=APART, help="name of the run's folder; by default train_MM-DD_HH-MM")
+    add("--resume_path", resumed=SESSION, help="run folder to continue, or a checkpoint in it")
+    add(
+        "--verbose",
+        "--output",  # as the predecessor called it
+        resumed=SESSION,
+        default=True,
+        help="show settings, progress and results",
+    )
+
+
 def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the settings of run_train.py from a command line (sys.argv where None); @FILE reads options from a file.
 
@@ -175,164 +343,38 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
     Raises:
         ValueError: A setting of NEW_RUN differs from the resumed run's, or its stored settings are missing or damaged.
     """
-    on_off = argparse.BooleanOptionalAction
-    parser = _parser(
-        "Trains DeepFuse on photographs or on exposure brackets. @FILE reads options from a file, such as "
-        "@runs/pretrained/photo.args, the recipe of the shipped weights; later options override them.",
-        fromfile_prefix_chars="@",
-    )
-    parser.convert_arg_line_to_args = lambda line: shlex.split(line, comments=True)
-    group = parser.add_argument_group("data")
-    group.add_argument(
-        "--image_path",
-        nargs="+",
-        default=["data_train"],
-        help="folders of photographs, searched recursively; objective mef: folders with one folder per scene",
-    )
-    group.add_argument(
-        "--photo_path",
-        nargs="*",
-        default=[],
-        help="objective mef: folders of photographs, from which some of the samples are simulated",
-    )
-    group.add_argument(
-        "--train_num",
-        type=int,
-        default=200,
-        help="samples per epoch, in whole batches, every photograph or scene equally likely; 0: one of each",
-    )
-    group.add_argument(
-        "--crop_size",
-        type=int,
-        default=256,
-        help="side of the training squares in pixels; for objectives mef and exposure of the square that has as many "
-        "pixels as the largest windows, which have the proportions of the pictures",
-    )
-    group.add_argument(
-        "--val_fraction",
-        type=float,
-        default=0.1,
-        help="share held out for validation: of the scenes; for photographs, a share of the samples per epoch",
-    )
-    group.add_argument("--val_every", type=int, default=1, help="epochs between validations")
-    group.add_argument("--val_path", default=None, help="objective mef: folder of scenes to validate on instead")
-    group.add_argument("--val_pairs", default=None, help="CSV table of pairs in --val_path: columns scene,under,over")
-    group.add_argument("--cache_mb", type=int, default=512, help="objective mef: luminance kept in memory, in MB")
-    group.add_argument("--num_workers", type=int, default=0, help="processes that prepare samples")
-
-    group = parser.add_argument_group("network")
-    group.add_argument(
-        "--model",
-        default="auto",
-        help="network to train; auto: that of --weights; without, DeepFuse (recon) or DeepFuse_pyramid (mef, exposure)",
-    )
-    group.add_argument("--gray", action=on_off, default=True, help="train on luminance (1 channel), otherwise RGB")
-    group.add_argument("--weights", default=None, help="start a new run from these weights (not .onnx)")
-
-    group = parser.add_argument_group("training")
-    group.add_argument(
-        "--objective",
-        default="recon",
-        help="recon: reconstruct photographs; mef: fuse brackets; exposure: fuse shots simulated from photographs",
-    )
-    group.add_argument(
-        "--hidden",
-        action=on_off,
-        default=True,
-        help="mef, exposure: judge the picture by all of its scene's shots, also those that the network is not shown; "
-        "otherwise by those that it is shown",
-    )
-    group.add_argument(
-        "--lum_weight",
-        type=float,
-        default=LUM_WEIGHT,
-        help="mef, exposure: weight of MEF-SSIM-lum, which fixes brightness",
-    )
-    group.add_argument(
-        "--light_weight",
-        type=float,
-        default=LIGHT_WEIGHT,
-        help="mef, exposure: weight of lights that are brighter than the well exposed shots show them",
-    )
-    group.add_argument(
-        "--scale_weights",
-        type=float,
-        nargs="+",
-        default=list(SCALE_WEIGHTS),
-        help="mef, exposure: weights of MEF-SSIM at full size, half, a quarter, ...",
-    )
-    group.add_argument("--batch_size", type=int, default=4, help="samples per step")
-    group.add_argument("--num_epochs", type=int, default=100, help="epochs in total, those before a resume included")
-    group.add_argument("--lr", type=float, default=1e-4, help="learning rate at the start")
-    group.add_argument(
-        "--lr_schedule",
-        choices=["exponential", "cosine"],
-        default="exponential",
-        help="exponential: times 0.9 per epoch; cosine: a short rise, then down to 0 at the end",
-    )
-    group.add_argument("--clip_grad", type=float, default=0.0, help="largest norm of the gradient; 0: no limit")
-    group.add_argument("--ema", type=float, default=0.0, help="decay per step of the average of weights; 0: no average")
-    group.add_argument("--amp", action=on_off, default=False, help="run the network in bfloat16: faster")
-    group.add_argument("--seed", type=int, default=0, help="seed of everything random")
-    group.add_argument("--save_every", type=float, default=5.0, help="minutes between checkpoints within an epoch")
-
-    group = parser.add_argument_group("run")
-    group.add_argument("--device", default="auto", help=DEVICES)
-    group.add_argument("--runs_path", default="runs", help="folder of all runs; each gets a folder in it")
-    group.add_argument("--run_name", default=None, help="name of the run's folder; by default train_MM-DD_HH-MM")
-    group.add_argument("--resume_path", default=None, help="run folder to continue, or a checkpoint in it")
-    group.add_argument(
-        "--verbose",
-        "--output",  # as the predecessor called it
-        action=on_off,
-        default=True,
-        help="show settings, progress and results",
-    )
-
+    parser, settings = train_parser()
     resumed, stored = parser.parse_args(argv).resume_path, {}
     if resumed:
         if Path(resumed).is_dir():
             resumed = str(Path(resumed, "checkpoints", "last.pth"))
-        defaults = vars(parser.parse_args([]))
+        defaults = {name: value for name, value in vars(parser.parse_args([])).items() if name in settings}
+        defaults = {name: value for name, value in defaults.items() if settings[name].resumed != SESSION}
         stored = stored_settings(Path(resumed).absolute().parent.parent / "settings.json", defaults)
         parser.set_defaults(**stored)
     args = parser.parse_args(argv)
     args.resume_path = resumed
     require("torch", "tensorboard")
-    for name in NEW_RUN & stored.keys():
-        if getattr(args, name) != stored[name]:
+    for name, setting in settings.items():
+        value = getattr(args, name)
+        if setting.resumed == NEW_RUN and value != stored.get(name, value):
             raise UserError(
-                f"--{name} of the run is {stored[name]}, not {getattr(args, name)}: "
+                f"--{name} of the run is {stored[name]}, not {value}: "
                 "keep it, or start a new run with --weights best.pth of this one"
             )
-    for name, low in {
-        "batch_size": 1,
-        "num_epochs": 1,
-        "train_num": 0,
-        "num_workers": 0,
-        "val_every": 1,
-        "crop_size": 16,
-        "lr": 0,
-        "clip_grad": 0,
-        "lum_weight": 0,
-        "light_weight": 0,
-        "save_every": 0,
-        "seed": 0,
-    }.items():
-        if not getattr(args, name) >= low:  # also true for NaN
-            parser.error(f"--{name} is {getattr(args, name)}: expected at least {low}")
-    for name in ("val_fraction", "ema"):
-        if not 0 <= getattr(args, name) < 1:
-            parser.error(f"--{name} is {getattr(args, name)}: expected 0 or more, and less than 1")
-    if not (all(weight >= 0 for weight in args.scale_weights) and sum(args.scale_weights) > 0):
-        parser.error(f"--scale_weights are {args.scale_weights}: expected numbers of at least 0, not all 0")
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, (int, float)) and not setting.low <= number < setting.below:  # also for NaN
+                less = f", and less than {setting.below}" if setting.below < math.inf else ""
+                parser.error(f"--{name} is {number}: expected at least {setting.low}{less}")
+    if not sum(args.scale_weights) > 0:
+        parser.error(f"--scale_weights are {args.scale_weights}: expected one above 0")
     if args.val_pairs and not args.val_path:
         parser.error("--val_pairs names scenes in --val_path: give that too")
     return args
 
 
 def stored_settings(path: Path, defaults: dict) -> dict:
-    """Returns the settings in a run folder's settings.json that are also in `defaults`, without those of SESSION.
+    """Returns the settings in a run folder's settings.json that are also in `defaults`.
 
     Raises:
         ValueError: there is no such file, it is damaged, or a setting has another type than its default.
@@ -343,7 +385,7 @@ def stored_settings(path: Path, defaults: dict) -> dict:
         content = dict(json.loads(path.read_text(encoding="utf-8")).items())
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged, the settings of the run to resume: {error}") from error
-    stored = {name: content[name] for name in defaults if name in content and name not in SESSION}
+    stored = {name: content[name] for name in defaults if name in content}
     for name, value in stored.items():
         default, values = defaults[name], [value]
         if isinstance(default, list) and isinstance(value, list):

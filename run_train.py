@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from configs import NEW_BEST, SESSION, command, get_infer_args, get_train_args
+from configs import APART, NEW_BEST, SESSION, command, get_infer_args, get_train_args, settings_with
 from utils.errors import UserError, exit_on_error, user_errors
 from utils.files import duration, git_sha, make_run_folder, settings_block, write_json
 
@@ -38,9 +38,6 @@ from utils.training import validate as validation
 from utils.training.loss import Loss, MEFLoss, ReconLoss
 
 LOG_EVERY = 10  # steps between points of TensorBoard's training curves
-NO_RECIPE = SESSION | {  # settings that do not change the result: TensorBoard's HParams leaves them out
-    "runs_path", "run_name", "val_every", "cache_mb", "num_workers", "save_every", "git", "torch", "resumed"
-}  # fmt: skip
 NO_PICTURE = 10  # a first loss above it means values far outside [0, 1]: no MEF-SSIM term before its weight exceeds 2
 
 
@@ -94,7 +91,7 @@ class Run:
         self.args, self.training, self.batches = args, training, batches
         self.settings = settings_of(args, training)
         changed = self.settings["resumed"][-1]["changed"] if args.resume_path else {}
-        if incomparable := sorted(NEW_BEST & changed.keys()):
+        if incomparable := sorted(settings_with(NEW_BEST) & changed.keys()):
             training.best_loss = math.inf
             warnings.warn(f"{', '.join(incomparable)} changed: losses do not compare, best starts anew", stacklevel=2)
         self.folder, self.checkpoints, self.writer, self.pair = None, Path(), None, []
@@ -105,7 +102,8 @@ class Run:
             self.checkpoints = self.folder / "checkpoints"
             write_json(self.folder / "settings.json", self.settings)
             self.writer = SummaryWriter(self.folder / "logs", purge_step=training.step + 1)
-            shown = {name: value for name, value in self.settings.items() if name not in NO_RECIPE}
+            apart = settings_with(SESSION, APART) | {"git", "torch", "resumed"}  # these do not change the result
+            shown = {name: value for name, value in self.settings.items() if name not in apart}
             validation.log_settings(self.writer, shown, ("validation/loss", "train/loss"))
             self.pair = sample_pair()
 
@@ -225,7 +223,7 @@ def settings_of(args: argparse.Namespace, training: train.Training) -> dict:
         return settings
     stored = json.loads((run_folder(args) / "settings.json").read_text(encoding="utf-8"))
     changed = {name: [stored.get(name), value] for name, value in settings.items() if stored.get(name) != value}
-    changed = {name: values for name, values in changed.items() if name not in SESSION}
+    changed = {name: values for name, values in changed.items() if name not in settings_with(SESSION)}
     history = stored.get("resumed")
     resumed = {"epoch": training.epoch, "batch": training.batch, "changed": changed}
     return settings | {"resumed": [*(history if isinstance(history, list) else []), resumed]}
