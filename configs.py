@@ -401,6 +401,21 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     `weights` and `results` are dicts: method's name -> its file or folder.
     """
+    parser = eval_parser()
+    args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {args.jobs}")
+    if args.max_width is not None and args.max_width < MIN_SIDE:
+        parser.error(f"--max_width must be at least {MIN_SIDE}, got {args.max_width}")
+    if args.lpips and args.reference is None:
+        parser.error("--lpips compares with a reference picture: give --reference DIR too")
+    name_methods(args, parser)
+    require("torch", "scikit-image")
+    return args
+
+
+def eval_parser() -> argparse.ArgumentParser:
+    """Returns the parser of run_eval.py."""
     on_off = argparse.BooleanOptionalAction
     parser = _parser("Fuses scenes with several methods and scores the saved pictures.")
     group = parser.add_argument_group("scenes")
@@ -452,13 +467,11 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
         "-o", "--output", default="data_result/eval", help="folder to write; an earlier evaluation in it is replaced"
     )
     group.add_argument("--jobs", type=int, default=1, help="processes; each scores one scene at a time")
-    args = parser.parse_args(argv)
-    if args.jobs < 1:
-        parser.error(f"--jobs must be at least 1, got {args.jobs}")
-    if args.max_width is not None and args.max_width < MIN_SIDE:
-        parser.error(f"--max_width must be at least {MIN_SIDE}, got {args.max_width}")
-    if args.lpips and args.reference is None:
-        parser.error("--lpips compares with a reference picture: give --reference DIR too")
+    return parser
+
+
+def name_methods(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Makes --weights and --results dicts, from a method's name to its file or folder; no two have one name."""
     for text in args.results:
         if "=" not in text:
             parser.error(f"--results must be NAME=DIR, got {text}")
@@ -476,8 +489,6 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
         setattr(args, option, found)
     if not names:
         parser.error("there is no method to score: give --methods, --weights or --results")
-    require("torch", "scikit-image")
-    return args
 
 
 def _named_path(text: str) -> tuple[str, str]:

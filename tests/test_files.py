@@ -1,0 +1,72 @@
+"""utils/files.py: files that are whole or absent, tables, run folders."""
+
+import errno
+import json
+import os
+import time
+
+import pytest
+
+from utils import files
+
+
+def test_files_appear_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "settings.json"
+    files.write_json(path, {"lr": 1e-4, "path": path})
+    assert json.loads(path.read_text()) == {"lr": 1e-4, "path": str(path)}
+    before = path.read_bytes()
+    with pytest.raises(OSError), files.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise OSError("disk full")
+    assert path.read_bytes() == before and [path] == list(path.parent.iterdir())
+
+
+def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    path.write_text("before")
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)  # where a disk that is full after all says so
+    with pytest.raises(OSError, match="No space left on device: .*a.json"):
+        files.write_json(path, {"lr": 1})
+    assert path.read_text() == "before" and [path] == list(tmp_path.iterdir())
+
+
+def test_names_as_long_as_the_file_system_has_them(tmp_path):
+    path = tmp_path / ("x" * 251 + ".png")
+    with files.replacing(path) as temporary:
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+
+
+def test_leftovers_of_killed_runs_are_removed_and_no_other_files(tmp_path):
+    for name, age in ((".deepfuse-old.part", 4000), (".deepfuse-new.part", 3000), (".mine", 9000), ("old.png", 9000)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    for _ in range(2):
+        files.write_json(tmp_path / "a.json", {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".deepfuse-new.part", ".mine", "a.json", "old.png"]
+
+
+def test_tables_as_spreadsheets_write_them(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("\ufeffscene,note,under\na,x,1.png\n", encoding="utf-8")
+    assert files.read_table(table, ("scene", "under")) == [{"scene": "a", "note": "x", "under": "1.png"}]
+    with pytest.raises(FileNotFoundError, match="none.csv: no such table"):
+        files.read_table(tmp_path / "none.csv", ("scene",))
+    for content in (b"scene,note\na,x\n", b"scene,under\na\n", b"scene,under\n", b"", b"\xff\xfe\x00\x01", b"a\0b,c\n"):
+        table.write_bytes(content)
+        with pytest.raises(ValueError, match="pairs.csv.* CSV table"):
+            files.read_table(table, ("scene", "under"))
+
+
+def test_run_folders_are_never_shared(tmp_path):
+    folders = [files.make_run_folder(tmp_path / "runs") for _ in range(3)]
+    assert len(set(folders)) == 3 and all(folder.is_dir() for folder in folders)
+
+
+def test_small_formats():
+    assert [files.duration(seconds) for seconds in (0.4, 59.6, 3725)] == ["0:00:00", "0:01:00", "1:02:05"]
+    assert files.settings_block({"lr": 1, "model": "x"}) == "--------\n   lr: 1\nmodel: x\n--------"
