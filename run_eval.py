@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from configs import command, get_eval_args
@@ -24,7 +25,6 @@ if __name__ == "__main__":  # before the slow imports, so that --help is instant
 
 import cv2
 import numpy as np
-import skimage
 import torch
 from tqdm import tqdm
 
@@ -173,12 +173,12 @@ def describe(args: argparse.Namespace, rows: list[Row], extra: Sequence[Column])
         "Python": platform.python_version(),
         "NumPy": np.__version__,
         "OpenCV": cv2.__version__,
-        "scikit-image": skimage.__version__,
+        "scikit-image": version("scikit-image"),
         "PyTorch": torch.__version__,
     }
-    programs = [f"{name} {version}" for name, version in versions.items()]
+    programs = [f"{name} {number}" for name, number in versions.items()]
     if "enfuse" in {row["method"] for row in rows}:
-        programs.append(scoring.enfuse_version())
+        programs.append(scoring.enfuse_version() or "enfuse")
     shrunk = f"; wider ones were shrunk to {args.max_width} before they were fused" if args.max_width else ""
     pair = (MEF_SSIM_FUSED,) if more_than_fused(rows) else ()
     columns = (*FIDELITY, *pair, *COLOUR, *LOOK, *extra)

@@ -12,6 +12,7 @@ from torch._higher_order_ops.scan import scan
 from configs import get_export_args
 from models import DeepFusePyramid, WeightsError, fuse_model
 from models.DeepFusePyramid import PyramidLevel
+from utils import __version__
 from utils.errors import UserError, exit_on_error, user_errors
 from utils.files import replacing
 from utils.fusing.onnx import INPUT, OUTPUTS
@@ -24,7 +25,8 @@ class Decision(torch.nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model)
         for level in self.model.children():
-            level.encode_in_turn = functools.partial(encode_in_turn, level)
+            assert isinstance(level, PyramidLevel)
+            level.encode_in_turn = functools.partial(encode_in_turn, level)  # type: ignore[method-assign]
 
     def forward(self, exposures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         fused, log_weights = self.model(exposures[None, :, None])
@@ -38,7 +40,8 @@ def encode_in_turn(level: PyramidLevel, seen: torch.Tensor) -> tuple[torch.Tenso
         score, features = level.encode(one[None, None])
         return total + features, score[0, 0]
 
-    none = torch.zeros_like(F.pad(seen[:, 0, :1], [level.depth] * 4)).repeat(1, level.decoder[0].in_channels, 1, 1)
+    channels: int = level.decoder[0].in_channels  # type: ignore[assignment]
+    none = torch.zeros_like(F.pad(seen[:, 0, :1], [level.depth] * 4)).repeat(1, channels, 1, 1)
     total, scores = scan(step, none, seen[0])
     return scores[None], total
 
@@ -54,20 +57,17 @@ def export(model: torch.nn.Module, path: str) -> None:
     """Writes a network as ONNX for any number and size of exposures; its metadata holds what `Fuser` needs.
 
     Raises:
-        ValueError: The network is one of the paper's, or the packages onnx and onnxscript are missing.
+        ValueError: The network is one of the paper's.
     """
     if not isinstance(model, DeepFusePyramid):
         raise UserError(
             f"{model.name} works at full size, in tiles that need PyTorch: only DeepFuse_pyramid can be exported"
         )
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  PyTorch's exporter needs it
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is missing, which exporting needs: pip install onnx onnxscript") from error
+    import onnx
+
     any_size = {dim: torch.export.Dim.DYNAMIC for dim in range(3)}
     with torch.no_grad():  # a loop is exported only without gradients
-        exported = torch.onnx.export(
+        program = torch.onnx.export(
             Decision(model).eval(),
             (torch.rand(3, 100, 130),),  # sides that the pyramid must pad, so that padding is exported too
             dynamo=True,
@@ -75,9 +75,16 @@ def export(model: torch.nn.Module, path: str) -> None:
             input_names=[INPUT],
             output_names=OUTPUTS,
             dynamic_shapes=(any_size,),
-        ).model_proto
+        )
+    assert program is not None  # as always with dynamo=True
+    exported = program.model_proto
     forget_code(exported.graph)
-    about = {"name": model.name, "decision_pixels": model.arch.decision_pixels, "max_gap": model.arch.max_gap}
+    about = {
+        "version": __version__,
+        "name": model.name,
+        "decision_pixels": model.arch.decision_pixels,
+        "max_gap": model.arch.max_gap,
+    }
     onnx.helper.set_model_props(exported, {key: str(value) for key, value in about.items()})
     with replacing(path) as temporary:
         onnx.save(exported, temporary)

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from models import DeepFusePyramid, PyramidArchitecture, WeightsError, fuse_model
+from models import DeepFusePyramid, Network, PyramidArchitecture, WeightsError, fuse_model
 from utils.device import seed_everything
 from utils.evaluation import MIN_SIDE
 from utils.pictures.image import read_image
@@ -51,6 +51,7 @@ def main(args: argparse.Namespace) -> None:
     loss = objective.loss(args)
     samples, held_out, described = objective.data(args, model, say)
     batches = loader(args, samples, device)
+    assert isinstance(batches.sampler, data.Draws)
     samples[next(iter(batches.sampler))]  # bad pictures raise here, before a run folder is made
     training = train.new_training(model, args.lr, args.ema)
     if args.resume_path:
@@ -67,7 +68,8 @@ def main(args: argparse.Namespace) -> None:
         say(f"TensorBoard: tensorboard --logdir {args.runs_path}")
         while True:
             if is_due(args, training):
-                scores, pictures = {}, {}
+                scores: dict = {}
+                pictures: dict = {}
                 if held_out is not None:  # an empty share must validate too: the processes wait for each other
                     scores, pictures = objective.validate(training.best_model, held_out, loss)
                 say(run.after_validation(scores, pictures))
@@ -122,6 +124,7 @@ class Run:
     def epoch(self) -> Iterator[tqdm]:
         """Yields the remaining batches of the epoch, with a progress bar."""
         sampler, training = self.batches.sampler, self.training
+        assert isinstance(sampler, data.Draws)
         sampler.epoch, sampler.done = training.epoch + 1, training.batch
         title, hidden = f"Epoch [{sampler.epoch}/{self.args.num_epochs}]", self.folder is None or not self.args.verbose
         with (
@@ -238,7 +241,7 @@ def sample_pair() -> list[np.ndarray]:
 # The network
 
 
-def network(args: argparse.Namespace, objective: "Objective") -> nn.Module:
+def network(args: argparse.Namespace, objective: "Objective") -> Network:
     """Returns the network to train: from the checkpoint to resume, from --weights, or new.
 
     With --no-hidden it trains without virtual exposures, so its checkpoint says to fuse without them too.
@@ -256,7 +259,7 @@ def network(args: argparse.Namespace, objective: "Objective") -> nn.Module:
     return model
 
 
-def max_gap_of(model: nn.Module) -> float | None:
+def max_gap_of(model: Network) -> float | None:
     """Returns the `PyramidArchitecture.max_gap` of a pyramid network, None for the paper's networks."""
     return model.arch.max_gap if isinstance(model, DeepFusePyramid) else None
 
@@ -266,7 +269,7 @@ def max_gap_of(model: nn.Module) -> float | None:
 Data = tuple[Dataset, object, str]
 
 
-def photographs(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
+def photographs(args: argparse.Namespace, model: Network, say: Callable) -> Data:
     """Returns the data of objective recon: squares of photographs, to be reconstructed."""
     paths, held_out = split_photographs(args, say)
     channels = model.arch.image_channels
@@ -279,7 +282,7 @@ def photographs(args: argparse.Namespace, model: nn.Module, say: Callable) -> Da
     return samples, crops, f"{len(paths)} photographs, validated on {len(held_out)} others"
 
 
-def simulated_shots(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
+def simulated_shots(args: argparse.Namespace, model: Network, say: Callable) -> Data:
     """Returns the data of objective exposure: stacks simulated from photographs, to be fused."""
     paths, held_out = split_photographs(args, say)
     samples = data.Photographs(paths, args.crop_size, 1, True, args.hidden, max_gap_of(model))
@@ -287,7 +290,7 @@ def simulated_shots(args: argparse.Namespace, model: nn.Module, say: Callable) -
     return samples, pairs, f"shots simulated from {len(paths)} photographs, validated on {len(held_out)} others"
 
 
-def brackets(args: argparse.Namespace, model: nn.Module, say: Callable) -> Data:
+def brackets(args: argparse.Namespace, model: Network, say: Callable) -> Data:
     """Returns the data of objective mef: stacks of brackets, and simulated ones if --photo_path is given."""
     scenes = data.read_brackets(args.image_path, args.cache_mb, scanning(say))
     if not args.val_path:
@@ -337,7 +340,7 @@ def loader(args: argparse.Namespace, samples: Dataset, device: torch.device) -> 
     return DataLoader(
         samples,
         args.batch_size // ranks,
-        sampler=data.Draws(len(samples), args.train_num, args.seed, args.batch_size, rank, ranks),
+        sampler=data.Draws(len(samples), args.train_num, args.seed, args.batch_size, rank, ranks),  # type: ignore[arg-type]
         collate_fn=data.stack_alike,
         num_workers=args.num_workers,
         persistent_workers=args.num_workers > 0,

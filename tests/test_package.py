@@ -19,6 +19,7 @@ from PIL import Image
 
 import deepfuse
 from configs import shipped_weights
+from models import read_checkpoint
 from utils.evaluation.metric import matlab_gray, mef_ssim
 from utils.fusing.fusion import Fuser
 from utils.pictures.image import read_image, write_image
@@ -317,3 +318,14 @@ def test_the_image_copies_what_the_package_packs():
     assert f"{json.loads(entry.split(' ', 1)[1])[0]} = " in project.partition("[project.scripts]")[2]
     for extra in re.search(r"\[([\w,]+)\]", "".join(line for line in lines if "pip install" in line))[1].split(","):
         assert f"\n{extra} = [" in project.partition("[project.optional-dependencies]")[2]
+
+
+def test_the_shipped_weights_have_this_version():
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install onnxruntime")
+    files = sorted((ROOT / "runs/pretrained").glob("*.pth"))
+    versions = {path.name: read_checkpoint(path).get("version") for path in files}
+    session = onnxruntime.InferenceSession(ROOT / "runs/pretrained/deepfuse.onnx")
+    versions["deepfuse.onnx"] = session.get_modelmeta().custom_metadata_map.get("version")
+    assert set(versions.values()) == {deepfuse.__version__}, f"{versions}: see 'A release' in CONTRIBUTING.md"
+    card = (ROOT / "runs/pretrained/MODEL_CARD.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in card for name in versions)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from models import Network, WeightsError, read_checkpoint
+from utils import __version__
 from utils.errors import UserError, user_errors
 from utils.files import replacing
 from utils.training import parallel
@@ -162,8 +163,8 @@ def write(path: Path, content: dict) -> None:
 
 
 def weights_of(model: Network) -> dict:
-    """Returns what rebuilds a network: its name, architecture and weights."""
-    return {"name": model.name, "arch": asdict(model.arch), "model": model.state_dict()}
+    """Returns what rebuilds a network: its name, architecture and weights; and the version of this program."""
+    return {"version": __version__, "name": model.name, "arch": asdict(model.arch), "model": model.state_dict()}
 
 
 # One epoch
