@@ -94,7 +94,7 @@ def test_a_run_leaves_what_it_promises(tmp_path, photographs, capsys):
     last = checkpoint(folder)
     best = f"epoch{last['epoch']:03}-loss{last['best_loss']:.3f}.pth"
     assert last["epoch"] == 2 and (folder / "checkpoints" / best).is_file()
-    assert checkpoint(folder, "best.pth").keys() == {"name", "arch", "model", "provenance"}
+    assert checkpoint(folder, "best.pth").keys() == {"version", "name", "arch", "model", "provenance"}
 
 
 @pytest.mark.long

@@ -201,7 +201,10 @@ def test_weights_to_ship_hold_no_run(tmp_path, model):
     settings = {"objective": "recon", "seed": 0, "git": "abc", "torch": "2", "image_path": "not shipped"}
     train.save_weights(tmp_path / "best.pth", train.new_training(model, 1e-3), settings)
     content = torch.load(tmp_path / "best.pth", weights_only=True)
-    assert content.keys() == {"name", "arch", "model", "provenance"} and "image_path" not in content["provenance"]
+    assert (
+        content.keys() == {"version", "name", "arch", "model", "provenance"}
+        and "image_path" not in content["provenance"]
+    )
     with pytest.raises(ValueError, match="no run to resume.*--weights"):
         train.resume_training(tmp_path / "best.pth", train.new_training(model, 1e-3))
 
