@@ -91,13 +91,13 @@ def held(folder: Path) -> Iterator[None]:
         OSError: Another process holds it.
     """
     with open(folder / "lock", "wb") as file:
-        try:
-            import fcntl
-        except ModuleNotFoundError:  # Windows
+        if sys.platform == "win32":
             import msvcrt
 
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
+            import fcntl
+
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 

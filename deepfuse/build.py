@@ -13,7 +13,7 @@ WHEEL = (
         "configs.py",
         "run_*.py",
         "models/*.py",
-        "utils/**/*.py",
+        "utils/**/*",
         "utils/page/page.*",
         "deepfuse/__*.py",
         "deepfuse/py.typed",

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -138,11 +139,14 @@ def test_no_module_of_the_package_asks_for_a_top_level_one(installed):
 
 
 @pytest.mark.long
-def test_the_sdist_is_the_clone(built):
+def test_the_archives_are_the_clone(built):
     with tarfile.open(next((built / "dist").glob("*.tar.gz"))) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
     clone = {path.relative_to(built / "clone").as_posix() for path in (built / "clone").rglob("*") if path.is_file()}
     assert {name for name in clone if "egg-info" not in name} <= packed
+    with zipfile.ZipFile(next((built / "dist").glob("*.whl"))) as archive:
+        packed = {name.removeprefix("deepfuse/") for name in archive.namelist()}
+    assert {name for name in clone if name.startswith(("utils/", "models/", "run_"))} <= packed
 
 
 def test_one_version():

@@ -11,6 +11,7 @@ from utils.errors import UserError
 from utils.fusing.blend import STRIP_PIXELS, enlarge
 from utils.pictures.pixels import luma
 
+STEP = 0.1  # of luminance: larger ones count as edges
 SMALL_SIDE = 512  # pixels, longer side of the copy on which surroundings are measured
 SURROUNDINGS = 41  # pixels of that copy, side of the window that counts as a pixel's surroundings: 8 % of the picture
 STEP = 0.1  # of luminance: larger ones count as edges between things, smaller ones as their local contrast
