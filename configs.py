@@ -183,7 +183,7 @@ def train_parser() -> tuple[argparse.ArgumentParser, dict[str, Setting]]:
         "@runs/pretrained/photo.args, the recipe of the shipped weights; later options override them.",
         fromfile_prefix_chars="@",
     )
-    parser.convert_arg_line_to_args = lambda line: shlex.split(line, comments=True)
+    parser.convert_arg_line_to_args = lambda line: shlex.split(line, comments=True)  # type: ignore
     settings: dict[str, Setting] = {}
 
     def add(group, *names: str, resumed: str = FREE, low: float = -math.inf, below: float = math.inf, **how) -> None:
