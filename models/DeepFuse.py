@@ -77,9 +77,8 @@ class DeepFuse(nn.Module):
         features = self.encoder(exposures.flatten(0, 1)).unflatten(0, (n, k))
         return self.decoder(features.sum(1) * (2 / k))
 
-    def fuse(self, exposures: torch.Tensor, factor: int = 1) -> torch.Tensor:
-        """Returns the same as `forward`, as the pyramid's `fuse`; it works at full size, so `factor` must be 1."""
-        assert factor == 1
+    def fuse(self, exposures: torch.Tensor) -> torch.Tensor:
+        """Returns the same as `forward`, as the pyramid's `fuse`."""
         return self(exposures)
 
 

@@ -2,7 +2,7 @@
 
 The paper's network sees 25x25 pixels: it keeps every detail but does not know the scene. Here the same scheme (shared
 encoder, addition of features, decoder) runs at each level of a Laplacian pyramid of the small copy, from the whole
-scene down to single pixels. `DeepFusePyramid.fuse` has the formula for the full size.
+scene down to single pixels. `utils.fusing.blend` shows the full size as the small copy was decided.
 """
 
 import itertools
@@ -21,11 +21,11 @@ class PyramidArchitecture:
     channels: int = 24
     depth: int = 5  # 3x3 convolutions of the encoder, and of the decoder: each level sees 10 pixels to every side
     halvings: int = 6  # of the copy's sides, down to the coarsest level
-    fine_levels: int = 2  # the finest levels, most of the pixels: a smaller network serves them
+    fine_levels: int = 2  # the finest levels, which have most of the pixels: a smaller network serves them
     fine_channels: int = 8
     fine_depth: int = 2
     slope: float = 0.1  # of the LeakyReLU
-    decision_pixels: int = 65_536  # largest copy that the network sees; with twice as many pictures look the same
+    decision_pixels: int = 262_144  # largest copy that the network sees
     image_channels: int = 1  # luminance; colour follows the weights
     max_gap: float = 3.0  # stops between neighbouring shots; wider gaps are filled with virtual exposures
 
@@ -132,25 +132,9 @@ class DeepFusePyramid(nn.Module):
             fused, contrast = base + band, finer_contrast
         return fused[..., :h, :w], log_weights[..., :h, :w]
 
-    def fuse(self, exposures: torch.Tensor, factor: int = 1) -> torch.Tensor:
-        """Returns the fused luminance (N, 1, H, W) of exposures (N, K, 1, H, W) in [0, 1], decided at a smaller size.
-
-        fused = up(F - sum_k w_k q_k) + sum_k up(w_k) x_k, where q_k are the exposures at the decision's size, F and w_k
-        the fused picture and the weights there, x_k the exposures, and `up` enlarges bilinearly: detail that the small
-        copy lacks is blended by the same weights. `utils.fusing.blend` does the same to pictures.
-
-        Args:
-            factor: side of the picture / side of the decision; H and W must be multiples of it.
-        """
-        x = exposures[:, :, 0]
-        q = F.avg_pool2d(x, factor)
-        fused, log_weights = self(q[:, :, None])
-        weights = log_weights.exp()
-        if factor == 1:
-            return fused
-        fused = fused - (weights * q).sum(1, keepdim=True)
-        up = F.interpolate(torch.cat([fused, weights], 1), scale_factor=factor, mode="bilinear")
-        return up[:, :1] + (up[:, 1:] * x).sum(1, keepdim=True)
+    def fuse(self, exposures: torch.Tensor) -> torch.Tensor:
+        """Returns the fused luminance (N, 1, H, W), not clamped, of exposures (N, K, 1, H, W) in [0, 1]."""
+        return self(exposures)[0]
 
     @staticmethod
     def describe(level: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,10 +12,9 @@ import numpy as np
 from utils.pictures.pixels import from_float, shrink, smoothstep
 
 STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
-FACTORS = (1, 1, 2, 4)  # each as likely as the others; 1 megapixel is fused at 4, 20 at 17
 WHOLE = 0.8  # share of the samples to fuse that show the whole scene: the network's coarse levels need to know it
 GAMMA = 2.2  # of the curve that photographs are simulated by
-STEPS = 32  # of a decision's side, at least, to which it is rounded: nearly equal proportions become equal
+MULTIPLE = 32  # pixels, to which sides are rounded: the network pads them to 64, and equal shapes are stacked
 MAX_RATIO = 2.0  # of the sides of a sample; of longer panoramas it shows a part
 VALIDATION_WIDTH = 512  # pixels of a picture to validate on, at most: a validation takes seconds per scene
 
@@ -25,26 +24,17 @@ class Shape(NamedTuple):
 
     shots: int
     side: float  # of the square that has as many pixels
-    factor: int
     upright: bool  # the longer side is the vertical one
 
     @property
     def multiple(self) -> int:
         """The number of pixels of which both sides of the sample are multiples."""
-        return self.factor * max(1, int(self.side / self.factor / STEPS))
+        return max(1, min(MULTIPLE, int(self.side / 6)))
 
 
-def random_shape(crop_size: int, rng: np.random.Generator, decides: bool = True) -> Shape:
-    """Returns the shape of a sample to fuse, of at most crop_size x crop_size pixels and at least a quarter of them.
-
-    Where the network decides at factor 1, both bounds are half as high: its work goes by the decision's size.
-
-    Args:
-        decides: whether the network decides at a smaller size; the factor is 1 otherwise.
-    """
-    shots, factor = int(rng.choice(STACKS)), int(rng.choice(FACTORS))
-    largest = crop_size / 2**0.5 if decides and factor == 1 else crop_size
-    return Shape(shots, largest / 2 ** rng.random(), factor if decides else 1, bool(rng.integers(2)))
+def random_shape(crop_size: int, rng: np.random.Generator) -> Shape:
+    """Returns the shape of a sample to fuse, of at most crop_size x crop_size pixels and at least a quarter of them."""
+    return Shape(int(rng.choice(STACKS)), crop_size / 2 ** rng.random(), bool(rng.integers(2)))
 
 
 def size_like(height: int, width: int, side: float, multiple: int) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Folders of photographs, and folders of exposure brackets, as samples to train on and pairs to validate with.
 
-A training sample is a `Sample`: exposures to fuse, exposures to judge the picture by, and the factor between the sizes
-of picture and decision. The judges show what the network is not shown: other shots of the scene. For reconstruction a
-photograph makes a pair with itself, whose features have the amplitude of a pair's, and is its own judge.
+A training sample is a `Sample`: exposures to fuse, and exposures to judge the picture by. The judges show what the
+network is not shown: other shots of the scene. For reconstruction a photograph makes a pair with itself, whose features
+have the amplitude of a pair's, and is its own judge.
 
 A sample is made from its `Draw` alone, which `Draws` hands out. So it is the same for any number of workers, and after
 an interruption, without a random state to be kept.
@@ -27,7 +27,7 @@ from utils.pictures.image import IMAGE_SUFFIXES, list_images, read_image
 from utils.pictures.metadata import read_metadata
 from utils.pictures.pixels import from_float, luma, to_float
 from utils.pictures.scenes import Scene
-from utils.stack.response import fit_response
+from utils.stack.response import Response, fit_response
 from utils.training.augment import (
     Shape,
     narrow,
@@ -51,20 +51,18 @@ class Sample(NamedTuple):
 
     exposures: torch.Tensor  # (K, C, H, W), luminance (C = 1) or RGB (C = 3)
     judges: torch.Tensor  # (J, C, H, W)
-    factor: int = 1  # of `DeepFusePyramid.fuse`
     name: str = ""  # of the photograph or scene that it shows; of several, one on each line
 
 
 def stack_alike(samples: Sequence[Sample]) -> list[Sample]:
-    """Returns a batch: its samples in groups, those of one shape and factor stacked; a `DataLoader`'s collate_fn."""
+    """Returns a batch: its samples in groups, those of one shape stacked; a `DataLoader`'s collate_fn."""
     alike: dict[tuple, list[Sample]] = {}
     for sample in samples:
-        alike.setdefault((sample.exposures.shape, sample.judges.shape, sample.factor), []).append(sample)
+        alike.setdefault((sample.exposures.shape, sample.judges.shape), []).append(sample)
     return [
         Sample(
             torch.stack([sample.exposures for sample in group]),
             torch.stack([sample.judges for sample in group]),
-            group[0].factor,
             "\n".join(sample.name for sample in group),
         )
         for group in alike.values()
@@ -141,20 +139,26 @@ def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
 
 
 def fusion_sample(
-    shots: Pictures, judges: Pictures, factor: int, hidden: bool, max_gap: float | None, name: str = ""
+    shots: Pictures,
+    judges: Pictures,
+    hidden: bool,
+    max_gap: float | None,
+    name: str = "",
+    response: Response | None = None,
 ) -> Sample:
     """Returns a sample of shots and judges, uint8 each; the network sees of the shots what it sees when one fuses.
 
     Args:
         hidden: otherwise the shots are their own judges.
-        max_gap: as for `Response.expose`; None shows the shots as they are.
+        max_gap: as for `Response.expose`; None, or infinity, shows the shots as they are.
+        response: of the shots; None fits it to what the sample shows of them.
     """
     judging = np.stack([luma(picture) for picture in (judges if hidden else shots)])
-    if max_gap is None:
+    if max_gap is None or np.isinf(max_gap):
         seen = np.stack([luma(shot) for shot in shots])
     else:
-        seen = fit_response([*shots]).expose([*shots], max_gap)
-    return Sample(torch.from_numpy(seen)[:, None], torch.from_numpy(judging)[:, None], factor, name)
+        seen = (response or fit_response([*shots])).expose([*shots], max_gap)
+    return Sample(torch.from_numpy(seen)[:, None], torch.from_numpy(judging)[:, None], name)
 
 
 # Photographs
@@ -213,7 +217,7 @@ class Photographs(Dataset):
         rng = np.random.default_rng(seed)
         shape = None
         if self.simulate:
-            shape = random_shape(self.crop_size, np.random.default_rng(common), self.max_gap is not None)
+            shape = random_shape(self.crop_size, np.random.default_rng(common))
         problems = []
         for _ in range(TRIES):
             try:
@@ -235,7 +239,7 @@ class Photographs(Dataset):
         *shots, photograph = simulate_shots(y[0], [*stops, 0.0], rng)
         judges = [*shots[:2], photograph, *reversed(shots[2:])][:JUDGES]  # the last ones are not shown
         shown = shots[: shape.shots]
-        return fusion_sample(shown, judges, shape.factor, self.hidden, self.max_gap, str(self.paths[item]))
+        return fusion_sample(shown, judges, self.hidden, self.max_gap, str(self.paths[item]))
 
     def _window(self, path: str, shape: Shape | None, rng: np.random.Generator) -> np.ndarray:
         """Returns (H, W, C) float32 in [0, 1]: a square of crop_size, or what the shape asks for."""
@@ -409,6 +413,7 @@ class BracketStacks(Dataset):
         """
         self.brackets, self.crop_size, self.simulated = list(brackets), crop_size, simulated
         self.hidden, self.max_gap = hidden, max_gap
+        self.responses: dict[tuple[int, ...], Response] = {}
         for bracket in brackets:
             height, width = bracket.size
             if min(height, width) < crop_size * MIN_SHARE:
@@ -426,7 +431,7 @@ class BracketStacks(Dataset):
         if self.simulated and rng.random() < SIMULATED:
             return self.simulated[(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)), common)]
         bracket = self.brackets[item]
-        shape = random_shape(self.crop_size, np.random.default_rng(common), self.max_gap is not None)
+        shape = random_shape(self.crop_size, np.random.default_rng(common))
         numbers = draw_shots(bracket.means, shape.shots, rng)
         last, between = len(bracket.means) - 1, rng.permutation(len(bracket.means) - 2) + 1
         spread = sorted({0, *between[: JUDGES - 2].tolist(), last})
@@ -437,7 +442,18 @@ class BracketStacks(Dataset):
         planes = np.moveaxis(np.stack(shots + judges), -1, 0)  # (3, K, H, W)
         pictures = np.ascontiguousarray(np.moveaxis(random_symmetry(planes, rng, shape.upright), 0, -1))
         shown, judging = np.split(pictures, [len(shots)])
-        return fusion_sample(shown, judging, shape.factor, self.hidden, self.max_gap, str(bracket.folder))
+        response = self._response(item, numbers) if self.max_gap and np.isfinite(self.max_gap) else None
+        return fusion_sample(shown, judging, self.hidden, self.max_gap, str(bracket.folder), response)
+
+    def _response(self, item: int, numbers: Sequence[int]) -> Response:
+        """Returns the response of these shots of a scene, fitted to the whole scene, as when one fuses; only once."""
+        known = self.responses.get((item, *numbers))
+        if known is None:
+            bracket = self.brackets[item]
+            whole = slice(0, bracket.size[0]), slice(0, bracket.size[1])
+            known = fit_response([bracket.cut(k, whole, bracket.size) for k in numbers])
+            self.responses[item, *numbers] = known
+        return known
 
 
 def draw_shots(means: Sequence[float], count: int, rng: np.random.Generator) -> list[int]:

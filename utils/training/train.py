@@ -234,7 +234,7 @@ def backward(model: Network, batch: Sequence[Sample], loss: Loss, amp: bool = Fa
     for group in batch:
         exposures, judges = (x.to(device, non_blocking=True) for x in (group.exposures, group.judges))
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-            fused = model.fuse(exposures, group.factor)
+            fused = model.fuse(exposures)
         parts = loss.parts(fused.float(), judges.flatten(1, 2))
         losses = {"loss": loss.total(parts)}
         if len(parts) > 1:
