@@ -452,7 +452,7 @@ class BracketStacks(Dataset):
             bracket = self.brackets[item]
             whole = slice(0, bracket.size[0]), slice(0, bracket.size[1])
             known = fit_response([bracket.cut(k, whole, bracket.size) for k in numbers])
-            self.responses[item, *numbers] = known
+            self.responses[(item, *numbers)] = known
         return known
 
 
