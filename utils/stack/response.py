@@ -66,14 +66,14 @@ class Response:
         A shot counts by its exposure, as its signal over the noise does; less the nearer its largest channel is to
         clipping, or its values are to black. A channel that is not clipped while others are still counts a little: as
         much as a dark shot's noise. What all shots clip has the darkest one's white, what all leave black the brightest
-        one's black.
+        one's black. Nothing is darker than the white of a shot that clips it, whatever noise a darker shot has there.
 
         Args:
             images: all shots that were fitted, in that order, or the same strip of all: (h, w), (h, w, 3) BGR or
                 (h, w, 4) with alpha, which is ignored; uint8, uint16 or float32 in [0, 1].
         """
-        total, weights = self._sums(images)
-        merged = [cv2.divide(x, weight) for x, weight in zip(total, weights, strict=True)]
+        sums = self._sums(images)
+        merged = [cv2.max(cv2.divide(total, weight), least) for total, weight, least in zip(*sums, strict=True)]
         return cv2.merge(merged) if images[0].ndim == 3 else merged[0]
 
     def expose(self, images: Sequence[np.ndarray], max_gap: float) -> np.ndarray:
@@ -93,29 +93,35 @@ class Response:
         count = max(SEEN, int(np.ceil(span / max_gap)) + 1)
         return np.stack([luma(self.render(radiance, 2.0**stop)) for stop in np.linspace(0, span, count)])
 
-    def _sums(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Returns weight times light, and the weight, both summed over the shots, by channel (h, w) float32."""
+    def _sums(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+        """Returns by channel, (h, w) float32, weight times light and the weight, summed over shots; the least light."""
         total: list = []
         weights: list = []
+        least: list = []
         for k, image in enumerate(images):
             image = from_float(image, np.uint16) if image.dtype == np.float32 else image
             planes = cv2.split(image)[:3] if image.ndim == 3 else [image]
-            light, whole, signal, own = self._tables(k, image.dtype)
+            light, whole, signal, own, clipped = self._tables(k, image.dtype)
             shared = cv2.LUT(functools.reduce(cv2.max, planes), whole)
             for c, plane in enumerate(planes):
                 weight = cv2.add(cv2.multiply(shared, cv2.LUT(plane, signal)), cv2.LUT(plane, own))
-                part = cv2.multiply(weight, cv2.LUT(plane, light[c]))
+                part, white = cv2.multiply(weight, cv2.LUT(plane, light[c])), cv2.LUT(plane, clipped[c])
                 if k:
+                    cv2.max(least[c], white, least[c])
                     cv2.add(total[c], part, total[c])
                     cv2.add(weights[c], weight, weights[c])
                 else:
                     total.append(part)
                     weights.append(weight)
-        return total, weights
+                    least.append(white)
+        return total, weights, least
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 # tables of a few responses; all strips of a picture need the same
     def _tables(self, shot: int, dtype: DTypeLike) -> tuple[np.ndarray, ...]:
-        """Returns for each level of a shot: light (C, levels); weight as the largest channel; as any; in addition."""
+        """Returns for each level of a shot: light (C, levels); weight as the largest channel; as any; in addition.
+
+        And the least light that there is, (C, levels): 0 for levels that do not clip.
+        """
         value = np.linspace(0, 1, np.iinfo(dtype).max + 1)
         exposure, tint = 2.0 ** self.stops[shot], 2.0 ** np.array(self.tints[shot])
         light = self.light(value) / (exposure * tint[:, None])
@@ -124,7 +130,8 @@ class Response:
         own = SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value))
         # where nobody knows: the darkest shot's white, the brightest shot's black
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
-        return tuple(x.astype(np.float32) for x in (light, whole, signal, own))
+        clipped = np.where(value > CLIPPING[1], light, 0)
+        return tuple(x.astype(np.float32) for x in (light, whole, signal, own, clipped))
 
 
 def fit_response(shots: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> Response:
