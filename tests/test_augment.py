@@ -10,20 +10,16 @@ from utils.training import augment
 from utils.training.loss import WINDOW
 
 
-def test_shapes_have_every_number_factor_and_size():
+def test_shapes_have_every_number_and_size():
     rng = np.random.default_rng(0)
     shapes = [augment.random_shape(256, rng) for _ in range(2000)]
-    for name, choices in (("shots", augment.STACKS), ("factor", augment.FACTORS), ("upright", (False, True))):
+    for name, choices in (("shots", augment.STACKS), ("upright", (False, True))):
         counts = Counter(getattr(shape, name) for shape in shapes)
         assert {value: pytest.approx(count / 2000, abs=0.05) for value, count in counts.items()} == {
             value: choices.count(value) / len(choices) for value in choices
         }
-    shares = {factor: [(one.side / 256) ** 2 for one in shapes if one.factor == factor] for factor in augment.FACTORS}
-    shares["paper"] = [(augment.random_shape(256, rng, decides=False).side / 256) ** 2 for _ in range(500)]
-    for factor, found in shares.items():
-        largest = 0.5 if factor == 1 else 1
-        assert largest / 4 <= min(found) < largest / 3.8 and 0.95 * largest < max(found) <= largest
-    assert {augment.random_shape(256, rng, decides=False).factor for _ in range(50)} == {1}
+    shares = [(shape.side / 256) ** 2 for shape in shapes]
+    assert 1 / 4 <= min(shares) < 1 / 3.8 and 0.95 < max(shares) <= 1
 
 
 @pytest.mark.parametrize("multiple", [1, 4])
@@ -122,4 +118,5 @@ def test_samples_of_the_smallest_crops_have_room_for_the_window_of_the_loss():
     rng = np.random.default_rng(0)
     least = min(objective.least_crop for objective in (OBJECTIVES["mef"], OBJECTIVES["exposure"]))
     shapes = [augment.random_shape(least, rng) for _ in range(3000)]
-    assert min(min(augment.size_like(100, 900, shape.side, shape.multiple)) for shape in shapes) == WINDOW
+    least = min(min(augment.size_like(100, 900, shape.side, shape.multiple)) for shape in shapes)
+    assert WINDOW <= least <= 1.5 * WINDOW

@@ -91,8 +91,8 @@ def test_hold_out_splits_by_seed():
 def test_photographs_are_found_everywhere_and_cut_from_the_picture(photographs):
     paths = data.find_photographs([photographs])
     assert len(paths) == 6
-    pair, sample, factor, _ = Photographs(paths, crop_size=32)[(2, 0, 0)]
-    assert sample.shape == (1, 1, 32, 32) and sample.dtype == torch.float32 and factor == 1
+    pair, sample, _ = Photographs(paths, crop_size=32)[(2, 0, 0)]
+    assert sample.shape == (1, 1, 32, 32) and sample.dtype == torch.float32
     assert torch.equal(pair, sample.expand(2, 1, 32, 32))
     gray = cv2.cvtColor(cv2.imread(paths[2]), cv2.COLOR_BGR2GRAY)
     matches = []  # the crop is found again, to 8-bit rounding, in one of the symmetries
@@ -124,21 +124,21 @@ def test_samples_do_not_depend_on_the_workers(photographs, simulate):
 
 
 def test_scenes_of_a_batch_give_alike_samples(tmp_path):
-    """Sizes of nearly the same proportions, lying and upright, and of one factor."""
+    """Sizes of nearly the same proportions, lying and upright."""
     scenes = []
     for name, (height, width) in {"a": (356, 536), "b": (324, 484), "c": (612, 408), "d": (200, 300)}.items():
         scenes += ramp_scene(tmp_path / name, height, width)
     samples = BracketStacks(scenes, 192, max_gap=math.inf)
     batches = [data.stack_alike([samples[(item, item, common)] for item in range(4)]) for common in range(30)]
     assert sum(len(batch) == 1 for batch in batches) > 15  # a border of rounding can lie between them
-    assert len({(group.exposures.shape, group.factor) for batch in batches for group in batch}) > 20
+    assert len({group.exposures.shape for batch in batches for group in batch}) > 10
 
 
 def test_batches_stack_what_is_alike_and_lose_nothing(photographs):
     samples = Photographs(data.find_photographs([photographs]), 32, simulate=True, max_gap=3.0)
     drawn = [samples[(seed % 6, seed, seed)]._replace(name=str(seed)) for seed in range(60)]
     groups = data.stack_alike(drawn + drawn[:20])  # some of one shape are sure to be among them
-    kinds = [(*group.exposures.shape[1:], *group.judges.shape[1:], group.factor) for group in groups]
+    kinds = [(*group.exposures.shape[1:], *group.judges.shape[1:]) for group in groups]
     assert len(set(kinds)) == len(kinds) > 10
     names = [group.name.split("\n") for group in groups]
     assert sorted(map(int, sum(names, []))) == sorted([*range(60), *range(20)])
@@ -146,7 +146,6 @@ def test_batches_stack_what_is_alike_and_lose_nothing(photographs):
         for name, exposures, judges in zip(numbers, group.exposures, group.judges, strict=True):
             sample = drawn[int(name)]
             assert torch.equal(exposures, sample.exposures) and torch.equal(judges, sample.judges)
-            assert group.factor == sample.factor
 
 
 def test_small_photographs_are_enlarged_and_tiny_ones_refused(tmp_path):
@@ -217,8 +216,8 @@ def test_a_wide_pair_is_seen_as_when_it_is_fused(pyramid, monkeypatch, max_gap, 
     decide = fuser.network.decide
     monkeypatch.setattr(fuser.network, "decide", lambda shown: decide(given.append(shown) or shown))
     fuser.fuse(pair)
-    shown, judges, factor, name = data.fusion_sample(pair, [pair[1]], 2, True, max_gap, "a")
-    assert len(shown) == {1.0: len(shown), 3.0: SEEN, math.inf: 2}[max_gap] and (factor, name) == (2, "a")
+    shown, judges, name = data.fusion_sample(pair, [pair[1]], True, max_gap, "a")
+    assert len(shown) == {1.0: len(shown), 3.0: SEEN, math.inf: 2}[max_gap] and name == "a"
     np.testing.assert_allclose(shown[:, 0].numpy(), given[0], atol=1e-6)
     assert len(judges) == 1 and np.abs(judges[0, 0].numpy() - luma(pair[1])).max() == 0
 
@@ -226,9 +225,9 @@ def test_a_wide_pair_is_seen_as_when_it_is_fused(pyramid, monkeypatch, max_gap, 
 def test_nothing_is_added_without_a_bound_and_nothing_virtual_judges():
     pair = wide_pair()
     for max_gap in (None, math.inf):
-        shown, *_ = data.fusion_sample(pair, pair, 1, True, max_gap)
+        shown, *_ = data.fusion_sample(pair, pair, True, max_gap)
         assert np.array_equal(np.rint(shown[:, 0].numpy() * 255), pair)
-    shown, judges, *_ = data.fusion_sample(pair, [], 1, False, 3.0)
+    shown, judges, *_ = data.fusion_sample(pair, [], False, 3.0)
     assert len(shown) > 2 and np.array_equal(np.rint(judges[:, 0].numpy() * 255), pair)
 
 
@@ -267,9 +266,9 @@ def test_stacks_share_crop_and_symmetry(scenes, monkeypatch):
     samples = BracketStacks(data.read_brackets([scenes]), 32)
     numbers = set()
     for seed in range(30):
-        sample, judges, factor, name = samples[(seed % 3, seed, seed)]
+        sample, judges, name = samples[(seed % 3, seed, seed)]
         numbers.add(len(sample))
-        assert factor == 1 and name == str(scenes / "abc"[seed % 3]) and len(judges) == data.JUDGES
+        assert name == str(scenes / "abc"[seed % 3]) and len(judges) == data.JUDGES
         steps = torch.cat([sample[1:], judges]) - sample[:1]
         assert steps[0].min() > 0.1 and (steps.amax((2, 3)) - steps.amin((2, 3))).max() < 2.5 / 255
     assert numbers == {2, 3, 4, 5}  # of six to be fused there are five
@@ -287,23 +286,21 @@ def ramp_scene(folder, height, width):
 @pytest.mark.parametrize("height, width", [(600, 800), (800, 600)])
 def test_most_stacks_show_the_whole_scene_in_its_proportions(tmp_path, monkeypatch, height, width):
     samples = BracketStacks(ramp_scene(tmp_path / "a", height, width), 192, max_gap=math.inf)
-    whole, seen = [], set()
+    whole = []
     for seed in range(200):
-        shown, judges, factor, _ = samples[(0, seed, seed)]
+        shown, judges, _ = samples[(0, seed, seed)]
         over = shown[1, 0]
         if over.mean(0).std() < over.mean(1).std():
             over = over.T  # the ramp lies again
         tall, wide = over.shape
         whole.append((over.max() - over.min()).item() * 255 / 100 > 0.93)
-        seen.add(factor)
         assert judges.shape[1:] == shown.shape[1:] and len(shown) == len(judges) == 2  # of more to be fused: all
-        assert tall % factor == wide % factor == 0
-        step = max(factor, 1.1 * (tall * wide) ** 0.5 / augment.STEPS)
+        step = augment.random_shape(192, np.random.default_rng(seed)).multiple
+        assert tall % step == wide % step == 0 and step > 10
         assert abs(tall * width - wide * height) <= step / 2 * (width + height)
-        largest = 192**2 / (2 if factor == 1 else 1)
         rounding = step * (tall + wide)
-        assert largest / 4 - rounding <= tall * wide <= largest + rounding
-    assert np.mean(whole) == pytest.approx(augment.WHOLE, abs=0.1) and seen == set(augment.FACTORS)
+        assert 192**2 / 4 - rounding <= tall * wide <= 192**2 + rounding
+    assert np.mean(whole) == pytest.approx(augment.WHOLE, abs=0.1)
 
 
 @pytest.mark.parametrize("height, width", [(100, 600), (600, 100)])
@@ -313,9 +310,9 @@ def test_of_panoramas_windows_of_two_to_one(tmp_path, height, width):
     brackets = BracketStacks(ramp_scene(tmp_path / "a", height, width), 64, max_gap=math.inf)
     for samples in (photographs, brackets):
         for seed in range(30):
-            shown, _, factor, _ = samples[(0, seed, seed)]
+            shown, *_ = samples[(0, seed, seed)]
             short, long = sorted(shown.shape[2:])
-            assert abs(long - 2 * short) <= 1.5 * factor
+            assert abs(long - 2 * short) <= 1.5 * augment.random_shape(64, np.random.default_rng(seed)).multiple
 
 
 def test_stacks_of_brackets_are_merged(scenes):

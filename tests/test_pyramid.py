@@ -104,23 +104,6 @@ def test_every_pixel_is_decided_by_the_whole_scene(pyramid):
     assert exposures.grad[..., -1, -1].abs().min() > 0
 
 
-@torch.inference_mode()
-def test_a_bounded_decision_is_blended_by_its_weights(pyramid):
-    """At the size of the decision `fuse` is the network; above it, its mean over each block is still the decision."""
-    exposures = torch.rand(2, 3, 1, 24, 40)
-    close(pyramid.fuse(exposures), pyramid(exposures)[0])
-    flat = exposures.repeat_interleave(4, -1).repeat_interleave(4, -2)
-    fused, weights = pyramid(exposures)
-    weights = weights.exp()
-    fused = fused - (weights * exposures[:, :, 0]).sum(1, keepdim=True)
-
-    def up(plane):
-        return torch.nn.functional.interpolate(plane, (96, 160), mode="bilinear", align_corners=False)
-
-    close(pyramid.fuse(flat, 4), up(fused) + (up(weights) * flat[:, :, 0]).sum(1, keepdim=True))
-
-
-@pytest.mark.parametrize("factor", [1, 2, 4])
-def test_training_reaches_every_parameter(pyramid, factor):
-    pyramid.fuse(torch.rand(1, 3, 1, 64, 64), factor).square().mean().backward()
+def test_training_reaches_every_parameter(pyramid):
+    pyramid.fuse(torch.rand(1, 3, 1, 64, 64)).square().mean().backward()
     assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in pyramid.parameters())
