@@ -1,7 +1,9 @@
-"""Reads damaged picture files: python benchmarks/fuzz.py [--count 20000].
+"""Reads damaged picture files: python benchmarks/fuzz.py [--count 6667] [--seeds 0 1 2].
 
-Small files of every format are damaged at random and read, in a process that may crash, hang or grow without harm; what
-can be read is written with its metadata. Each file must give a picture or one clear error; all else is a fault.
+Small files of every format are damaged and read, in a process that may crash, hang or grow without harm: bytes at
+random; fields of their structure (chunks, segments, boxes, directories, pointers that go round); cut at each 5 %; and
+bombs, which unpack to much. What can be read is written with its metadata, and read again. Each file must give a
+picture or one clear line with its name, in 10 s and 1 GB; all else is a fault.
 """
 
 import argparse
@@ -10,11 +12,14 @@ import collections
 import io
 import multiprocessing
 import random
+import re
 import shutil
+import struct
 import sys
 import tempfile
 import time
 import warnings
+import zlib
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,10 +29,15 @@ import numpy as np
 from PIL import Image, ImageCms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from utils.errors import UserError
-from utils.pictures.image import read_photo, write_image  # noqa: E402
+from tests.test_camera import dng  # noqa: E402
+from tests.test_hostile import big_tiff, plain_tiff, png  # noqa: E402
+from utils.errors import UserError  # noqa: E402
+from utils.pictures.image import read_photo, read_radiance, write_image  # noqa: E402
+from utils.pictures.metadata import read_metadata  # noqa: E402
+from utils.stack.radiance import expose  # noqa: E402
 
 HANG = 10  # seconds without an answer: the process hangs
+MOST_MEMORY = 1e9  # bytes at the peak, of a process that reads a file below 1 MB
 REFUSED, SAME, OTHER, FAULT = "refused", "read as before", "read otherwise", "faults"
 EDGES = (0, 1, 2, 7, 8, 16, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
 
@@ -68,7 +78,122 @@ def seeds() -> dict[str, bytes]:
     add("bmp palette", picture.quantize(16), "BMP")
     for suffix in ("png", "tif"):
         files[f"{suffix} 16"] = cv2.imencode(f".{suffix}", rgb.astype(np.uint16) * 257)[1].tobytes()
+    add("png animated", picture, "PNG", save_all=True, append_images=[picture.rotate(180)])
+    add("tif fax", picture.convert("1"), "TIFF", compression="group3")
+    add("avif", picture, "AVIF", **said)
+    files["tif float"] = plain_tiff(rgb.astype(np.float32))
+    files["tif double"] = plain_tiff(rgb.astype(np.float64))
+    files["tif big"] = big_tiff(rgb[..., 0], "<")
+    files["dng"] = dng(rgb / 255.0)
+    files["hdr"] = cv2.imencode(".hdr", rgb.astype(np.float32) / 99)[1].tobytes()
+    with tempfile.TemporaryDirectory() as folder:
+        import OpenEXR
+        import pillow_heif
+
+        planes = {name: rgb[..., k].astype(np.float16) for k, name in enumerate("BGR")}
+        for name, compression in (("", OpenEXR.ZIP_COMPRESSION), (" dwab", OpenEXR.DWAB_COMPRESSION)):
+            header = {"compression": compression, "type": OpenEXR.scanlineimage}
+            OpenEXR.File(header, planes).write(f"{folder}/a.exr")
+            files[f"exr{name}"] = Path(folder, "a.exr").read_bytes()
+        pillow_heif.from_pillow(picture).save(f"{folder}/a.heic", quality=90)
+        files["heic"] = Path(folder, "a.heic").read_bytes()
+        header = {"compression": OpenEXR.ZIPS_COMPRESSION, "type": OpenEXR.scanlineimage}
+        OpenEXR.File(header, {name: np.zeros((6000, 5000), np.float16) for name in "RGB"}).write(f"{folder}/b.exr")
+        files["exr bomb"] = Path(folder, "b.exr").read_bytes()
+    add("jpg bomb", Image.new("L", (12000, 9000)), "JPEG", quality=1)
+    add("jpg bomb progressive", Image.new("RGB", (3000, 3000)), "JPEG", progressive=True)
+    add("tif bomb", Image.new("RGB", (9000, 6000)), "TIFF", compression="tiff_adobe_deflate")
+    add("tif bomb fax", Image.new("1", (20000, 20000)), "TIFF", compression="group4")
+    add("webp bomb", Image.new("RGB", (8000, 8000)), "WEBP", lossless=True, method=0)
+    add("avif bomb", Image.new("RGB", (4000, 4000)), "AVIF", speed=10)
+    files["png bomb"] = png(8000, 4000)
+    files["png bomb 16"] = png(5000, 3000, 16, 6)
+    files["png bomb profile"] = png(32, 24, before=_chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(10**8))))
+    files["png bomb text"] = png(32, 24, before=_chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(10**8))) * 9)
     return files
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def fields(data: bytes) -> list[tuple[int, str]]:
+    """Returns the fields of a file's structure: their places, and their forms as `struct` has them."""
+    found: list[tuple[int, str]] = []
+    for head in [match.start() for match in re.finditer(rb"II\*\0|MM\0\*", data)][:3]:  # TIFF, and EXIF in others
+        order, pending, seen = "<" if data[head] == 73 else ">", [head + 4], set()
+        while pending and len(seen) < 9:
+            place = pending.pop()
+            found.append((place, order + "I"))
+            start = head + struct.unpack_from(order + "I", data.ljust(place + 4, b"\0"), place)[0]
+            if start in seen or start + 2 > len(data):
+                continue
+            seen.add(start)
+            count = min(struct.unpack_from(order + "H", data, start)[0], 60)
+            found.append((start, order + "H"))
+            for entry in range(start + 2, min(start + 2 + 12 * count, len(data) - 12), 12):
+                found += [
+                    (entry, order + "H"),
+                    (entry + 2, order + "H"),
+                    (entry + 4, order + "I"),
+                    (entry + 8, order + "I"),
+                ]
+                if struct.unpack_from(order + "H", data, entry)[0] in (0x8769, 0x8825, 330):
+                    pending.append(entry + 8)
+            pending.append(start + 2 + 12 * count)
+    if data.startswith(b"\x89PNG"):
+        place = 8
+        while place + 8 <= len(data) and len(found) < 400:
+            found += [(place, ">I"), (place + 4, ">I"), *((place + 8 + k, ">I") for k in (0, 4, 8))]
+            place += 12 + struct.unpack_from(">I", data, place)[0]
+    elif data.startswith(b"RIFF"):
+        place = 4
+        while place + 8 <= len(data) and len(found) < 400:
+            found += [(place, "<I"), (place + 8, "<I"), (place + 8, "<H"), (place + 12, "<I")]
+            place += 8 if place == 4 else 8 + struct.unpack_from("<I", data, place + 4)[0]
+    elif data.startswith(b"\xff\xd8"):
+        for match in list(re.finditer(rb"\xff[\xc0-\xfe]", data))[:60]:
+            found += [
+                (match.start() + k, form) for k, form in ((1, "B"), (2, ">H"), (4, "B"), (5, ">H"), (7, ">H"), (9, "B"))
+            ]
+    elif data[4:8] == b"ftyp":
+        found += [
+            (match.start() - 4 + k, ">I") for match in re.finditer(rb"[a-z]{4}", data[:2000]) for k in (0, 4, 8, 12)
+        ]
+    elif data.startswith(b"v/1\x01"):
+        found += [
+            (match.end() + k, "<I") for match in re.finditer(rb"\w+\0\w+\0", data[:2000]) for k in (0, 4, 8, 12, 16)
+        ]
+    else:
+        found += [(place, "<I") for place in range(2, 60, 4)]
+    return [(place, form) for place, form in found if place + struct.calcsize(form) <= len(data)]
+
+
+def restructure(data: bytes, rng: random.Random) -> bytes:
+    """Returns the file with one to four fields of its structure changed, swapped, or pointing at each other; or cut."""
+    if rng.random() < 0.15:
+        return data[: len(data) * rng.randrange(1, 20) // 20]
+    file, known = bytearray(data), fields(data)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        (place, form), (other, _) = rng.choice(known), rng.choice(known)
+        size, kind = struct.calcsize(form), rng.randrange(6)
+        if kind <= 2:
+            value = rng.choice(EDGES)
+        elif kind == 3:
+            value = other  # as a pointer, it goes round
+        elif kind == 4:
+            value = struct.unpack_from(form, file, place)[0] * rng.choice((2, 3, 256)) + rng.choice((-1, 0, 1))
+        else:
+            value = struct.unpack_from(form, file, min(other, len(file) - size))[0]
+        struct.pack_into(form, file, place, value % 256**size)
+    if file.startswith(b"\x89PNG"):  # checksums that fit, so that the decoder believes the fields
+        place = 8
+        while place + 12 <= len(file):
+            length = struct.unpack_from(">I", file, place)[0]
+            if place + 12 + length <= len(file):
+                struct.pack_into(">I", file, place + 8 + length, zlib.crc32(file[place + 4 : place + 8 + length]))
+            place += 12 + length
+    return bytes(file)
 
 
 def damage(data: bytes, other: bytes, rng: random.Random) -> bytes:
@@ -98,10 +223,12 @@ def damage(data: bytes, other: bytes, rng: random.Random) -> bytes:
     return bytes(file)
 
 
-def mutant(files: dict[str, bytes], number: int) -> tuple[str, bytes]:
-    """Returns the name of a seed and a damaged copy of it; the same number gives the same."""
-    rng, names = random.Random(number), list(files)
+def mutant(files: dict[str, bytes], seed: int, number: int) -> tuple[str, bytes]:
+    """Returns the name of a file and a damaged copy of it; the same numbers give the same."""
+    rng, names = random.Random(f"{seed} {number}"), list(files)
     name = names[number % len(names)]
+    if rng.random() < 0.6:
+        return name, restructure(files[name], rng)
     return name, damage(files[name], files[rng.choice(names)], rng)
 
 
@@ -153,28 +280,36 @@ def serve(pipe: Connection, make: Callable) -> None:
         pipe.send((said, int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024))
 
 
-def reader() -> Callable[[int], str]:
-    """Returns a function: number of a mutant -> result of reading it and, if that succeeds, of writing it."""
+def reader() -> Callable[[tuple[int, int]], str]:
+    """Returns a function: seed and number of a mutant -> result of reading it and, if that succeeds, of writing it."""
     files = seeds()
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
     whole = {}
-    for name, data in files.items():
-        path = folder / f"whole.{name.split()[0]}"
-        path.write_bytes(data)
-        whole[name] = read_photo(path)[0]
 
-    def read(number: int) -> str:
-        name, data = mutant(files, number)
+    def look(path: Path) -> tuple[np.ndarray, object]:
+        if read_metadata(path).radiance:
+            image, metadata = read_radiance(path)
+            return expose(image)[0][0], metadata
+        return read_photo(path)
+
+    def read(question: tuple[int, int]) -> str:
+        name, data = mutant(files, *question)
         path = folder / f"mutant.{name.split()[0]}"
+        if name not in whole and "bomb" not in name:
+            path.write_bytes(files[name])
+            whole[name] = look(path)[0]
         path.write_bytes(data)
         try:
-            image, metadata = read_photo(path)
+            image, metadata = look(path)
+            _ = metadata.stops, metadata.exposure_time, metadata.captured
         except (UserError, OSError) as error:
-            return REFUSED if path.name in str(error) else f"an error without the file's name: {error}"
-        for suffix in (".jpg", ".png", ".tif", ".webp") if image.shape[2:] != (4,) else (".png", ".tif"):
-            write_image(folder / f"written{suffix}", image[:64, :96], metadata)
-        return SAME if np.array_equal(image, whole[name]) else OTHER
+            said = str(error)
+            return REFUSED if path.name in said and "\n" not in said else f"no line with the file's name: {error}"
+        suffix = (".tif", ".png", ".jpg", ".webp")[question[1] % (4 if image.shape[2:] != (4,) else 2)]
+        write_image(folder / f"written{suffix}", image[:64, :96], metadata)
+        read_photo(folder / f"written{suffix}")
+        return SAME if np.array_equal(image, whole.get(name)) else OTHER
 
     return read
 
@@ -184,26 +319,30 @@ def main(args: argparse.Namespace) -> None:
     results = {name: collections.Counter() for name in names}
     slowest, largest = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
     watched = Watched(reader)
-    for number in range(args.first, args.first + args.count):
-        name = names[number % len(names)]
-        answer, seconds, memory = watched.ask(number)
-        slowest[name], largest[name] = max(slowest[name], seconds), max(largest[name], memory)
-        results[name][answer if answer in (REFUSED, SAME, OTHER) else FAULT] += 1
-        if answer not in (REFUSED, SAME, OTHER):
-            print(f"mutant {number} of {name}: {answer[:300]}", flush=True)
+    for seed in args.seeds:
+        for number in range(args.first, args.first + args.count):
+            name = names[number % len(names)]
+            answer, seconds, memory = watched.ask((seed, number))
+            if memory > MOST_MEMORY:
+                answer = f"{memory / 1e9:.1f} GB, after: {answer}"
+            slowest[name], largest[name] = max(slowest[name], seconds), max(largest[name], memory)
+            results[name][answer if answer in (REFUSED, SAME, OTHER) else FAULT] += 1
+            if answer not in (REFUSED, SAME, OTHER):
+                print(f"seed {seed}, mutant {number} of {name}: {answer[:300]}", flush=True)
     columns = (REFUSED, SAME, OTHER, FAULT)
     print(f"| file | mutants | {' | '.join(columns)} | slowest, s | peak memory, MB |\n|---|{'---:|' * 7}")
     for name, found in results.items():
         counts = " | ".join(str(found[column]) for column in columns)
         print(f"| {name} | {found.total()} | {counts} | {slowest[name]:.2f} | {largest[name] / 1e6:.0f} |")
-    faults = sum(found[FAULT] for found in results.values())
-    print(f"{args.count} mutants, {faults} faults, {max(slowest.values()):.2f} s, {max(largest.values()) / 1e6:.0f} MB")
+    faults, mutants = (sum(counts) for counts in zip(*((x[FAULT], x.total()) for x in results.values()), strict=True))
+    print(f"{mutants} mutants, {faults} faults, {max(slowest.values()):.2f} s, {max(largest.values()) / 1e6:.0f} MB")
     watched.close()
     sys.exit(bool(faults))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--count", type=int, default=20000, help="mutants")
+    parser.add_argument("--count", type=int, default=6667, help="mutants per seed")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of everything random")
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant, to repeat a fault")
     main(parser.parse_args())
