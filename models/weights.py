@@ -48,6 +48,7 @@ NAMES = re.compile(
 )
 MOST_STEPS = 2**16  # instructions in a pickle; a run's state has 10,000
 MOST_TEXT = 2**12  # characters in a text of a pickle; a run's state has 100
+LARGEST = 2**10  # of a weight, in amount; those of trained networks are below 31, garbage of 16 bits goes up to 65,504
 CHOICES = {"padding": ("replicate", "zeros", "reflect", "circular"), "output": ("none", "leaky_relu", "sigmoid")}
 PREDECESSOR_LAYERS = {  # its names -> ours; in a layer, 0 is the convolution and 1 the BatchNorm
     "layer1": "encoder.0",
@@ -123,22 +124,60 @@ def read_checkpoint(path: str | PathLike) -> dict:
     """
     _, pickles = _look_into(path)
     try:
-        for steps in map(pickletools.genops, pickles):
-            for number, (step, argument, _) in enumerate(steps):
-                if step.name == "GLOBAL" and not NAMES.fullmatch(str(argument)):
-                    raise WeightsError(f"holds Python code besides tensors, which is never run: {str(argument)[:80]}")
-                if number > MOST_STEPS or (isinstance(argument, str | bytes) and len(argument) > MOST_TEXT):
-                    raise WeightsError("holds too much besides tensors")
+        for content in pickles:
+            _check_pickle(content)
         with torch.serialization.safe_globals(NUMPY_SCALARS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch warns of odd pickle protocols in files that are refused anyway
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = _plain(torch.load(path, map_location="cpu", weights_only=True), {})
     except PermissionError:
         raise
     except Exception as error:  # PyTorch raises exceptions of many kinds for damaged files
-        raise WeightsError(f"{path} is not a checkpoint, or it is damaged: {_first_line(error)}") from error
+        # PyTorch's own words can be a hint to switch the protection off.
+        reason = _first_line(error) if isinstance(error, WeightsError) else "PyTorch cannot read it as tensors alone"
+        raise WeightsError(f"{path} is not a checkpoint, or it is damaged: {reason}") from error
     if not isinstance(checkpoint, dict) or not all(isinstance(key, str) for key in checkpoint):
         raise WeightsError(f"{path} holds a {type(checkpoint).__name__}, expected a checkpoint's dict")
     return checkpoint
+
+
+def _check_pickle(content: bytes) -> None:
+    """Raises WeightsError if a pickle names code, or holds more than a checkpoint does.
+
+    What it holds twice counts twice: a tuple of two references to a tuple of two and so on, as a key of a dict, would be
+    hashed for ever.
+    """
+    stack: list[int] = []  # of each object, how many it holds; -1 is a mark
+    memo: dict[object, int] = {}
+    for number, (step, argument, _) in enumerate(pickletools.genops(content)):
+        if step.name == "GLOBAL" and not NAMES.fullmatch(str(argument)):
+            raise WeightsError(f"holds Python code besides tensors, which is never run: {str(argument)[:80]}")
+        size, taken = 1, len(step.stack_before)
+        if pickletools.markobject in step.stack_before:
+            while (one := stack.pop()) >= 0:
+                size += one
+            taken = step.stack_before.index(pickletools.markobject)
+        size += sum(stack.pop() for _ in range(taken))
+        if "GET" in step.name:
+            size = memo[argument]
+        elif "PUT" in step.name or step.name == "MEMOIZE":
+            memo[len(memo) if argument is None else argument] = stack[-1]
+        stack += [-1 if one is pickletools.markobject else size for one in step.stack_after]
+        texts = len(argument) if isinstance(argument, str | bytes) else 0
+        if number > MOST_STEPS or size > MOST_STEPS or texts > MOST_TEXT:
+            raise WeightsError("holds too much besides tensors")
+
+
+def _plain(content: object, made: dict[int, object]) -> object:
+    """Returns dicts and tensors without the attributes that a file may set on them, such as another `items`."""
+    if id(content) not in made:
+        made[id(content)] = content
+        if isinstance(content, torch.Tensor):
+            made[id(content)] = torch.Tensor.detach(content)
+        elif isinstance(content, dict):
+            made[id(content)] = copy = {}
+            for key, value in dict.items(content):
+                copy[key] = _plain(value, made)
+    return made[id(content)]
 
 
 def _look_into(path: str | PathLike) -> tuple[list[str], list[bytes]]:
@@ -185,7 +224,7 @@ def _read_network(path: str | PathLike) -> Network:
         first = state.get("layer1.layer.0.weight")
         channels = first.shape[1] if isinstance(first, torch.Tensor) and first.ndim == 4 else 1
         return _network(path, "DeepFuse_bn", {"image_channels": channels}, _renamed(state))
-    found = ", ".join(str(key)[:40] for key in list(state)[:5])
+    found = ", ".join(_shown(key) for key in list(state)[:5])
     raise WeightsError(
         f"{path} is not a known kind of checkpoint: expected keys name, arch, model (this project) "
         f"or {', '.join(PREDECESSOR_LAYERS)} (the predecessor), found {found or 'none'}"
@@ -199,7 +238,7 @@ def _network(path: str | PathLike, name: object, numbers: object, state: object)
     """
     if not isinstance(name, str) or name not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise WeightsError(f"{path} holds an unknown network {str(name)[:40]!r}: expected {known}")
+        raise WeightsError(f"{path} holds an unknown network {_shown(name)}: expected {known}")
     try:
         arch = _architecture(ARCHITECTURES[name], numbers)
         state = _checked_state(_shapes(name, arch), state)
@@ -261,12 +300,15 @@ def _checked_state(expected: State, state: object) -> State:
     if sum(value.nbytes for value in expected.values()) > MAX_BYTES:
         raise WeightsError(f"it has more than {MAX_BYTES:,} bytes of weights")
     if odd := expected.keys() ^ state.keys():
-        raise WeightsError(f"weights are missing or too many: {', '.join(sorted(map(str, odd))[:5])}")
+        raise WeightsError(f"weights are missing or too many: {', '.join(sorted(key[:40] for key in odd)[:5])}")
     for key, value in state.items():
         if value.shape != expected[key].shape or value.layout != torch.strided or value.device.type != "cpu":
             raise WeightsError(f"{key} is {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
-        if value.is_complex() or value.is_quantized or not value.isfinite().all():
-            raise WeightsError(f"{key} has values that are not finite, or no numbers")
+        kind = expected[key].dtype
+        if value.dtype != kind and not (kind.is_floating_point and value.is_floating_point()):
+            raise WeightsError(f"{key} holds {value.dtype}, expected {kind}")
+        if kind.is_floating_point and not (value.abs() <= LARGEST).all():  # NaN is not <= either
+            raise WeightsError(f"{key} has values that are not finite, or beyond {LARGEST:,}: it is damaged")
     return state
 
 
@@ -302,6 +344,10 @@ def _renamed(state: dict) -> dict:
 
 def _kind(channels: int) -> str:
     return {1: "gray (1-channel)", 3: "RGB (3-channel)"}.get(channels, f"{channels}-channel")
+
+
+def _shown(content: object) -> str:
+    return content[:40] if isinstance(content, str) else type(content).__name__
 
 
 def _first_line(error: Exception) -> str:
