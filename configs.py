@@ -146,8 +146,9 @@ def get_export_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the settings of run_export.py from a command line (sys.argv where None)."""
     parser = _parser("Writes a DeepFuse_pyramid as ONNX, which fuses any number and size of exposures without PyTorch.")
     parser.add_argument("--weights", default=f"{ROOT}/runs/pretrained/deepfuse.pth", help="checkpoint to export")
-    parser.add_argument("-o", "--output", default=f"{ROOT}/runs/pretrained/deepfuse.onnx", help="file to write")
+    parser.add_argument("-o", "--output", help="file to write; by default that of --weights, with the suffix .onnx")
     args = parser.parse_args(argv)
+    args.output = args.output or str(Path(args.weights).with_suffix(".onnx"))
     require("torch", "onnx", "onnxscript")
     return args
 
@@ -344,7 +345,12 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         ValueError: A setting of NEW_RUN differs from the resumed run's, or its stored settings are missing or damaged.
     """
     parser, settings = train_parser()
-    resumed, stored = parser.parse_args(argv).resume_path, {}
+    try:
+        resumed, stored = parser.parse_args(argv).resume_path, {}
+    except RecursionError:
+        parser.error("an @FILE names itself: leave that line out of it")
+    except ValueError as error:
+        parser.error(f"an @FILE is no text in UTF-8, or has a quotation without an end: {error}")
     if resumed:
         if Path(resumed).is_dir():
             resumed = str(Path(resumed, "checkpoints", "last.pth"))
@@ -383,7 +389,7 @@ def stored_settings(path: Path, defaults: dict) -> dict:
         raise UserError(f"{path} is missing: expected a run folder to resume, or a file in its folder checkpoints")
     try:
         content = dict(json.loads(path.read_text(encoding="utf-8")).items())
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged, the settings of the run to resume: {error}") from error
     stored = {name: content[name] for name in defaults if name in content}
     for name, value in stored.items():

@@ -50,7 +50,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
     source, target = Path(args.input_dir).resolve(), Path(args.output_dir)
     if source in (target.resolve(), *target.resolve().parents):
         raise UserError(f"--output_dir {target} lies in --input_dir, whose pictures are inputs: name another folder")
-    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, ranks = place_among_processes()
     if ranks > 1:
         from utils.training import parallel  # imports PyTorch
 
@@ -82,6 +82,20 @@ def say_of(found: Found, folder: str) -> None:
         print(f"{what} to no scene: {', '.join(os.path.relpath(path, folder) for path in found.singles)}")
     for error in found.errors:
         print(f"error: {error}", file=sys.stderr)
+
+
+def place_among_processes() -> tuple[int, int]:
+    """Returns this process's number, from 0 on, and the number of processes that torchrun has started.
+
+    Raises:
+        UserError: The environment's RANK and WORLD_SIZE are no such numbers.
+    """
+    size, number = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "0")
+    if size == "1":
+        return 0, 1
+    if not (size.isdecimal() and number.isdecimal() and int(number) < int(size)):
+        raise UserError(f"RANK is {number!r} and WORLD_SIZE {size!r}: unset both, or start the processes by torchrun")
+    return int(number), int(size)
 
 
 def report(ends: list[str | None], scenes: int, target: Path) -> None:

@@ -143,8 +143,8 @@ def read_checkpoint(path: str | PathLike) -> dict:
 def _check_pickle(content: bytes) -> None:
     """Raises WeightsError if a pickle names code, or holds more than a checkpoint does.
 
-    What it holds twice counts twice: a tuple of two references to a tuple of two and so on, as a key of a dict, would be
-    hashed for ever.
+    What it holds twice counts twice: a tuple of two references to a tuple of two and so on, as a key of a dict, would
+    be hashed for ever.
     """
     stack: list[int] = []  # of each object, how many it holds; -1 is a mark
     memo: dict[object, int] = {}

@@ -269,7 +269,22 @@ def test_a_file_from_before_the_small_network_loads(tmp_path):
     torch.testing.assert_close(old(exposures), model(exposures))
 
 
-@pytest.mark.parametrize("kind", ["missing", "unknown", "shape", "nan", "expanded", "integer key", "no tensor"])
+KINDS = [
+    "missing",
+    "unknown",
+    "shape",
+    "nan",
+    "expanded",
+    "integer key",
+    "no tensor",
+    "bool",
+    "uint8",
+    "garbage",
+    "int64",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_weights_that_do_not_fit_are_refused(tmp_path, checkpoint, kind):
     content = torch.load(checkpoint, weights_only=True)
     state, first = content["model"], next(iter(content["model"]))
@@ -277,6 +292,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, checkpoint, kind):
         del state[first]
     tensors = {"unknown": torch.zeros(2), "shape": torch.zeros(2), "integer key": torch.zeros(2), "no tensor": [1.0]}
     tensors |= {"nan": state.get(first, 0) * torch.nan, "expanded": torch.zeros(1).expand(10**6, 10**6)}
+    bits = torch.randint(0, 2**15, state.get(first, torch.zeros(1)).shape, dtype=torch.int16)
+    odd = {"bool": bits > 0, "uint8": bits.to(torch.uint8), "garbage": bits.view(torch.float16), "int64": bits.long()}
+    tensors |= {name: value.nan_to_num(60000) if name == "garbage" else value for name, value in odd.items()}
     if kind in tensors:
         state[{"unknown": "x", "integer key": 3}.get(kind, first)] = tensors[kind]
     torch.save(content, tmp_path / "a.pth")
@@ -288,6 +306,48 @@ def pickle_in_a_zip(path, steps, **more):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in {"data.pkl": b"\x80\x02" + steps + b".", "version": b"3\n", **more}.items():
             archive.writestr(f"a/{name}", data)
+
+
+def test_half_precision_is_read_and_its_numbers_kept(tmp_path, checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    state = {name: value.half() for name, value in content["model"].items()}
+    torch.save(content | {"model": state}, tmp_path / "a.pth")
+    for name, value in fuse_model(weights=tmp_path / "a.pth").state_dict().items():
+        assert value.dtype == torch.float32 and torch.equal(value, state[name].float())
+
+
+NESTED = b")" + b"".join(b"q" + bytes([k]) + b"h" + bytes([k]) + b"\x86" for k in range(60))  # ((..., ...), (..., ...))
+OWN_ITEMS = b"ccollections\nOrderedDict\n)R}X\x05\0\0\0itemsK\x01sb"  # an OrderedDict whose attribute `items` is 1
+
+
+@pytest.mark.parametrize(
+    "steps", [b"}" + NESTED + b"K\x01s", b"}X\x01\0\0\0a}" + NESTED + b"K\x01ss", b"}" + NESTED + b"K\x01\x86s"]
+)
+def test_keys_that_hash_for_ever_are_refused_at_once(tmp_path, steps):
+    pickle_in_a_zip(tmp_path / "a.pth", steps)
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match="a.pth is not a checkpoint, or it is damaged: "):
+        fuse_model(weights=tmp_path / "a.pth")
+    assert time.perf_counter() - start < 5
+
+
+def test_attributes_of_a_files_dicts_are_not_believed(tmp_path):
+    name, arch = b"X\x04\0\0\0nameX\x0c\0\0\0DeepFuse_3x3s", b"X\x04\0\0\0arch}s"
+    for steps in (OWN_ITEMS, b"}" + name + arch + b"X\x05\0\0\0model" + OWN_ITEMS + b"s"):
+        pickle_in_a_zip(tmp_path / "a.pth", steps)
+        with pytest.raises(ValueError, match="a.pth .*(missing or too many|not a known kind)"):
+            fuse_model(weights=tmp_path / "a.pth")
+
+
+def test_nobody_is_told_to_switch_the_protection_off(tmp_path):
+    torch.save({"name": "x", "model": {1, 2}, "date": torch.distributions.Normal}, tmp_path / "a.pth")
+    with pytest.raises(ValueError) as raised:
+        fuse_model(weights=tmp_path / "a.pth")
+    assert "weights_only" not in str(raised.value) and "a.pth" in str(raised.value)
+    pickle_in_a_zip(tmp_path / "a.pth", b"ccollections\nOrderedDict\nK\x01\x85R")
+    with pytest.raises(ValueError) as raised:
+        fuse_model(weights=tmp_path / "a.pth")
+    assert "weights_only" not in str(raised.value)
 
 
 @pytest.mark.long

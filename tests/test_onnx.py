@@ -11,8 +11,10 @@ import pytest
 import configs
 from models import fuse_model
 from run_export import export
+from utils.errors import UserError
+from utils.fusing import onnx as onnx_files
 from utils.fusing.fusion import Fuser
-from utils.fusing.onnx import OnnxNetwork
+from utils.fusing.onnx import INPUT, OUTPUTS, OnnxNetwork
 from utils.fusing.tiles import on_device
 from utils.pictures.image import read_image
 
@@ -147,3 +149,61 @@ def test_files_that_are_not_ours_are_refused(tmp_path):
     (tmp_path / "strange.onnx").write_bytes(strange.SerializeToString())
     with pytest.raises(ValueError, match="not a file that run_export.py wrote"):
         Fuser.from_checkpoint(tmp_path / "strange.onnx")
+
+
+def graph(**changes):
+    """The bytes of a small ONNX file of the shipped one's form: the mean, and equal weights; with `changes`."""
+    onnx = pytest.importorskip("onnx")
+    make, f32 = onnx.helper, onnx.TensorProto.FLOAT
+    inputs = [make.make_tensor_value_info(INPUT, f32, ["k", "h", "w"])]
+    outputs = [make.make_tensor_value_info(name, f32, None) for name in changes.get("outputs", OUTPUTS)]
+    nodes = [
+        make.make_node("ReduceMean", [INPUT], ["fused"], axes=[0], keepdims=0),
+        make.make_node("Softmax", [INPUT], ["weights"], axis=0),
+    ]
+    initial = []
+    if "endless" in changes:  # the mean of what a loop leaves that goes on and on
+        info = [make.make_tensor_value_info(name, kind, []) for name, kind in (("i", 7), ("go", 9), ("on", 9))]
+        x, y = (make.make_tensor_value_info(name, f32, None) for name in "xy")
+        steps = [make.make_node("Identity", ["go"], ["on"]), make.make_node("Identity", ["x"], ["y"])]
+        body = make.make_graph(steps, "body", [*info[:2], x], [info[2], y])
+        initial = [make.make_tensor("most", onnx.TensorProto.INT64, [], [2**62])]
+        initial += [make.make_tensor("true", onnx.TensorProto.BOOL, [], [True])]
+        nodes[0] = make.make_node("ReduceMean", ["last"], ["fused"], axes=[0], keepdims=0)
+        nodes.insert(0, make.make_node("Loop", ["most", "true", INPUT], ["last"], body=body))
+    inputs += [make.make_tensor_value_info("more", f32, [1])] if "more" in changes else []
+    whole = make.make_graph(nodes, "graph", inputs, outputs, initial)
+    model = make.make_model(whole, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
+    about = {"name": "DeepFuse_pyramid", "decision_pixels": "65536", "max_gap": "3.0"} | changes.get("about", {})
+    make.set_model_props(model, about)
+    return model.SerializeToString()
+
+
+def test_a_graph_of_our_form_is_run(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(graph())
+    fused, weights = OnnxNetwork(tmp_path / "a.onnx").decide(np.full((2, 50, 60), 0.25, np.float32))
+    assert np.allclose(fused, 0.25) and np.allclose(weights, 0.5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"about": {"decision_pixels": pixels}} for pixels in ("-7", "0", "x", "", "9" * 9, "nan")),
+        *({"about": {"max_gap": gap}} for gap in ("0", "-5", "nan", "", "-inf")),
+        {"outputs": ["fused"]},
+        {"outputs": ["weights"]},
+        {"more": True},
+        {"endless": True},
+    ],
+    ids=str,
+)
+def test_numbers_and_graphs_that_no_network_has_are_refused(tmp_path, monkeypatch, changes):
+    monkeypatch.setattr(onnx_files, "LONGEST_TRIAL", 1)
+    (tmp_path / "a.onnx").write_bytes(graph(**changes))
+    with pytest.raises(UserError, match="a.onnx is not a file that run_export.py wrote, or it is damaged"):
+        OnnxNetwork(tmp_path / "a.onnx")
+
+
+def test_an_export_lies_beside_its_weights_by_default():
+    assert configs.get_export_args(["--weights", "mine/best.pth"]).output == str(Path("mine/best.onnx"))
+    assert Path(configs.get_export_args([]).output) == SHIPPED

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from configs import get_infer_args
-from run_infer import main
+from run_infer import main, place_among_processes
 from tests.cards import Card
-from utils.errors import exit_on_error
+from utils.errors import UserError, exit_on_error
 from utils.fusing.fusion import Fuser
 from utils.fusing.tiles import PyramidNetwork
 from utils.pictures.image import read_image, read_photo, write_image
@@ -369,3 +369,24 @@ def test_output_of_16_bits_and_metadata(tmp_path, weights):
     run(*pairs, "-o", tmp_path / "out.tif", "--weights", weights, "--device", "cpu")
     fused = read_image(tmp_path / "out.tif")
     assert fused.dtype == np.uint16 and len(np.unique(fused)) > 256 and len(np.unique(fused % 257)) > 200
+
+
+@pytest.mark.parametrize(
+    "size, rank, place",
+    [
+        (None, "1", (0, 1)),
+        ("1", "1", (0, 1)),
+        ("3", "2", (2, 3)),
+        ("3", "3", None),
+        ("x", "0", None),
+        ("2", "-1", None),
+    ],
+)
+def test_no_scene_is_left_to_a_process_that_does_not_exist(monkeypatch, size, rank, place):
+    for name, value in (("WORLD_SIZE", size), ("RANK", rank)):
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    if place:
+        assert place_among_processes() == place
+        return
+    with pytest.raises(UserError, match=f"RANK is '{rank}' and WORLD_SIZE '{size}': unset both"):
+        place_among_processes()

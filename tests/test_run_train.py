@@ -309,13 +309,24 @@ def test_a_loss_that_is_not_finite_leaves_the_state_before_it(tmp_path, photogra
 
 
 @pytest.mark.parametrize(
-    "damage", ["no json", "[]", '{"num_epochs": "three"}', '{"image_path": null}', '{"image_path": [1]}']
+    "damage", ["no json", "[]", "[" * 200_000, '{"num_epochs": "three"}', '{"image_path": null}', '{"image_path": [1]}']
 )
 def test_damaged_settings_are_one_clear_line(tmp_path, damage):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "settings.json").write_text(damage)
     with pytest.raises(ValueError, match="settings.json is damaged"):
         get_train_args(["--resume_path", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    "content, said", [(b"@{}\n", "names itself"), (b"--lr \xff\n", "UTF-8"), (b"--run_name 'a\n", "quotation")]
+)
+def test_files_of_options_that_cannot_be_read_are_one_line(tmp_path, capsys, content, said):
+    path = tmp_path / "a.args"
+    path.write_bytes(content.replace(b"{}", str(path).encode()))
+    with pytest.raises(SystemExit) as stop:
+        get_train_args([f"@{path}"])
+    assert stop.value.code == 2 and said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_best_starts_anew_where_losses_do_not_compare(tmp_path, photographs):

@@ -1,6 +1,7 @@
 """DeepFuse_pyramid from an ONNX file of `run_export.py`, run by ONNX Runtime without PyTorch."""
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from utils.fusing.network import DecidingNetwork
 
 INPUT, OUTPUTS = "exposures", ["fused", "weights"]  # names in the file
 INSTALL = "pip install onnxruntime"
+TRIAL = np.linspace(0, 1, 2 * 32 * 40, dtype=np.float32).reshape(2, 32, 40)  # exposures to try a file with
+LONGEST, LONGEST_TRIAL = 600, 20  # seconds until a decision is ended: a damaged graph may have a loop without end
 
 
 class OnnxNetwork(DecidingNetwork):
@@ -45,13 +48,17 @@ class OnnxNetwork(DecidingNetwork):
             "session.intra_op.allow_spinning", "0"
         )  # leaves the cores to the reader and the writer
         options.log_severity_level = 4  # errors become exceptions anyway
-        self.run_options = onnxruntime.RunOptions()
-        self.run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")  # after each decision
+        self._new_run = onnxruntime.RunOptions
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             about = self.session.get_modelmeta().custom_metadata_map
             self.name, self.decision_pixels = about["name"], int(about["decision_pixels"])
             self.max_gap = float(about["max_gap"])
+            if not (2**10 <= self.decision_pixels <= 2**26 and self.max_gap >= 0.1):
+                raise ValueError("numbers that no network has")
+            fused, weights = self._run(TRIAL, LONGEST_TRIAL)
+            if fused.shape != TRIAL.shape[1:] or weights.shape != TRIAL.shape or not np.isfinite(fused).all():
+                raise ValueError("it decides something else")
         except Exception as error:  # ONNX Runtime raises a dozen kinds for damaged files and other networks
             raise UserError(f"{path} is not a file that run_export.py wrote, or it is damaged") from error
         if name not in (None, self.name):
@@ -64,7 +71,19 @@ class OnnxNetwork(DecidingNetwork):
             RuntimeError: memory is short, or the graph is damaged (as PyTorch raises).
         """
         try:
-            fused, weights = self.session.run(OUTPUTS, {INPUT: exposures}, self.run_options)
+            return self._run(exposures, LONGEST)
         except Exception as error:  # ONNX Runtime's dozen kinds have no other common parent
             raise RuntimeError(f"ONNX Runtime: {error}") from error
+
+    def _run(self, exposures: np.ndarray, longest: float) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `decide` does; raises after `longest` seconds."""
+        options = self._new_run()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")  # at the end
+        timer = threading.Timer(longest, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            fused, weights = self.session.run(OUTPUTS, {INPUT: exposures}, options)
+        finally:
+            timer.cancel()
         return fused, weights

@@ -126,7 +126,8 @@ def resume_training(path: str | Path, training: Training) -> None:
     for name, value in progress.items():
         kind = type(getattr(training, name))
         if type(value) is not kind or (not value >= 0 if kind is int else math.isnan(value)):
-            raise UserError(f"{path} is damaged: {name} is {str(value)[:20]!r}, expected {kind.__name__}, 0 or more")
+            found = value if isinstance(value, int | float) else f"of type {type(value).__name__}"
+            raise UserError(f"{path} is damaged: {name} is {found}, expected {kind.__name__}, 0 or more")
     try:
         training.model.load_state_dict(content.get("raw", content["model"]))
         if training.average is not None:
