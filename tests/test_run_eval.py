@@ -190,8 +190,8 @@ def test_methods_are_named_after_files_and_runs(data, tmp_path):
         (["--results", "a=nothing"], "nothing: no such folder of pictures for --results"),
         (["--results", "other=tests"], "no scene could be scored, see above"),
         (["--reference", "nothing"], "nothing: no such folder of pictures for --reference"),
-        (["--reference", "tests", "--lpips"], "LPIPS needs the package lpips .*pip install lpips"),
-        (["--iqa", "musiq"], "musiq needs the package pyiqa .*pip install pyiqa"),
+        (["--reference", "tests", "--lpips"], "LPIPS needs the package lpips: pip install lpips"),
+        (["--iqa", "musiq"], "musiq needs the package pyiqa: pip install pyiqa"),
     ],
 )
 def test_what_is_wrong_is_said(data, tmp_path, monkeypatch, options, message):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import io
 import os
 import re
@@ -11,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
+from types import ModuleType
 
 # What libraries say when memory is short, mostly in a RuntimeError: PyTorch, OpenCV, ONNX Runtime.
 NO_MEMORY = re.compile(r"out of memory|(can't|fail\w* to) allocate|insufficient memory|bad_alloc", re.IGNORECASE)
@@ -94,6 +96,18 @@ def _interrupt(process: int, number: int, frame: object) -> None:
         signal.raise_signal(number)
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt(number)
+
+
+def optional(package: str, wanted: str, fix: str = "") -> ModuleType:
+    """Returns the module of a package (pip's name) that not every user has installed.
+
+    Raises:
+        UserError: It is missing. `wanted` (a file, an option) needs it; `fix` says what to do.
+    """
+    try:
+        return importlib.import_module(package.replace("-", "_"))
+    except ImportError as error:
+        raise UserError(f"{wanted} needs the package {package}: {fix or f'pip install {package}'}") from error
 
 
 def require(*packages: str) -> None:

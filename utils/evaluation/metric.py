@@ -6,15 +6,13 @@ pictures are (H, W, 3) BGR uint8. Everything is computed in float64. Three diffe
 """
 
 import functools
-import importlib
 import warnings
 from collections.abc import Callable, Sequence
-from types import ModuleType
 
 import cv2
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, optional
 
 WINDOW = 11  # side of the patches, in pixels
 EDGE = WINDOW // 2
@@ -319,7 +317,7 @@ def load_lpips() -> Callable[[np.ndarray, np.ndarray], float]:
     Raises:
         ValueError: The package lpips, which is not among the requirements, is not installed.
     """
-    network = _optional_package("lpips", "LPIPS").LPIPS(net="alex", verbose=False).eval()
+    network = optional("lpips", "LPIPS").LPIPS(net="alex", verbose=False).eval()
 
     def distance(image: np.ndarray, reference: np.ndarray) -> float:
         import torch
@@ -340,18 +338,11 @@ def load_iqa(name: str) -> tuple[Callable[[np.ndarray], float], bool]:
     Raises:
         ValueError: The package is not installed, or pyiqa has no such measure.
     """
-    pyiqa = _optional_package("pyiqa", name)
+    pyiqa = optional("pyiqa", name)
     if name not in (known := pyiqa.list_models(metric_mode="NR")):
         raise UserError(f"pyiqa has no measure {name} without a reference, only {', '.join(known)}")
     network = pyiqa.create_metric(name, device="cpu")
     return lambda image: float(network(_rgb_tensor(image))), bool(network.lower_better)
-
-
-def _optional_package(package: str, purpose: str) -> ModuleType:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise UserError(f"{purpose} needs the package {package} ({error}): pip install {package}") from error
 
 
 def _rgb_tensor(image: np.ndarray):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.errors import UserError, clear, user_errors
+from utils.errors import UserError, clear, optional, user_errors
 from utils.fusing.network import Network
 from utils.fusing.onnx import OnnxNetwork
 from utils.pictures.image import check_suffix, read_photo, read_radiance, write_image
@@ -40,12 +40,10 @@ class Fuser:
         """
         if Path(path).suffix.lower() == ".onnx":
             return cls(OnnxNetwork(path, device, name))
-        try:  # here, since PyTorch takes longer to import than two shots to read
-            from models import WeightsError, fuse_model
-            from utils.fusing.tiles import on_device
-        except ModuleNotFoundError as error:
-            fix = "pip install -r requirements.txt, or use runs/pretrained/deepfuse.onnx"
-            raise UserError(f"{path} needs {error.name}, which is not installed: {fix}") from error
+        optional("torch", str(path), "pip install torch, or use runs/pretrained/deepfuse.onnx")
+        from models import WeightsError, fuse_model  # here, since PyTorch takes longer to import than two shots to read
+        from utils.fusing.tiles import on_device
+
         with user_errors(WeightsError):
             model = fuse_model(name, weights=path)
         return cls(on_device(model, device))

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, optional
 from utils.fusing.network import DecidingNetwork
 
 INPUT, OUTPUTS = "exposures", ["fused", "weights"]  # names in the file
-INSTALL = "pip install onnxruntime"
 TRIAL = np.linspace(0, 1, 2 * 32 * 40, dtype=np.float32).reshape(2, 32, 40)  # exposures to try a file with
 LONGEST, LONGEST_TRIAL = 600, 20  # seconds until a decision is ended: a damaged graph may have a loop without end
 
@@ -31,10 +30,7 @@ class OnnxNetwork(DecidingNetwork):
                 is not installed.
         """
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it reports its use to Microsoft otherwise
-        try:
-            import onnxruntime  # here: not needed with a .pth file
-        except ModuleNotFoundError as error:
-            raise UserError(f"{path} needs ONNX Runtime, which is not installed: {INSTALL}") from error
+        onnxruntime = optional("onnxruntime", str(path))  # here: not needed with a .pth file
         if device not in ("auto", "cpu"):
             raise UserError(f"an .onnx file is run on the CPU, got device {device!r}: use --device cpu or a .pth file")
         if not Path(path).is_file():

@@ -5,7 +5,6 @@ is itself this structure; JPEG, PNG and WebP hold it as one block.
 """
 
 import contextlib
-import importlib
 import io
 import math
 import numbers
@@ -23,7 +22,7 @@ import numpy as np
 from PIL import Image, TiffTags, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
 
-from utils.errors import UserError
+from utils.errors import UserError, optional
 from utils.pictures.light import REC709, XYZ, Encoding, from_codes, from_profile, profile
 
 OPENING = threading.Lock()
@@ -36,10 +35,10 @@ RAW_HEADERS = (b"II*\0", b"MM\0*", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")  # TIFF,
 FLIPS = {3: 3, 5: 8, 6: 6}  # LibRaw's turn -> EXIF orientation
 # Import name and name to install; needed only when such a file is read or written.
 PACKAGES = {
-    "RAW": ("rawpy", "rawpy"),
-    "HEIF": ("pillow_heif", "pillow-heif"),
-    "EXR": ("OpenEXR", "OpenEXR"),
-    "HDR AVIF": ("imagecodecs", "imagecodecs"),
+    "RAW": "rawpy",
+    "HEIF": "pillow-heif",
+    "EXR": "OpenEXR",
+    "HDR AVIF": "imagecodecs",
 }
 REFUSED = ("CMYK", "LAB", "I")  # Pillow's modes of other than gray or RGB values
 ADVICE = "convert it to RGB or gray, interleaved, of 8 or 16 bits"
@@ -154,12 +153,8 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
 
 def check_package(path: str | os.PathLike, kind: str) -> None:
     """Raises ValueError if a format needs a package (PACKAGES) that is not installed."""
-    module, package = PACKAGES.get(kind, ("io", ""))
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        name = "camera raw" if kind == "RAW" else kind
-        raise UserError(f"{path}: {name} needs the package {package}: pip install {package}") from error
+    if kind in PACKAGES:
+        optional(PACKAGES[kind], f"{path}: {'camera raw' if kind == 'RAW' else kind}")
 
 
 def _format(path: Path, head: bytes) -> str:
