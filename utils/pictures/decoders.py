@@ -1,4 +1,4 @@
-"""Decoders: the pixels in a file's bytes, by the best library for its format, and what the libraries complain about.
+"""Decoders: the pixels in a file's bytes, by the best library for its format.
 
 A decoder takes (bytes, metadata) and returns a picture as it is in the file: (H, W), (H, W, 3) BGR or (H, W, 4) BGR
 with alpha, not turned unless it says so; or None if it cannot.
@@ -7,12 +7,9 @@ with alpha, not turned unless it says so; or None if it cannot.
 import contextlib
 import functools
 import io
-import os
-import re
 import struct
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -22,18 +19,6 @@ from PIL import TiffTags
 from utils.errors import UserError
 from utils.pictures.light import to_xyz, white
 from utils.pictures.metadata import ORIENTATION, Metadata, open_picture
-
-# Lines that the libraries behind OpenCV and Pillow write to stderr about a file; and those of them that mean no damage
-# to the pixels: warnings, and a few extra bytes before a marker, which some cameras write.
-LIBRARIES = re.compile(
-    rb"(?:Corrupt JPEG data|Premature end of JPEG file|JPEGLib|libpng (?:error|warning)|tempfile\.tif"
-    rb"|\w*(?:TIFF|[Cc]ode)\w*|Warning: unknown JFIF|unknown file)[: ][^\n]*\n"
-)
-HARMLESS = re.compile(
-    rb"libpng warning[^\n]*\n|Warning: [^\n]*\n|TIFF\w*: Warning[^\n]*\n"
-    rb"|[^\n]*: (?:\d extraneous bytes before marker 0xd9|\d+ extraneous bytes before marker 0x(?:[ce].|d[b-f]))\n"
-)
-MOST_HEARD = 2**16  # bytes: the first lines tell whether a picture is damaged
 
 QUIET: list[int] = []  # OpenCV's level of messages before `quiet`, once per caller in it
 LOCK = threading.Lock()
@@ -190,64 +175,3 @@ DECODERS = {
     "EXR": decode_exr,
 }
 REDUCED = {n: functools.partial(decode_reduced, getattr(cv2, f"IMREAD_REDUCED_COLOR_{n}")) for n in (2, 4, 8)}
-
-
-class Overhear:
-    """Calls decoders written in C and captures their lines on stderr, their only way to report a damaged picture."""
-
-    def __init__(self):
-        self.free, self.callers, self.said = threading.Condition(), 0, b""
-
-    def __call__(self, decode: Callable[..., np.ndarray | None], *args: object) -> tuple[np.ndarray | None, bytes]:
-        """Returns (decode(*args), the lines that it wrote).
-
-        Several threads may decode at the same time. If any line appears meanwhile, each of them decodes again, alone,
-        to learn whose line it was.
-        """
-        with self.free:
-            start = self._begin()
-        try:
-            picture = decode(*args)
-        finally:
-            with self.free:
-                said = self._end()[start:]
-        if said:
-            with self.free:
-                self.free.wait_for(lambda: not self.callers)
-                self._begin()
-                try:
-                    decode(*args)
-                finally:
-                    said = self._end()
-        return picture, said
-
-    def _begin(self) -> int:
-        """Replaces stderr by a file, unless it is one already; returns the length of the lines captured so far."""
-        if not self.callers:
-            try:
-                os.fstat(2)
-            except OSError:  # stderr is closed, as by `2>&-`
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            self.stderr, self.said, self.heard = os.dup(2), b"", 0
-            self.file = tempfile.TemporaryFile("ab+")  # a pipe would fill up, and the decoder wait for ever
-            os.dup2(self.file.fileno(), 2)
-        self.callers += 1
-        return len(self.said)
-
-    def _end(self) -> bytes:
-        """Returns the decoders' captured lines, passes other lines on, and restores stderr after the last caller."""
-        heard = os.pread(self.file.fileno(), MOST_HEARD, self.heard)
-        self.heard += len(heard)
-        with contextlib.suppress(OSError):  # whoever read stderr has ended
-            os.write(self.stderr, LIBRARIES.sub(b"", heard))
-        self.said += b"".join(match[0] for match in LIBRARIES.finditer(heard))
-        self.callers -= 1
-        if not self.callers:
-            os.dup2(self.stderr, 2)
-            os.close(self.stderr)
-            self.file.close()
-            self.free.notify_all()
-        return self.said
-
-
-overhear = Overhear()

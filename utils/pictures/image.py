@@ -19,7 +19,7 @@ from PIL import Image
 
 from utils.errors import UserError
 from utils.files import replacing
-from utils.pictures.decoders import DECODERS, HARMLESS, REDUCED, decode_any, overhear, quiet
+from utils.pictures.decoders import DECODERS, REDUCED, decode_any, quiet
 from utils.pictures.light import to_light
 from utils.pictures.metadata import (
     RAW_SUFFIXES,
@@ -30,6 +30,7 @@ from utils.pictures.metadata import (
     named_errors,
     read_metadata,
 )
+from utils.pictures.overhear import HARMLESS, overhear
 from utils.pictures.pixels import from_float, to_float, upright
 
 WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".heic", ".heif")

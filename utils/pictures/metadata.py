@@ -24,6 +24,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
 
 from utils.errors import UserError, optional
 from utils.pictures.light import REC709, XYZ, Encoding, from_codes, from_profile, profile
+from utils.pictures.overhear import overhear
 
 OPENING = threading.Lock()
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "AVIF")  # read with Pillow; READERS has the others
@@ -120,7 +121,7 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
         kind = _format(path, file.read(64))
         check_package(path, kind)
         with named_errors(path):
-            header = READERS.get(kind, _read_with_pillow)(file)
+            header, _ = overhear(READERS.get(kind, _read_with_pillow), file)
             if not all(isinstance(side, int) and side > 0 for side in header.size):
                 raise ValueError("it notes no width or height")
             if header.kind in REFUSED:
