@@ -17,7 +17,7 @@ LIBRARIES = re.compile(
     rb"|Inconsistent progression)[: ][^\n]*\n|[^\n]*: Unexpected end of file\n"
 )
 HARMLESS = re.compile(
-    rb"libpng warning[^\n]*\n|Warning: [^\n]*\n|TIFF\w*: Warning[^\n]*\n"
+    rb"libpng warning[^\n]*\n|Inconsistent progression[^\n]*\n|Warning: [^\n]*\n|TIFF\w*: Warning[^\n]*\n"
     rb"|[^\n]*: (?:\d extraneous bytes before marker 0xd9|\d+ extraneous bytes before marker 0x(?:[ce].|d[b-f]))\n"
 )
 MOST_HEARD = 2**16  # bytes: the first lines tell whether a picture is damaged
