@@ -64,6 +64,13 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         "images", nargs="*", default=sample, help="two or more exposures, in any order; or one radiance map"
     )
     group.add_argument("-o", "--output", default="data_result/pair/fused_image.png", help="picture to write")
+    group.add_argument(
+        "--hdr",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="brighter than white where the scene was, on screens that can: JPEG becomes Ultra HDR (on others it looks "
+        "as ever), AVIF and HEIC are coded as PQ, TIFF gets the radiance, as .exr and .hdr always; folders become .jpg",
+    )
     group.add_argument("--metadata_from", help="file whose EXIF to keep; by default the first input")
     group = parser.add_argument_group("many scenes")
     group.add_argument(

@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> None:
     out = Path(args.output)
     paths = [Path(path) for path in args.images]
     scene = Scene(out.stem, paths, out=out, metadata_from=args.metadata_from, reference=args.reference)
-    [end] = fuse_scenes([scene], lambda: load(args), args.align, args.deghost, args.max_pixels)
+    [end] = fuse_scenes([scene], lambda: load(args), args.align, args.deghost, args.max_pixels, args.hdr)
     if end.error:
         raise end.error
     stack = len(args.images) > 1
@@ -58,10 +58,10 @@ def fuse_folder(args: argparse.Namespace) -> None:
         args.device = str(parallel.join_processes(device, SLOWEST))
     if rank == 0:
         say_of(found, args.input_dir)
-    mine = with_outputs(found.scenes, target)[rank::ranks]  # before skipping: while others write, each sees other files
+    mine = with_outputs(found.scenes, target, args.hdr)[rank::ranks]  # before skipping: others write, each sees others
     if args.skip_existing:
         mine = [scene for scene in mine if not is_finished(scene)]
-    finished = fuse_scenes(mine, lambda: load(args), args.align, args.deghost, args.max_pixels)
+    finished = fuse_scenes(mine, lambda: load(args), args.align, args.deghost, args.max_pixels, args.hdr)
     shown = tqdm(finished, total=len(mine), unit="scene", disable=rank > 0)
     ends = [end.error and told(end.error, end.scene.name) for end in shown]
     if ranks > 1:

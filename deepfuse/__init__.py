@@ -39,6 +39,7 @@ def fuse(
     deghost: bool = False,
     reference: File | int | None = None,
     rgb: bool = False,
+    hdr: bool = False,
 ) -> np.ndarray:
     """Returns the fused picture of two or more exposures, in any order: (H, W), (H, W, 3) BGR or (H, W, 4) with alpha.
 
@@ -52,6 +53,8 @@ def fuse(
         deghost: Whether to show what moved between the shots only once, as in the reference.
         reference: With `deghost`, the reference: one of the files, or its number in `images`; None: the best exposed.
         rgb: Whether pictures are RGB instead of BGR, given and returned; what is read from files is returned as RGB.
+        hdr: Whether to return linear light (H, W, 3) float32 instead, in which the picture's white is 1, and what was
+            brighter in the scene is up to 16; not of gray.
 
     Raises:
         FileNotFoundError, ValueError: A file that cannot be read, fewer than two, one given twice, or what differs.
@@ -79,7 +82,7 @@ def fuse(
     if len(paths) > 1:  # exposures of one radiance map need neither
         scene = Scene("the stack", paths, reference=reference)
         pictures, stops, _ = improve(scene, pictures, stops, align, deghost)
-    fused = fuser().fuse(pictures, stops)
+    fused = fuser().fuse(pictures, stops, hdr)
     return _swapped(fused) if rgb else fused
 
 

@@ -1,22 +1,28 @@
 """`Fuser`: from a scene's exposures to the fused picture, in memory or file to file."""
 
 import itertools
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from utils.errors import UserError, clear, optional, user_errors
+from utils.fusing.hdr import gain_map, light_size, rendition, scene_light
 from utils.fusing.network import Network
 from utils.fusing.onnx import OnnxNetwork
-from utils.pictures.image import check_suffix, read_photo, read_radiance, write_image
+from utils.pictures.hdr import write_pq, write_radiance
+from utils.pictures.image import MAX_PIXELS, RADIANCE_SUFFIXES, check_suffix, read_photo, read_radiance, write_image
 from utils.pictures.light import same_colours
 from utils.pictures.metadata import Metadata, read_metadata
+from utils.pictures.pixels import finite
 from utils.pictures.scenes import Scene
 from utils.progress import counted
 from utils.stack.align import align_exposures
@@ -48,7 +54,7 @@ class Fuser:
             model = fuse_model(name, weights=path)
         return cls(on_device(model, device))
 
-    def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> np.ndarray:
+    def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None, hdr: bool = False) -> np.ndarray:
         """Returns the fused picture of two or more exposures, in any order; it has their shape and dtype.
 
         Args:
@@ -60,7 +66,12 @@ class Fuser:
                 has no memory for the smallest tile.
         """
         check_exposures(images)
-        return self.network.fuse(images, stops)
+        fused = self.network.fuse(images, stops)
+        if not hdr:
+            return fused
+        if fused.ndim == 2:
+            raise UserError("gray pictures cannot become HDR")
+        return rendition(fused, gain_map(fused, scene_light(images, stops, light_size(*fused.shape[:2]))))
 
     def fuse_files(
         self,
@@ -70,23 +81,26 @@ class Fuser:
         align: str | None = None,
         deghost: bool = False,
         reference: str | os.PathLike | None = None,
+        hdr: bool = False,
     ) -> None:
         """Fuses picture files into the file `out`, in the format of its suffix, with metadata.
 
         Args:
             paths: Two or more pictures of one scene, in any order; or one radiance map.
-            out: The picture to write, none of `paths`.
+            out: The picture to write, none of `paths`; .exr and .hdr get the scene's radiance, not fused.
             metadata_from: The file whose EXIF goes into `out`; None is the first of `paths`.
             align: "mtb" or "homography" aligns hand-held shots first, and crops to the area that all of them show.
             deghost: Whether to remove what moved between the shots; shots that cannot be aligned are then left out.
             reference: The one of `paths` that shows moving things where they shall stay; None is the best exposed.
+            hdr: Whether `out` shall be brighter than white where the scene was, on screens that can: JPEG becomes Ultra
+                HDR, AVIF and HEIC are coded as PQ, TIFF gets the radiance.
 
         Raises:
             OSError, ValueError: As `read_exposures`, `improve`, `fuse` and `write_image`.
         """
         shots = [Path(path) for path in paths]
         scene = Scene(Path(out).stem, shots, out=Path(out), metadata_from=metadata_from, reference=reference)
-        [end] = fuse_scenes([scene], lambda: self, align, deghost)
+        [end] = fuse_scenes([scene], lambda: self, align, deghost, hdr=hdr)
         if end.error:
             raise end.error
 
@@ -105,6 +119,7 @@ def fuse_scenes(
     align: str | None = None,
     deghost: bool = False,
     max_pixels: int | None = None,
+    hdr: bool = False,
 ) -> Iterator[End]:
     """Yields how each scene ended, when its picture is written or when it failed; the other scenes go on.
 
@@ -113,14 +128,14 @@ def fuse_scenes(
     Args:
         scenes: each has its `out`.
         load: returns the Fuser; called once, while the first scene is read; never if there is no scene.
-        align, deghost: as `Fuser.fuse_files`.
+        align, deghost, hdr: as `Fuser.fuse_files`.
         max_pixels: of an exposure, as for `image.read_photo`.
     """
     if not scenes:
         return
 
     def read(scene: Scene) -> Future:
-        return reader.submit(read_exposures, scene.paths, scene.out, scene.metadata_from, max_pixels)
+        return reader.submit(read_exposures, scene.paths, scene.out, scene.metadata_from, max_pixels, hdr)
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         reading = [read(scene) for scene in scenes[:1]]
@@ -129,20 +144,49 @@ def fuse_scenes(
         for number, scene in enumerate(scenes):
             current = reading.pop()
             reading += [read(following) for following in scenes[number + 1 : number + 2]]
-            fused = images = reference = None  # frees the last scene's memory before this one is fused
+            write = images = reference = None  # frees the last scene's memory before this one is fused
             try:
                 images, metadata, stops = current.result()
                 del current
                 if len(scene.paths) > 1:  # exposures of one radiance map need no alignment
                     images, stops, reference = improve(scene, images, stops, align, deghost)
-                fused = fuser.fuse(images, stops)
+                write = _result(fuser, scene, images, stops, metadata, hdr)
                 images = None
             except Exception as error:
                 yield End(scene, clear(error))
                 continue
             yield from (done(*one) for one in written)  # waits for the disk: at most one picture is being written
-            written = [(End(scene, None, reference), writer.submit(write_image, scene.out, fused, metadata))]
+            written = [(End(scene, None, reference), writer.submit(write))]
         yield from (done(*one) for one in written)
+
+
+def _result(
+    fuser: Fuser, scene: Scene, images: list[np.ndarray], stops: list[float] | None, metadata: Metadata, hdr: bool
+) -> Callable[[], None]:
+    """Returns a function that writes a scene's result, which is computed now: the fused picture, HDR or radiance."""
+    out, suffix = scene.out, scene.out.suffix.lower()
+    single = len(scene.paths) == 1  # a radiance map: what it holds beyond its exposures counts too
+    if suffix in RADIANCE_SUFFIXES or hdr and suffix in (".tif", ".tiff"):
+        light = own_light(scene.paths[0]) if single else scene_light(images, stops)
+        bright = f", EV {math.log2(100) - min(stops):.1f} at ISO 100" if stops else ""
+        one = f"as in {scene.paths[0].name}" if single else f"white in the darkest of {len(images)} exposures{bright}"
+        return partial(write_radiance, out, light, metadata, f"linear light; 1 is {one}")
+    if hdr and images[0].ndim == 2:
+        raise UserError(f"{out}: gray pictures cannot become HDR in {suffix}, but in .exr, .hdr and .tif")
+    fused = fuser.fuse(images, stops)
+    if not hdr:
+        return partial(write_image, out, fused, metadata)
+    size = light_size(*fused.shape[:2])
+    gain = gain_map(fused, own_light(scene.paths[0], size) if single else scene_light(images, stops, size))
+    if suffix in (".jpg", ".jpeg"):
+        return partial(write_image, out, fused, metadata, gain=gain)
+    return partial(write_pq, out, rendition(fused, gain), metadata)
+
+
+def own_light(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Returns the light of a radiance map that was read already, at least 0, at its own size or (h, w)."""
+    light = np.maximum(finite(read_radiance(path, MAX_PIXELS)[0]), 0)
+    return light if size is None else cv2.resize(light, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def done(end: End, writing: Future) -> End:
@@ -210,6 +254,7 @@ def read_exposures(
     out: str | os.PathLike | None = None,
     metadata_from: str | os.PathLike | None = None,
     max_pixels: int | None = None,
+    hdr: bool = False,
 ) -> tuple[list[np.ndarray], Metadata, list[float] | None]:
     """Returns the pictures of a scene (see `read_photo`), the metadata for the fused one, and the exposures in stops.
 
@@ -219,6 +264,7 @@ def read_exposures(
     Args:
         paths, out, metadata_from: As of `Scene`.
         max_pixels: Of an exposure, as for `image.read_photo`.
+        hdr: Whether `out` is to hold HDR.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -226,7 +272,7 @@ def read_exposures(
             type, orientation or colour profile is not that of the first.
     """
     if out is not None:
-        check_suffix(out)
+        check_suffix(out, hdr)
         for path in [*paths, metadata_from] if metadata_from else paths:
             if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
                 raise UserError(f"{out}: is one of the inputs and would be overwritten: name another output")

@@ -1,6 +1,6 @@
 """Pictures and their files: the only wing that touches the disk.
 
-`image` reads and writes, by `decoders`; `metadata` is what a file says of its picture; `light` what its numbers mean;
-`scenes` sorts files into scenes; `pixels` is the arithmetic of values and colours. Imports: nothing of the other wings,
-no PyTorch.
+`image` reads and writes, by `decoders`, and by `hdr` what is brighter than white; `metadata` is what a file says of its
+picture, `light` what its numbers mean; `scenes` sorts files into scenes; `pixels` is the arithmetic of values and
+colours. Imports: nothing of the other wings, no PyTorch.
 """

@@ -20,6 +20,7 @@ from PIL import Image
 from utils.errors import UserError
 from utils.files import replacing
 from utils.pictures.decoders import DECODERS, REDUCED, decode_any, quiet
+from utils.pictures.hdr import GainMap, ultra_hdr
 from utils.pictures.light import to_light
 from utils.pictures.metadata import (
     RAW_SUFFIXES,
@@ -36,7 +37,8 @@ from utils.pictures.pixels import from_float, to_float, upright
 WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".heic", ".heif")
 IMAGE_SUFFIXES = (*WRITTEN_SUFFIXES, ".hif", *RAW_SUFFIXES)  # photographs that can be read
 HEIF_SUFFIXES = (".heic", ".heif")  # HEIF that can be written
-RADIANCE_SUFFIXES = (".hdr", ".exr")
+RADIANCE_SUFFIXES = (".hdr", ".exr")  # linear float, read and written
+HDR_SUFFIXES = (".jpg", ".jpeg", ".avif", *HEIF_SUFFIXES, ".tif", ".tiff", *RADIANCE_SUFFIXES)
 QUALITY = 95  # of lossy formats
 MAX_PIXELS = 2**28  # 268 million: two such pictures of 8 bits take 1.6 GB
 # Photographs have at most 16 pixels per byte of their file; a file with more is flat colour, or was made to do harm.
@@ -168,7 +170,11 @@ def check_pixels(
 
 
 def write_image(
-    path: str | os.PathLike, image: np.ndarray, metadata: Metadata | None = None, quality: int = QUALITY
+    path: str | os.PathLike,
+    image: np.ndarray,
+    metadata: Metadata | None = None,
+    quality: int = QUALITY,
+    gain: GainMap | None = None,
 ) -> None:
     """Writes a picture in the format of the path's suffix; the file appears whole or not at all.
 
@@ -180,12 +186,15 @@ def write_image(
         image: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16.
         metadata: Written too, with orientation 1 and without a thumbnail.
         quality: Of lossy formats, 1 to 100.
+        gain: Makes a JPEG Ultra HDR.
 
     Raises:
         ValueError: The suffix is unknown, or the format cannot hold this picture (alpha, size).
     """
     path = Path(path)
     suffix = check_suffix(path)
+    if suffix in RADIANCE_SUFFIXES:
+        raise UserError(f"{path}: {suffix} is for radiance maps, not for pictures")
     height, width = image.shape[:2]
     if suffix in (".jpg", ".jpeg", ".bmp") and image.shape[2:] == (4,):
         raise UserError(f"{path}: {suffix} cannot hold the picture's alpha: write .png, .tif or .webp")
@@ -206,6 +215,7 @@ def write_image(
         warnings.warn(f"{path}: EXIF and colour profile do not fit into {suffix}, and were left out", stacklevel=2)
     if not pieces:
         raise UserError(f"{path}: {suffix} cannot hold {width} x {height} pixels: write .png or .tif")
+    pieces = [ultra_hdr(b"".join(pieces), gain)] if gain else pieces
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.writelines(pieces)
 
@@ -255,17 +265,20 @@ def _encode_modern(suffix: str, image: np.ndarray, metadata: Metadata | None, qu
     return file.getbuffer()
 
 
-def check_suffix(path: str | os.PathLike) -> str:
-    """Returns the suffix of a picture to be written, in lower case.
+def check_suffix(path: str | os.PathLike, hdr: bool = False) -> str:
+    """Returns the suffix of a picture to be written, in lower case; with `hdr`, more than white is to be held.
 
     Raises:
-        ValueError: It is none of WRITTEN_SUFFIXES, or needs a package that is not installed; or a folder has this path.
+        ValueError: It is none of WRITTEN_SUFFIXES and RADIANCE_SUFFIXES, or cannot hold HDR, or needs a package that
+            is not installed; or a folder has this path.
     """
     if Path(path).is_dir():
         raise UserError(f"{path} is a folder: name a file, as in {Path(path, 'fused.jpg')}")
     suffix = Path(path).suffix.lower()
-    if suffix not in WRITTEN_SUFFIXES:
-        raise UserError(f"{path}: the suffix must be one of {', '.join(WRITTEN_SUFFIXES)}")
-    if suffix in HEIF_SUFFIXES:
-        check_package(path, "HEIF")
+    if suffix not in (*WRITTEN_SUFFIXES, *RADIANCE_SUFFIXES):
+        raise UserError(f"{path}: the suffix must be one of {', '.join((*WRITTEN_SUFFIXES, *RADIANCE_SUFFIXES))}")
+    if hdr and suffix not in HDR_SUFFIXES:
+        raise UserError(f"{path}: {suffix} cannot hold HDR, but {', '.join(HDR_SUFFIXES)} can")
+    kinds = {".exr": "EXR", ".avif": "HDR AVIF" if hdr else "AVIF"} | dict.fromkeys(HEIF_SUFFIXES, "HEIF")
+    check_package(path, kinds.get(suffix, ""))
     return suffix

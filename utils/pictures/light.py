@@ -71,9 +71,15 @@ def to_light(image: np.ndarray, encoding: Encoding) -> np.ndarray:
         image = np.where(image <= 0.5, image * image / 3, (np.exp((image - c) / a) + b) / 12)
     with np.errstate(over="ignore"):  # infinite where float64 holds more than float32 can: see `finite`
         image = image.astype(np.float32, copy=False)
-    if image.ndim == 2 or np.allclose(encoding.primaries, REC709, atol=1e-4):
+    matrix = between(encoding.primaries, REC709)[::-1, ::-1]  # of B, G, R
+    if image.ndim == 2 or np.allclose(matrix, np.eye(3), atol=2e-4):  # a profile's numbers are rounded
         return image
-    return cv2.transform(finite(image), between(encoding.primaries, REC709)[::-1, ::-1])  # of B, G, R
+    return cv2.transform(finite(image), matrix)
+
+
+def from_srgb(values: np.ndarray) -> np.ndarray:
+    """Returns light in [0, 1] of any shape from sRGB's numbers in [0, 1] (IEC 61966-2-1)."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).astype(values.dtype)
 
 
 def to_pq(light: np.ndarray) -> np.ndarray:
@@ -134,19 +140,26 @@ def profile(encoding: Encoding) -> bytes:
     return head + numbers(*D50) + bytes(48) + table + body
 
 
+def primaries_of(icc: bytes | None) -> tuple[float, ...]:
+    """Returns the primaries that a colour profile notes, as of `Encoding`; Rec. 709 without one, or if it has none."""
+    if icc:
+        noted = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile
+        columns = [column for column in (noted.red_colorant, noted.green_colorant, noted.blue_colorant) if column]
+        if len(columns) == 3:
+            corners = [number for column in columns for number in column[1][:2]]  # x, y, Y
+            return (*corners, float(D50[0] / D50.sum()), float(D50[1] / D50.sum()))
+    return REC709
+
+
 def from_profile(icc: bytes) -> Encoding:
     """Returns the encoding that the colour profile of float pixels notes, with the power 1.
 
     Raises:
         UserError: Its curves are not straight, so that the pixels are no linear light, or it is none of R, G, B.
     """
-    noted = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile
-    columns = [column for column in (noted.red_colorant, noted.green_colorant, noted.blue_colorant) if column]
-    if len(columns) == 3:
-        corners = [number for column in columns for number in column[1][:2]]  # x, y, Y
-        encoding = Encoding((*corners, D50[0] / D50.sum(), D50[1] / D50.sum()), 1.0)
-        if same_colours(icc, profile(encoding)):
-            return encoding
+    encoding = Encoding(primaries_of(icc), 1.0)
+    if same_colours(icc, profile(encoding)):
+        return encoding
     raise UserError("expected linear light, got floats whose colour profile has another curve, or is not of R, G, B")
 
 

@@ -49,6 +49,7 @@ LINEAR = Encoding(curve=1.0)
 MAIN, EXIF, GPS = 0, 0x8769, 0x8825  # the directories that are kept; EXIF and GPS are also their pointers' tags
 BITS, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, PLANAR, ICC = 258, 262, 273, 274, 284, 34675  # tags of MAIN
 COLUMNS, ROWS, SAMPLES, RESOLUTION_UNIT, SAMPLE_FORMAT, TILE = 256, 257, 277, 296, 339, (322, 323)  # too
+DESCRIPTION = 270  # too
 LARGEST_TILE = 2**22  # pixels in a TIFF's tile that is larger than its picture
 EXPOSURE_TIME, F_NUMBER, SENSITIVITY, CAPTURED, SUBSECOND = 33434, 33437, 34855, 36867, 37521  # tags of EXIF
 MAKER_NOTE, WIDTH, HEIGHT, INTEROP = 37500, 40962, 40963, 40965  # tags of EXIF, too
@@ -407,12 +408,16 @@ def exif_block(metadata: Metadata, width: int, height: int) -> bytes:
     return _tiff_structure(*_kept(metadata, width, height))
 
 
-def add_to_tiff(encoded: memoryview, metadata: Metadata, width: int, height: int) -> list[bytes | memoryview]:
+def add_to_tiff(
+    encoded: memoryview, metadata: Metadata, width: int, height: int, description: str = ""
+) -> list[bytes | memoryview]:
     """Returns a TIFF encoded by OpenCV with metadata added, in two pieces: new directories, and the old file's rest.
 
-    The orientation becomes 1; there is no thumbnail.
+    The orientation becomes 1; there is no thumbnail. A description replaces that of EXIF.
     """
     main, others = _kept(metadata, width, height)
+    if description:
+        _put(main, DESCRIPTION, description, TiffTags.ASCII)
     layout = _directory(io.BytesIO(encoded))
     for tag in layout:
         _put(main, tag, layout[tag], layout.tagtype[tag])

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from utils.errors import UserError
 from utils.files import read_table
 from utils.pictures.brackets import Comparer, Shot, find_brackets, find_rounds, one_view, read_shot
-from utils.pictures.image import IMAGE_SUFFIXES, RADIANCE_SUFFIXES, WRITTEN_SUFFIXES, list_images
+from utils.pictures.image import HEIF_SUFFIXES, IMAGE_SUFFIXES, RADIANCE_SUFFIXES, WRITTEN_SUFFIXES, list_images
 from utils.pictures.metadata import RAW_SUFFIXES, Metadata, read_metadata
 
 NUMBERED = re.compile(r"\d{3}\w{5}", re.ASCII)  # a camera's folders in DCIM, such as 100NIKON; each holds 9999 shots
@@ -208,15 +208,18 @@ def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[Scen
     return scenes
 
 
-def with_outputs(scenes: Sequence[Scene], folder: str | os.PathLike) -> list[Scene]:
+def with_outputs(scenes: Sequence[Scene], folder: str | os.PathLike, hdr: bool = False) -> list[Scene]:
     """Returns the scenes with their fused pictures' paths: the scene's name with the suffix of its first exposure.
 
-    Formats that are only read (camera raw, radiance maps) become .tif, which keeps 16 bits. If two paths would be the
-    same file, even on a disk that ignores case, the later one gets a number.
+    Formats that are only read (camera raw, radiance maps) become .tif, which keeps 16 bits; with `hdr`, all but AVIF
+    and HEIC become .jpg, Ultra HDR. If two paths would be the same file, even on a disk that ignores case, the later
+    one gets a number.
     """
     named, taken = [], set()
     for scene in scenes:
         suffix, number, name = scene.paths[0].suffix.lower(), 1, scene.name
+        if hdr:
+            suffix = suffix if suffix in (".jpeg", ".avif", *HEIF_SUFFIXES) else ".jpg"
         suffix = suffix if suffix in WRITTEN_SUFFIXES else ".tif"
         while (key := unicodedata.normalize("NFC", f"{name}{suffix}").casefold()) in taken:
             number += 1
