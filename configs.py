@@ -2,9 +2,12 @@
 
 import argparse
 import functools
+import glob
 import json
 import math
+import os
 import shlex
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +27,8 @@ NEW_RUN = "refuses: it would be another run"
 NEW_BEST = "takes the new value, and best starts anew: losses no longer compare with earlier ones"
 
 ALIGNMENTS = ("mtb", "homography")
+WRITTEN = (".jpg", ".png", ".tif", ".webp", ".avif", ".heic", ".bmp")
+DEFAULT_OUTPUT = "data_result/pair/fused_image.png"
 DEVICES = "cpu, cuda (gpu is the same), cuda:N or mps (Apple); auto: cuda if there is one"
 
 
@@ -56,44 +61,88 @@ def shipped_weights(device: str = "auto") -> str:
 
 
 def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Returns the settings of run_infer.py from a command line (sys.argv where None)."""
+    """Returns the settings of run_infer.py from a command line (sys.argv where None).
+
+    `input_dir` and `output_dir` are set for a folder of scenes, also one that is given as the only exposure; otherwise
+    `images` are the files of one scene.
+
+    Raises:
+        UserError: No file has a name such as *.jpg.
+    """
     sample = [f"{ROOT}/data_test/courtyard/{name}" for name in ("0_ev-4.jpg", "2_ev+2.jpg")]
-    parser = _parser("Fuses exposures of one scene into one picture, or every scene of a folder.")
+    parser = _parser(
+        "Fuses exposures of one scene into one picture, or every scene of a folder. Reads and writes "
+        f"{' '.join(WRITTEN)}; reads camera raw (.dng .nef .cr3 .arw and others), and .exr, .hdr and float .tif, each "
+        "of which is a scene. @FILE reads arguments from a file, one per line.",
+        fromfile_prefix_chars="@",
+    )
+    on_off = argparse.BooleanOptionalAction
     group = parser.add_argument_group("one scene")
     group.add_argument(
-        "images", nargs="*", default=sample, help="two or more exposures, in any order; or one radiance map"
+        "images",
+        nargs="*",
+        default=sample,
+        help="two or more exposures, in any order; or one radiance map; or one folder of scenes",
     )
-    group.add_argument("-o", "--output", default="data_result/pair/fused_image.png", help="picture to write")
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE|FOLDER/",
+        default=DEFAULT_OUTPUT,
+        help="picture to write, or a folder for it; an earlier picture at the default place is kept, with a number",
+    )
     group.add_argument(
         "--hdr",
-        action=argparse.BooleanOptionalAction,
+        action=on_off,
         default=False,
         help="brighter than white where the scene was, on screens that can: JPEG becomes Ultra HDR (on others it looks "
         "as ever), AVIF and HEIC are coded as PQ, TIFF gets the radiance, as .exr and .hdr always; folders become .jpg",
     )
-    group.add_argument("--metadata_from", help="file whose EXIF to keep; by default the first input")
+    group.add_argument("--metadata_from", metavar="FILE", help="file whose EXIF to keep; by default the first input")
     group = parser.add_argument_group("many scenes")
     group.add_argument(
         "--input_dir",
-        help="folder that holds one sub-folder per scene, or all photographs of a card (sorted into brackets by their "
-        "capture time)",
+        metavar="FOLDER",
+        help="folder with photographs in it or in its folders: a card, or one folder per scene; brackets are found by "
+        "what the camera noted and what the pictures show; the option's name may be left out",
     )
     group.add_argument(
         "--output_dir",
-        help="folder for the fused pictures, outside --input_dir; camera raw and radiance maps become .tif",
+        metavar="FOLDER",
+        help="folder for the fused pictures, outside --input_dir (as -o FOLDER/); by default data_result/NAME",
     )
+    group.add_argument("--shots", type=int, metavar="N", help="each scene has N shots: for photographs without EXIF")
+    group.add_argument("--dry_run", action=on_off, default=False, help="list the scenes and their shots, and fuse none")
     group.add_argument(
         "--skip_existing",
-        action=argparse.BooleanOptionalAction,
+        action=on_off,
         default=False,
-        help="skip the scenes whose fused picture exists; otherwise it is written again",
+        help="skip the scenes whose fused picture is there and no older than its shots; otherwise it is written again",
+    )
+    group.add_argument(
+        "--names",
+        metavar="PATTERN",
+        default="{name}",
+        help="names of the fused pictures: {name} of the scene, {first} and {last} shot, {number} from 1",
     )
     group = parser.add_argument_group("files")
+    group.add_argument(
+        "--format",
+        choices=[suffix[1:] for suffix in WRITTEN],
+        help="format in folders; by default that of the shots, or tif where it cannot be written",
+    )
+    group.add_argument(
+        "--quality",
+        type=int,
+        default=92,
+        help="of JPEG, WebP, AVIF and HEIC, 1 to 100; a JPEG below 90 has colours at half the resolution",
+    )
     group.add_argument(
         "--max_pixels",
         type=int,
         help="largest picture to read; by default 134 MB, and 128 times its file, up to 268 million",
     )
+    group.add_argument("-q", "--quiet", action="store_true", help="print errors and warnings only")
     group = parser.add_argument_group("network")
     group.add_argument(
         "--weights",
@@ -102,20 +151,23 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     group.add_argument("--model", help="name that the network in the weights must have")
     group.add_argument("--device", default="auto", help=DEVICES)
-    group = parser.add_argument_group("hand-held shots")
+    group = parser.add_argument_group("hand-held shots and moving things")
+    group.add_argument(
+        "--handheld",
+        action=on_off,
+        default=False,
+        help="what is right for shots out of the hand: --align homography --deghost; what did not move stays as it is",
+    )
     group.add_argument(
         "--align",
         nargs="?",
         const="mtb",
-        type=alignment,
         choices=ALIGNMENTS,
-        help="align the shots first: mtb (shifts; the default method) or homography (rotation too); write it after the "
-        "exposures",
+        help="align the shots first: mtb (shifts; the default method) or homography (rotation too)",
     )
-    group = parser.add_argument_group("moving objects")
     group.add_argument(
         "--deghost",
-        action=argparse.BooleanOptionalAction,
+        action=on_off,
         default=False,
         help="show what moved between the shots only once, as in one of them, the reference; shots that --align cannot "
         "align are left out",
@@ -125,28 +177,58 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="with --deghost: the exposure that shows moving things as they shall be; by default the best exposed one",
     )
-    args = parser.parse_args(argv)
-    if args.max_pixels is not None and args.max_pixels < 1:
-        parser.error(f"--max_pixels must be at least 1, got {args.max_pixels}")
+    argv = sys.argv[1:] if argv is None else argv
+    following = [*argv[1:], ""][: len(argv)]
+    argv = [  # --align may stand before the exposures
+        "--align=mtb" if one == "--align" and after not in ALIGNMENTS else one
+        for one, after in zip(argv, following, strict=True)
+    ]
+    args = parser.parse_intermixed_args(argv)
+    for name, low, high in (("max_pixels", 1, None), ("shots", 2, None), ("quality", 1, 100)):
+        value = getattr(args, name)
+        if value is not None and not (low <= value <= (high or value)):
+            parser.error(f"--{name} must be at least {low}{f' and at most {high}' if high else ''}, got {value}")
+    if args.handheld:
+        args.align, args.deghost = args.align or "homography", True
     if args.reference and not args.deghost:
         parser.error("--reference works only together with --deghost: add --deghost")
-    if bool(args.input_dir) != bool(args.output_dir):
+    try:
+        name = args.names.format(name="a", first="b", last="c", number=1)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        name = "/"
+    if name != Path(name).name:
+        parser.error(f"--names is {args.names}: expected a file's name with {{name}}, {{first}}, {{last}}, {{number}}")
+    args.images = args.images if args.images is sample else _expanded(args.images)
+    if not args.input_dir and len(args.images) == 1 and Path(args.images[0]).is_dir():
+        args.input_dir, args.images = args.images[0], sample
+        named = args.output != DEFAULT_OUTPUT
+        folder = args.output if named else str(Path("data_result", Path(args.input_dir).resolve().name))
+        args.output_dir, args.output = args.output_dir or folder, DEFAULT_OUTPUT
+    if bool(args.input_dir) != bool(args.output_dir) and not (args.input_dir and args.dry_run):
         parser.error("--input_dir needs --output_dir too, and the other way round")
     if args.input_dir and (args.images is not sample or args.metadata_from or args.reference):
         parser.error("--input_dir takes no exposures, no --metadata_from and no --reference beside it")
-    if args.input_dir and args.output != parser.get_default("output"):
+    if args.input_dir and args.output != DEFAULT_OUTPUT:
         parser.error("--input_dir writes into --output_dir: leave out -o, which names the picture of one scene")
+    if not args.input_dir and (args.shots or args.dry_run):
+        parser.error("--shots and --dry_run are for a folder of scenes: give a folder")
     args.weights = args.weights or shipped_weights(args.device)
     return args
 
 
-def alignment(text: str) -> str:
-    """Returns the method that follows --align; the exposures do not."""
-    if text not in ALIGNMENTS:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither mtb nor homography: put --align after the exposures, or write --align mtb {text} ..."
-        )
-    return text
+def _expanded(names: list[str]) -> list[str]:
+    """Returns names in which patterns such as *.jpg are replaced by the files of such names: some shells do not.
+
+    Raises:
+        UserError: A pattern fits no file.
+    """
+    files: list[str] = []
+    for name in names:
+        found = [name] if os.path.exists(name) or not glob.has_magic(name) else sorted(glob.glob(name))
+        if not found:
+            raise UserError(f"{name}: no such file")
+        files += found
+    return files
 
 
 def get_export_args(argv: list[str] | None = None) -> argparse.Namespace:

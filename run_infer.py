@@ -1,26 +1,39 @@
-"""Fuse exposures: python run_infer.py UNDER OVER [MORE ...] [-o OUT], or --input_dir DIR --output_dir DIR.
+"""Fuse exposures: python run_infer.py UNDER OVER [MORE ...] [-o OUT], or a folder of scenes.
 
 A single radiance map (float TIFF, OpenEXR, Radiance .hdr) is rendered to exposures, which are fused: tone mapping.
 """
 
 import argparse
+import contextlib
+import itertools
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 from tqdm import tqdm
 
-from configs import get_infer_args
+from configs import DEFAULT_OUTPUT, get_infer_args
 from utils.errors import UserError, exit_on_error, told
-from utils.fusing.fusion import Fuser, fuse_scenes
+from utils.fusing.fusion import End, Fuser, fuse_scenes
 from utils.pictures.scenes import Found, Scene, find_scenes, is_finished, with_outputs
+from utils.progress import Listener, listening
 
 SLOWEST = timedelta(days=7)  # longest wait of the first process for the last; if one dies, torchrun ends all at once
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.quiet:
+        with contextlib.redirect_stdout(None):
+            fuse(args)
+    else:
+        fuse(args)
+
+
+def fuse(args: argparse.Namespace) -> None:
     if args.input_dir:
         fuse_folder(args)
         return
@@ -28,13 +41,43 @@ def main(args: argparse.Namespace) -> None:
     out = Path(args.output)
     paths = [Path(path) for path in args.images]
     scene = Scene(out.stem, paths, out=out, metadata_from=args.metadata_from, reference=args.reference)
-    [end] = fuse_scenes([scene], lambda: load(args), args.align, args.deghost, args.max_pixels, args.hdr)
+    if out.is_dir() or args.output.endswith(("/", os.sep)):
+        scene = replace(scene, name=f"{paths[0].stem}_fused")
+        [scene] = with_outputs([scene], out, args.hdr, args.format and f".{args.format}", args.names)
+    kept = set_aside(scene.out) if args.output == DEFAULT_OUTPUT else None
+    with tqdm(total=1, disable=True if args.quiet else None, leave=False, delay=2) as bar, listening(shown_in(bar)):
+        [end] = fuse_all(args, [scene])
     if end.error:
+        if kept:
+            os.replace(kept, scene.out)
         raise end.error
     stack = len(args.images) > 1
     what = f"{len(args.images)} exposures" if stack else "a radiance map"
     moving = f" (moving things as in {end.reference})" if end.reference else ""
-    print(f"Fused {what} in {time.perf_counter() - start:.1f} s: {args.output}{moving}")
+    earlier = f"; the picture that was there is now {kept}" if kept else ""
+    print(f"Fused {what} in {time.perf_counter() - start:.1f} s: {scene.out}{moving}{earlier}")
+
+
+def set_aside(path: Path) -> Path | None:
+    """Renames a picture to a name with the next free number, and returns that; None if there is no such picture."""
+    if not path.exists():
+        return None
+    names = (path.with_name(f"{path.stem}_{number}{path.suffix}") for number in itertools.count(1))
+    return path.rename(next(name for name in names if not name.exists()))
+
+
+def shown_in(bar: tqdm) -> Listener:
+    """Returns a listener that shows in a bar of one scene what is done, and how far it is."""
+
+    def show(what: str, done: int, of: int) -> None:
+        bar.n, bar.total = done, of
+        bar.set_description(what)
+
+    return show
+
+
+def fuse_all(args: argparse.Namespace, scenes: Sequence[Scene]) -> Iterator[End]:
+    return fuse_scenes(scenes, lambda: load(args), args.align, args.deghost, args.max_pixels, args.hdr, args.quality)
 
 
 def load(args: argparse.Namespace) -> Fuser:
@@ -46,7 +89,13 @@ def fuse_folder(args: argparse.Namespace) -> None:
 
     Where torchrun has started several processes, each fuses its share of the scenes, and the first one reports.
     """
-    found = find_scenes(args.input_dir)
+    found = find_scenes(args.input_dir, args.shots)
+    if args.dry_run:
+        say_of(found, args.input_dir)
+        for scene in found.scenes:
+            print(f"{scene.name}: {', '.join(os.path.relpath(path, args.input_dir) for path in scene.paths)}")
+        print(f"{len(found.scenes)} scenes, none of them fused")
+        return
     source, target = Path(args.input_dir).resolve(), Path(args.output_dir)
     if source in (target.resolve(), *target.resolve().parents):
         raise UserError(f"--output_dir {target} lies in --input_dir, whose pictures are inputs: name another folder")
@@ -58,12 +107,16 @@ def fuse_folder(args: argparse.Namespace) -> None:
         args.device = str(parallel.join_processes(device, SLOWEST))
     if rank == 0:
         say_of(found, args.input_dir)
-    mine = with_outputs(found.scenes, target, args.hdr)[rank::ranks]  # before skipping: others write, each sees others
+    named = with_outputs(found.scenes, target, args.hdr, args.format and f".{args.format}", args.names)
+    mine = named[rank::ranks]  # shared out before skipping: while others write, each process sees other files
     if args.skip_existing:
         mine = [scene for scene in mine if not is_finished(scene)]
-    finished = fuse_scenes(mine, lambda: load(args), args.align, args.deghost, args.max_pixels, args.hdr)
-    shown = tqdm(finished, total=len(mine), unit="scene", disable=rank > 0)
-    ends = [end.error and told(end.error, end.scene.name) for end in shown]
+    with tqdm(total=len(mine), unit="scene", disable=rank > 0 or args.quiet) as bar:
+        with listening(lambda what, done, of: bar.set_postfix_str(f"{what} {done}/{of}")):
+            ends: list[str | None] = []
+            for end in fuse_all(args, mine):
+                ends.append(told(end.error, end.scene.name) if end.error else None)
+                bar.update()
     if ranks > 1:
         ends = parallel.gathered(ends)
         parallel.leave_processes()

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from configs import get_infer_args
 from run_infer import main, place_among_processes
-from tests.cards import Card
+from tests.cards import Card, expose
 from utils.errors import UserError, exit_on_error
 from utils.fusing.fusion import Fuser
 from utils.fusing.tiles import PyramidNetwork
@@ -122,8 +123,6 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path, weights, capsys):
     ):
         assert expected in refused(capsys, *arguments, "-o", out), arguments
     assert "overwritten" in refused(capsys, a, b, "-o", b, *network)
-    folder = f"error: {tmp_path} is a folder: name a file, as in {tmp_path / 'fused.jpg'}"
-    assert refused(capsys, a, b, "-o", tmp_path, *network) == folder
     assert "suffix" in refused(capsys, a, b, "-o", tmp_path / "out.gif", *network)
     if not torch.cuda.is_available():
         assert "cuda" in refused(capsys, a, b, "-o", out, "--weights", weights, "--device", "cuda").lower()
@@ -343,14 +342,131 @@ def test_folders_that_cannot_be_understood_are_refused(tmp_path, capsys):
         ("--output_dir y", "--input_dir needs --output_dir too"),
         ("a b --input_dir x --output_dir y", "takes no exposures"),
         ("--input_dir x --output_dir y -o z.jpg", "leave out -o"),
+        ("a b --shots 3", "are for a folder of scenes"),
+        ("a b --dry_run", "are for a folder of scenes"),
+        ("--input_dir x --output_dir y --shots 1", "--shots must be at least 2, got 1"),
+        ("a b --quality 0", "--quality must be at least 1 and at most 100, got 0"),
+        ("a b --quality 101", "--quality must be at least 1 and at most 100, got 101"),
+        ("a b --names {nobody}", "--names is {nobody}: expected a file's name with {name}"),
+        ("a b --names ../{name}", "--names is ../{name}: expected a file's name with {name}"),
         ("a b --reference a", "add --deghost"),
-        ("--align a b", "put --align after the exposures, or write --align mtb a ..."),
     ],
 )
 def test_options_that_contradict_each_other_are_refused_with_the_way_out(arguments, expected, capsys):
     with pytest.raises(SystemExit) as raised:
         get_infer_args(arguments.split())
     assert raised.value.code == 2 and expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, align, deghost, images",
+    [
+        ("--align a b", "mtb", False, 2),
+        ("a b --align", "mtb", False, 2),
+        ("--align homography a b", "homography", False, 2),
+        ("a --align=mtb b", "mtb", False, 2),
+        ("--handheld a b", "homography", True, 2),
+        ("--handheld --align a b c", "mtb", True, 3),
+        ("a b", None, False, 2),
+    ],
+)
+def test_align_may_stand_before_the_exposures(arguments, align, deghost, images):
+    args = get_infer_args(arguments.split())
+    assert (args.align, args.deghost, len(args.images)) == (align, deghost, images)
+
+
+def test_patterns_and_lists_name_files(tmp_path, monkeypatch, capsys):
+    """As a Windows console passes them."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.jpg", "a.jpg", "c d.jpg", "e.png", "[f].jpg"):
+        (tmp_path / name).touch()
+    assert get_infer_args(["*.jpg"]).images == ["[f].jpg", "a.jpg", "b.jpg", "c d.jpg"]
+    assert get_infer_args(["[f].jpg", "?.png"]).images == ["[f].jpg", "e.png"]
+    (tmp_path / "list.txt").write_text("a.jpg\nc d.jpg\n--align\n")
+    args = get_infer_args(["@list.txt"])
+    assert args.images == ["a.jpg", "c d.jpg"] and args.align == "mtb"
+    assert refused(capsys, "*.tif", "a.jpg") == "error: *.tif: no such file"
+
+
+def test_a_folder_alone_is_fused(tmp_path, weights, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    card = Card(tmp_path / "card")
+    card.bracket("courtyard", marked=True)
+    run("card", "--dry_run")
+    shots = [str(Path("DCIM/100NIKON", f"DSC_000{k}.JPG")) for k in (1, 2, 3)]
+    assert capsys.readouterr().out == f"DSC_0001_fused: {', '.join(shots)}\n1 scenes, none of them fused\n"
+    assert not Path("data_result").exists()
+    run("card", "--weights", weights, "--device", "cpu")
+    assert read_image("data_result/card/DSC_0001_fused.jpg").shape == (163, 512, 3)
+    options = "--format", "png", "--names", "{number}-{first}-{last}", "-q"
+    capsys.readouterr()
+    run("card", "-o", "new/", "--weights", weights, "--device", "cpu", *options)
+    assert [path.name for path in Path("new").iterdir()] == ["1-DSC_0001-DSC_0003.png"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_shots_per_scene_may_be_told(tmp_path, weights, capsys):
+    card = Card(tmp_path / "in", folder="")
+    for scene in ("courtyard", "forest"):
+        card.bracket(scene, exif=False)
+    run("--input_dir", tmp_path / "in", "--dry_run")
+    assert "show different things" in capsys.readouterr().out
+    run(tmp_path / "in", "-o", tmp_path / "out", "--shots", "3", "--weights", weights, "--device", "cpu")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["DSC_0001_fused.jpg", "DSC_0004_fused.jpg"]
+
+
+def test_one_scene_into_a_folder(tmp_path, weights):
+    pair = photo(tmp_path / "a.webp", 60), photo(tmp_path / "b.webp", 190)
+    network = "--weights", weights, "--device", "cpu"
+    run(*pair, "-o", f"{tmp_path}/new/", *network)
+    run(*pair, "-o", tmp_path / "new", "--format", "tif", *network)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a_fused.tif", "a_fused.webp"]
+
+
+def test_the_default_output_is_never_lost(tmp_path, weights, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "data_result/pair/fused_image.png"
+    network = "--weights", weights, "--device", "cpu"
+    run(*network)
+    first = out.read_bytes()
+    a, b = photo(tmp_path / "a.png", 60), photo(tmp_path / "b.png", 190)
+    run(a, b, *network)
+    assert out.with_name("fused_image_1.png").read_bytes() == first != out.read_bytes()
+    assert "the picture that was there is now data_result/pair/fused_image_1.png" in capsys.readouterr().out
+    second = out.read_bytes()
+    assert "no such file" in refused(capsys, a, "none.jpg", *network)
+    assert out.read_bytes() == second and len(list(out.parent.iterdir())) == 2
+    run(b, a, *network)
+    assert out.with_name("fused_image_2.png").read_bytes() == second and len(list(out.parent.iterdir())) == 3
+
+
+def test_quality_and_chroma(tmp_path, weights):
+    pair = [tmp_path / f"{ev}.png" for ev in (-2, 2)]
+    for path, ev in zip(pair, (-2, 2), strict=True):
+        Image.fromarray(expose("forest", ev)).save(path)
+    sizes, samplings = [], []
+    for quality in ("95", None, "90", "89", "60"):
+        options = ("--quality", quality) if quality else ()
+        run(*pair, "-o", tmp_path / "out.jpg", "--weights", weights, "--device", "cpu", *options)
+        sizes.append((tmp_path / "out.jpg").stat().st_size)
+        with Image.open(tmp_path / "out.jpg") as picture:
+            samplings.append(picture.layer[0][1:3])  # of luminance, relative to the chroma's
+    assert sizes == sorted(sizes, reverse=True) and sizes[1] < 0.9 * sizes[0]
+    assert samplings == [(1, 1)] * 3 + [(2, 2)] * 2
+
+
+def test_one_long_scene_shows_how_far_it_is(tmp_path, weights, monkeypatch):
+    seen = []
+
+    class Bar(tqdm):
+        def set_description(self, desc=None, refresh=True):
+            seen.append((desc, self.n, self.total))
+
+    monkeypatch.setattr("run_infer.tqdm", Bar)
+    pair = photo(tmp_path / "a.png", 60), photo(tmp_path / "b.png", 190)
+    run(*pair, "-o", tmp_path / "out.png", "--weights", weights, "--device", "cpu", "--deghost")
+    assert {"looking for what moved", "blending"} <= {what for what, _, _ in seen}
+    assert all(0 <= done < of for _, done, of in seen)
 
 
 def test_help_shows_the_defaults_that_say_something(capsys):

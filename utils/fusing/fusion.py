@@ -19,7 +19,15 @@ from utils.fusing.hdr import gain_map, light_size, rendition, scene_light
 from utils.fusing.network import Network
 from utils.fusing.onnx import OnnxNetwork
 from utils.pictures.hdr import write_pq, write_radiance
-from utils.pictures.image import MAX_PIXELS, RADIANCE_SUFFIXES, check_suffix, read_photo, read_radiance, write_image
+from utils.pictures.image import (
+    MAX_PIXELS,
+    QUALITY,
+    RADIANCE_SUFFIXES,
+    check_suffix,
+    read_photo,
+    read_radiance,
+    write_image,
+)
 from utils.pictures.light import same_colours
 from utils.pictures.metadata import Metadata, read_metadata
 from utils.pictures.pixels import finite
@@ -120,6 +128,7 @@ def fuse_scenes(
     deghost: bool = False,
     max_pixels: int | None = None,
     hdr: bool = False,
+    quality: int = QUALITY,
 ) -> Iterator[End]:
     """Yields how each scene ended, when its picture is written or when it failed; the other scenes go on.
 
@@ -130,6 +139,7 @@ def fuse_scenes(
         load: returns the Fuser; called once, while the first scene is read; never if there is no scene.
         align, deghost, hdr: as `Fuser.fuse_files`.
         max_pixels: of an exposure, as for `image.read_photo`.
+        quality: as for `image.write_image`.
     """
     if not scenes:
         return
@@ -150,7 +160,7 @@ def fuse_scenes(
                 del current
                 if len(scene.paths) > 1:  # exposures of one radiance map need no alignment
                     images, stops, reference = improve(scene, images, stops, align, deghost)
-                write = _result(fuser, scene, images, stops, metadata, hdr)
+                write = _result(fuser, scene, images, stops, metadata, hdr, quality)
                 images = None
             except Exception as error:
                 yield End(scene, clear(error))
@@ -161,7 +171,13 @@ def fuse_scenes(
 
 
 def _result(
-    fuser: Fuser, scene: Scene, images: list[np.ndarray], stops: list[float] | None, metadata: Metadata, hdr: bool
+    fuser: Fuser,
+    scene: Scene,
+    images: list[np.ndarray],
+    stops: list[float] | None,
+    metadata: Metadata,
+    hdr: bool,
+    quality: int,
 ) -> Callable[[], None]:
     """Returns a function that writes a scene's result, which is computed now: the fused picture, HDR or radiance."""
     out, suffix = scene.out, scene.out.suffix.lower()
@@ -175,12 +191,12 @@ def _result(
         raise UserError(f"{out}: gray pictures cannot become HDR in {suffix}, but in .exr, .hdr and .tif")
     fused = fuser.fuse(images, stops)
     if not hdr:
-        return partial(write_image, out, fused, metadata)
+        return partial(write_image, out, fused, metadata, quality)
     size = light_size(*fused.shape[:2])
     gain = gain_map(fused, own_light(scene.paths[0], size) if single else scene_light(images, stops, size))
     if suffix in (".jpg", ".jpeg"):
-        return partial(write_image, out, fused, metadata, gain=gain)
-    return partial(write_pq, out, rendition(fused, gain), metadata)
+        return partial(write_image, out, fused, metadata, quality, gain)
+    return partial(write_pq, out, rendition(fused, gain), metadata, quality)
 
 
 def own_light(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -101,7 +101,7 @@ def _index(size: int, second: int, offset: int) -> bytes:
     return _segment(0xE2, b"MPF\0MM\0*" + struct.pack(">IH", 8, 3) + tags + bytes(4) + entries)
 
 
-def write_pq(path: str | os.PathLike, light: np.ndarray, metadata: Metadata) -> None:
+def write_pq(path: str | os.PathLike, light: np.ndarray, metadata: Metadata, quality: int = QUALITY) -> None:
     """Writes a picture in the format of the path's suffix, coded as PQ with BITS bits and the primaries of Rec. 2020.
 
     Args:
@@ -127,7 +127,7 @@ def write_pq(path: str | os.PathLike, light: np.ndarray, metadata: Metadata) -> 
         exif = {"exif": exif_block(metadata, width, height)} if metadata.exif else {}
         file = io.BytesIO()
         spread = (rgb << (16 - BITS)).tobytes()
-        pillow_heif.encode("RGB;16", (width, height), spread, file, quality=QUALITY, chroma=444, **codes, **exif)
+        pillow_heif.encode("RGB;16", (width, height), spread, file, quality=quality, chroma=444, **codes, **exif)
         data = file.getbuffer()
     with replacing(path) as temporary:
         temporary.write_bytes(data)

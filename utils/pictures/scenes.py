@@ -60,8 +60,12 @@ def find_scenes(folder: str | os.PathLike, shots: int | None = None) -> Found:
     root, compare = Path(folder), Comparer()
     found = Found([], [], [], [])
     cards: dict[Path, list[Path]] = {}
+    numbered = set()
     for inner, files in _folders(root, found.errors):
-        cards.setdefault(inner.parent if NUMBERED.fullmatch(inner.name) else inner, []).extend(files)
+        if NUMBERED.fullmatch(inner.name):
+            inner = inner.parent
+            numbered.add(inner)
+        cards.setdefault(inner, []).extend(files)
     cards = {card: files for card, files in cards.items() if files}
     if not cards:
         raise UserError(f"{folder}: no pictures found, neither in it nor in its sub-folders")
@@ -77,14 +81,14 @@ def find_scenes(folder: str | os.PathLike, shots: int | None = None) -> Found:
         if shots:
             groups, notes = find_rounds(list(seen.values()), compare, shots)
         elif seen:
-            groups, notes = _groups(list(seen.values()), compare, card)
+            groups, notes = _groups(list(seen.values()), compare, card, card in numbered)
         least = 1 if damaged and len(groups) == 1 else 2
         stacks = [[shot.path for shot in group] for group in groups if len(group) >= least]
         singles = [group[0].path for group in groups if len(group) < least]
         found.singles.extend(singles)
         found.notes.extend(notes)
         alone += _join_damaged(damaged, files, stacks)
-        named = len(stacks) == 1 and not singles and not alone and card != root
+        named = len(stacks) == 1 and not singles and not alone and card not in (root, *numbered)
         found.scenes.extend(Scene(card.name if named else f"{paths[0].stem}_fused", paths) for paths in stacks)
         found.scenes.extend(Scene(f"{path.stem}_fused", [path]) for path in alone)
     return found
@@ -145,14 +149,14 @@ def _without_copies(seen: dict[Path, Shot], taken: dict[tuple, Path], notes: lis
     return {path: kept[path] for path in seen if path in kept}
 
 
-def _groups(seen: list[Shot], compare: Comparer, card: Path) -> tuple[list[list[Shot]], list[str]]:
+def _groups(seen: list[Shot], compare: Comparer, card: Path, numbered: bool) -> tuple[list[list[Shot]], list[str]]:
     """Returns the groups of a card's or folder's shots, and notes, as `find_brackets`; those without EXIF join it."""
     dated = [shot for shot in seen if not math.isnan(shot.captured)]
     undated = [shot for shot in seen if math.isnan(shot.captured)]
     if not dated:
         return one_view(undated, compare, str(card))
     groups, notes = find_brackets(dated, compare, patient=True)
-    if len(groups) > 1 or any(NUMBERED.fullmatch(shot.path.parent.name) for shot in seen):
+    if len(groups) > 1 or numbered:
         groups, notes = find_brackets(dated, compare)
     for shot in undated:
         beside = [group for group in groups if len(group) > 1 and any(compare(shot, one) for one in group)]
@@ -208,24 +212,36 @@ def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[Scen
     return scenes
 
 
-def with_outputs(scenes: Sequence[Scene], folder: str | os.PathLike, hdr: bool = False) -> list[Scene]:
-    """Returns the scenes with their fused pictures' paths: the scene's name with the suffix of its first exposure.
+def with_outputs(
+    scenes: Sequence[Scene],
+    folder: str | os.PathLike,
+    hdr: bool = False,
+    suffix: str | None = None,
+    pattern: str = "{name}",
+) -> list[Scene]:
+    """Returns the scenes with their fused pictures' paths in a folder.
 
-    Formats that are only read (camera raw, radiance maps) become .tif, which keeps 16 bits; with `hdr`, all but AVIF
-    and HEIC become .jpg, Ultra HDR. If two paths would be the same file, even on a disk that ignores case, the later
-    one gets a number.
+    If two paths would be the same file, even on a disk that ignores case, the later one gets a number.
+
+    Args:
+        hdr: Whether all but AVIF and HEIC become .jpg, Ultra HDR.
+        suffix: Of all; None is that of a scene's first exposure, or .tif, which keeps 16 bits, for formats that are
+            only read (camera raw, radiance maps).
+        pattern: Of the names, with {name} of the scene, {first} and {last} exposure, {number} from 1.
     """
     named, taken = [], set()
-    for scene in scenes:
-        suffix, number, name = scene.paths[0].suffix.lower(), 1, scene.name
-        if hdr:
-            suffix = suffix if suffix in (".jpeg", ".avif", *HEIF_SUFFIXES) else ".jpg"
-        suffix = suffix if suffix in WRITTEN_SUFFIXES else ".tif"
-        while (key := unicodedata.normalize("NFC", f"{name}{suffix}").casefold()) in taken:
+    for count, scene in enumerate(scenes, 1):
+        first, last = scene.paths[0], scene.paths[-1]
+        own = first.suffix.lower() if first.suffix.lower() in WRITTEN_SUFFIXES else ".tif"
+        own = ".jpg" if hdr and own not in (".jpeg", ".avif", *HEIF_SUFFIXES) else own
+        own = suffix or own
+        wanted = pattern.format(name=scene.name, first=first.stem, last=last.stem, number=count)
+        number, name = 1, wanted
+        while (key := unicodedata.normalize("NFC", f"{name}{own}").casefold()) in taken:
             number += 1
-            name = f"{scene.name}_{number}"
+            name = f"{wanted}_{number}"
         taken.add(key)
-        named.append(replace(scene, out=Path(folder) / f"{name}{suffix}"))
+        named.append(replace(scene, out=Path(folder) / f"{name}{own}"))
     return named
 
 
