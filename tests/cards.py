@@ -18,9 +18,8 @@ AEB = (0, -2, 2)
 @functools.cache
 def light(scene: str) -> np.ndarray:
     """Returns the linear light of a scene of data_test, (H, W, 3) float32 RGB, 1 is white at EV 0."""
-    dark, middle, bright = (
-        np.asarray(Image.open(path), np.float32) / 255 for path in sorted((DATA / scene).glob("*.jpg"))
-    )
+    shots = [np.asarray(Image.open(path), np.float32) / 255 for path in sorted((DATA / scene).glob("*.jpg"))]
+    dark, middle, bright = (cv2.resize(shot, (512, 163), interpolation=cv2.INTER_AREA) for shot in shots)
 
     def linear(x):
         return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
