@@ -16,7 +16,7 @@ from typing import NamedTuple
 from utils import __version__
 from utils.errors import UserError, require
 from utils.evaluation import MIN_SIDE
-from utils.training import LIGHT_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS
+from utils.training import CLIP_WEIGHT, LIGHT_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS, SHOTS
 
 ROOT = Path(__file__).resolve().parent
 # What a resumed training does with a setting that changed:
@@ -326,6 +326,23 @@ def _data_settings(add: Callable) -> None:
         "pixels as the largest windows, which have the proportions of the pictures",
     )
     add(
+        "--patches",
+        resumed=NEW_RUN,
+        default=False,
+        help="mef, exposure: squares of --crop_size of the pictures' own pixels, as the paper has; otherwise windows "
+        "at any scale, most of them of the whole scene",
+    )
+    add(
+        "--shots",
+        resumed=NEW_RUN,
+        low=2,
+        below=33,
+        nargs="+",
+        default=list(SHOTS),
+        type=int,
+        help="mef, exposure: numbers of shots to fuse, each as likely as the others; 2 for the paper's pairs",
+    )
+    add(
         "--val_fraction",
         resumed=NEW_BEST,
         low=0,
@@ -379,6 +396,13 @@ def _training_settings(add: Callable) -> None:
         help="mef, exposure: weight of lights that are brighter than the well exposed shots show them",
     )
     add(
+        "--clip_weight",
+        resumed=NEW_BEST,
+        low=0,
+        default=CLIP_WEIGHT,
+        help="mef, exposure: weight of values beyond black and white; with 0 they are judged without being clipped",
+    )
+    add(
         "--scale_weights",
         resumed=NEW_BEST,
         low=0,
@@ -392,9 +416,9 @@ def _training_settings(add: Callable) -> None:
     add("--lr", low=0, default=1e-4, help="learning rate at the start")
     add(
         "--lr_schedule",
-        choices=["exponential", "cosine"],
+        choices=["constant", "exponential", "cosine"],
         default="exponential",
-        help="exponential: times 0.9 per epoch; cosine: a short rise, then down to 0 at the end",
+        help="of Adam; exponential: times 0.9 per epoch; cosine: a short rise, then down to 0 at the end",
     )
     add("--clip_grad", low=0, default=0.0, help="largest norm of the gradient; 0: no limit")
     add(

@@ -285,7 +285,7 @@ def photographs(args: argparse.Namespace, model: Network, say: Callable) -> Data
 def simulated_shots(args: argparse.Namespace, model: Network, say: Callable) -> Data:
     """Returns the data of objective exposure: stacks simulated from photographs, to be fused."""
     paths, held_out = split_photographs(args, say)
-    samples = data.Photographs(paths, args.crop_size, 1, True, args.hidden, max_gap_of(model))
+    samples = data.Photographs(paths, args.crop_size, 1, True, args.hidden, max_gap_of(model), args.shots, args.patches)
     pairs = data.SimulatedPairs(held_out, args.seed, parallel.rank(), parallel.ranks()) if held_out else None
     return samples, pairs, f"shots simulated from {len(paths)} photographs, validated on {len(held_out)} others"
 
@@ -300,13 +300,14 @@ def brackets(args: argparse.Namespace, model: Network, say: Callable) -> Data:
         pairs = read_pairs(args.val_path, args.val_pairs)
     else:
         pairs = data.pairs_of(data.read_brackets([args.val_path], 0, scanning(say)))
-    described, max_gap, simulated = f"{len(scenes)} scenes", max_gap_of(model), None
+    described, simulated = f"{len(scenes)} scenes", None
+    shown = args.hidden, max_gap_of(model), args.shots, args.patches
     if args.photo_path:
         paths = data.find_photographs(args.photo_path, scanning(say))
-        simulated = data.Photographs(paths, args.crop_size, 1, True, args.hidden, max_gap)
+        simulated = data.Photographs(paths, args.crop_size, 1, True, *shown)
         simulated[(0, args.seed, args.seed)]  # bad photographs raise here, even if the first sample is a bracket
         described += f" and shots simulated from {len(paths)} photographs"
-    samples = data.BracketStacks(scenes, args.crop_size, simulated, args.hidden, max_gap)
+    samples = data.BracketStacks(scenes, args.crop_size, simulated, *shown)
     whole = data.WholePairs(parallel.share(pairs), args.hidden) if pairs else None
     return samples, whole, f"{described}, validated on {len(pairs)} pairs"
 
@@ -366,7 +367,7 @@ class Objective:
 
 
 def mef_loss(args: argparse.Namespace) -> Loss:
-    return MEFLoss(args.scale_weights, args.lum_weight, args.light_weight)
+    return MEFLoss(args.scale_weights, args.lum_weight, args.light_weight, args.clip_weight)
 
 
 OBJECTIVES = {

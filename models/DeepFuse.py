@@ -71,7 +71,7 @@ class DeepFuse(nn.Module):
         Differs from the paper, which fuses two: the sum over K is scaled by 2 / K, to keep the amplitude of a pair.
 
         Args:
-            exposures: (N, K, image_channels, H, W) in [0, 1], K >= 2.
+            exposures: (N, K, image_channels, H, W) in [0, 1]; K = 1 gives the same as the exposure twice.
         """
         n, k = exposures.shape[:2]
         features = self.encoder(exposures.flatten(0, 1)).unflatten(0, (n, k))

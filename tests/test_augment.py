@@ -13,7 +13,7 @@ from utils.training.loss import WINDOW
 def test_shapes_have_every_number_and_size():
     rng = np.random.default_rng(0)
     shapes = [augment.random_shape(256, rng) for _ in range(2000)]
-    for name, choices in (("shots", augment.STACKS), ("upright", (False, True))):
+    for name, choices in (("shots", augment.SHOTS), ("upright", (False, True))):
         counts = Counter(getattr(shape, name) for shape in shapes)
         assert {value: pytest.approx(count / 2000, abs=0.05) for value, count in counts.items()} == {
             value: choices.count(value) / len(choices) for value in choices

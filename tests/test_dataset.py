@@ -91,9 +91,9 @@ def test_hold_out_splits_by_seed():
 def test_photographs_are_found_everywhere_and_cut_from_the_picture(photographs):
     paths = data.find_photographs([photographs])
     assert len(paths) == 6
-    pair, sample, _ = Photographs(paths, crop_size=32)[(2, 0, 0)]
+    shown, sample, _ = Photographs(paths, crop_size=32)[(2, 0, 0)]
     assert sample.shape == (1, 1, 32, 32) and sample.dtype == torch.float32
-    assert torch.equal(pair, sample.expand(2, 1, 32, 32))
+    assert torch.equal(shown, sample)
     gray = cv2.cvtColor(cv2.imread(paths[2]), cv2.COLOR_BGR2GRAY)
     matches = []  # the crop is found again, to 8-bit rounding, in one of the symmetries
     for k in range(4):
@@ -186,7 +186,7 @@ def test_simulated_stacks_are_judged_by_what_is_hidden(photographs):
         assert given == min(len(shown), data.JUDGES - 1)  # at least one is hidden
         shown, judges, *_ = Photographs(paths, 32, simulate=True, hidden=False)[(seed % 6, seed, seed)]
         assert torch.equal(shown, judges)
-    assert counts.keys() == set(augment.STACKS)
+    assert counts.keys() == set(augment.SHOTS)
 
 
 def test_a_photograph_judges_its_simulated_shots(photographs, monkeypatch):
@@ -359,8 +359,8 @@ def test_photographs_beside_brackets_are_cut_everywhere_at_any_scale(scenes, mon
             photographed.append(((rows.stop - rows.start) / 400, rows.start))
         return rows, columns
 
-    window, photographed = data.random_window, []
-    monkeypatch.setattr(data, "random_window", spy)
+    window, photographed = augment.random_window, []
+    monkeypatch.setattr(augment, "random_window", spy)
     monkeypatch.setattr(data, "SIMULATED", 0.5)
     monkeypatch.setattr(augment, "WHOLE", 0.5)
     cv2.imwrite(str(scenes.parent / "photo.png"), np.zeros((400, 500), np.uint8))
@@ -370,6 +370,25 @@ def test_photographs_beside_brackets_are_cut_everywhere_at_any_scale(scenes, mon
         samples[(seed % 3, seed, seed)]
     shares, tops = zip(*photographed, strict=True)
     assert min(shares) < 0.1 and max(shares) > 0.9 and max(tops) > 200
+
+
+@pytest.mark.parametrize("name", ["brackets", "photographs"])
+def test_patches_are_squares_of_own_pixels_of_as_many_shots_as_asked(scenes, photographs, monkeypatch, name):
+    windows, window = [], augment.random_window
+    monkeypatch.setattr(augment, "random_window", lambda *of, **how: windows.append(window(*of, **how)) or windows[-1])
+    if name == "brackets":
+        samples = BracketStacks(data.read_brackets([scenes]), 24, shots=[2], patches=True)
+    else:
+        samples = Photographs(data.find_photographs([photographs]), 24, simulate=True, shots=[3], patches=True)
+    for seed in range(20):
+        shown = samples[(seed % 3, seed, seed)].exposures
+        assert shown.shape == (2 if name == "brackets" else 3, 1, 24, 24)
+    assert (
+        {rows.stop - rows.start for rows, _ in windows}
+        == {columns.stop - columns.start for _, columns in windows}
+        == {24}
+    )
+    assert len({rows.start for rows, _ in windows}) > 5
 
 
 def test_drawn_pairs_are_dark_and_bright_but_not_always_the_extremes():

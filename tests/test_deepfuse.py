@@ -41,6 +41,8 @@ def test_neither_order_nor_repetition_nor_neighbours_matter(network, name, chann
     close = {"atol": 1e-5 * max(1, fused.abs().max().item()), "rtol": 0}
     torch.testing.assert_close(model(exposures.flip(1)), fused, **close)
     torch.testing.assert_close(model(torch.cat([exposures, exposures], 1)), fused, **close)
+    one = exposures[:, :1]
+    torch.testing.assert_close(model(one), model(one.expand(-1, 2, -1, -1, -1)), **close)
     torch.testing.assert_close(torch.cat([model(exposures[:1]), model(exposures[1:])]), fused, **close)
     assert fused.std() > 1e-3  # such a network tells pixels apart
 

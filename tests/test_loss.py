@@ -137,6 +137,15 @@ def test_lights_are_bleached_by_as_much_as_they_are_brighter_than_the_well_expos
         assert MEFLoss(light_weight=3).parts(fused, stack)["bleached"].item() == pytest.approx(3 * lost)
 
 
+def test_the_papers_loss_is_one_scale_of_the_original_metric_whatever_the_brightness():
+    stack, fused = pictures(1, 2, 64, 64), pictures(1, 1, 64, 64, seed=1)
+    loss = MEFLoss([1], 0, 0, 0)
+    expected = 1 - metric.mef_ssim_scales(fused[0, 0].numpy(force=True) * 255, stack[0].numpy(force=True) * 255, 1)[0]
+    assert loss(fused, stack).item() == pytest.approx(expected, abs=1e-9)
+    assert loss(fused + 3, stack).item() == pytest.approx(expected, abs=1e-9)  # nothing is clipped
+    assert list(loss.parts(fused, stack)) == ["mef_ssim"]
+
+
 def test_mef_loss_has_the_gradient_of_finite_differences():
     stack = pictures(1, 2, 22, 22)
     fused = (0.9 * pictures(1, 1, 22, 22, seed=1) + 0.05).requires_grad_()

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from utils.pictures.pixels import from_float, shrink, smoothstep
+from utils.training import SHOTS
 
-STACKS = (2, 2, 2, 2, 2, 2, 3, 4, 6)  # shots to fuse, each as likely as the others
 WHOLE = 0.8  # share of the samples to fuse that show the whole scene: the network's coarse levels need to know it
 GAMMA = 2.2  # of the curve that photographs are simulated by
 MULTIPLE = 32  # pixels, to which sides are rounded: the network pads them to 64, and equal shapes are stacked
@@ -25,16 +25,29 @@ class Shape(NamedTuple):
     shots: int
     side: float  # of the square that has as many pixels
     upright: bool  # the longer side is the vertical one
+    patch: bool = False  # a square of a picture's own pixels, as the paper has them
 
     @property
     def multiple(self) -> int:
         """The number of pixels of which both sides of the sample are multiples."""
         return max(1, min(MULTIPLE, int(self.side / 6)))
 
+    def window(self, height: int, width: int, rng: np.random.Generator) -> tuple[tuple[int, int], tuple[slice, slice]]:
+        """Returns the sample's (height, width), and a window of a picture of height x width pixels that it shows."""
+        side = int(self.side)
+        size = (side, side) if self.patch else size_like(height, width, self.side, self.multiple)
+        return size, random_window(height, width, size, rng, zoom=not self.patch)
 
-def random_shape(crop_size: int, rng: np.random.Generator) -> Shape:
-    """Returns the shape of a sample to fuse, of at most crop_size x crop_size pixels and at least a quarter of them."""
-    return Shape(int(rng.choice(STACKS)), crop_size / 2 ** rng.random(), bool(rng.integers(2)))
+
+def random_shape(crop_size: int, rng: np.random.Generator, shots: Sequence[int] = SHOTS, patch: bool = False) -> Shape:
+    """Returns the shape of a sample to fuse: of crop_size x crop_size pixels, or, if no patch, down to a quarter.
+
+    Args:
+        shots: numbers of shots to fuse, each as likely as the others.
+        patch: as in `Shape`.
+    """
+    count, side, upright = int(rng.choice(shots)), crop_size / 2 ** rng.random(), bool(rng.integers(2))
+    return Shape(count, crop_size if patch else side, upright, patch)
 
 
 def size_like(height: int, width: int, side: float, multiple: int) -> tuple[int, int]:

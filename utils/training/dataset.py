@@ -1,8 +1,8 @@
 """Folders of photographs, and folders of exposure brackets, as samples to train on and pairs to validate with.
 
 A training sample is a `Sample`: exposures to fuse, and exposures to judge the picture by. The judges show what the
-network is not shown: other shots of the scene. For reconstruction a photograph makes a pair with itself, whose features
-have the amplitude of a pair's, and is its own judge.
+network is not shown: other shots of the scene. For reconstruction a photograph is a stack of one, and its own judge:
+the network doubles its features (2/K), so that it fuses the photograph with itself.
 
 A sample is made from its `Draw` alone, which `Draws` hands out. So it is the same for any number of workers, and after
 an interruption, without a random state to be kept.
@@ -28,17 +28,16 @@ from utils.pictures.metadata import read_metadata
 from utils.pictures.pixels import from_float, luma, to_float
 from utils.pictures.scenes import Scene
 from utils.stack.response import Response, fit_response
+from utils.training import SHOTS
 from utils.training.augment import (
     Shape,
     narrow,
     random_shape,
     random_symmetry,
-    random_window,
     reduction,
     resize_to,
     simulate_shots,
     simulated_stops,
-    size_like,
 )
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
@@ -188,6 +187,8 @@ class Photographs(Dataset):
         simulate: bool = False,
         hidden: bool = True,
         max_gap: float | None = None,
+        shots: Sequence[int] = SHOTS,
+        patches: bool = False,
     ):
         """Takes the photographs' paths; none is opened yet.
 
@@ -199,7 +200,9 @@ class Photographs(Dataset):
             simulate: make exposures of each to fuse (luminance only), from windows at any scale.
             hidden: judge by shots that are not shown, too, see `fusion_sample`.
             max_gap: of a network that decides at a smaller size; None of one that fuses at full size.
+            shots, patches: as for `random_shape`.
         """
+        self.shots, self.patches = shots, patches
         self.hidden, self.max_gap = hidden, max_gap
         self.paths = np.array(paths)  # one block of memory: forked workers do not copy it
         self.crop_size, self.image_channels, self.simulate = crop_size, image_channels, simulate
@@ -217,7 +220,7 @@ class Photographs(Dataset):
         rng = np.random.default_rng(seed)
         shape = None
         if self.simulate:
-            shape = random_shape(self.crop_size, np.random.default_rng(common))
+            shape = random_shape(self.crop_size, np.random.default_rng(common), self.shots, self.patches)
         problems = []
         for _ in range(TRIES):
             try:
@@ -234,7 +237,7 @@ class Photographs(Dataset):
         y = np.ascontiguousarray(turned, np.float32)  # (C, H, W)
         if shape is None:
             photograph = torch.from_numpy(y)[None]
-            return Sample(photograph.expand(2, -1, -1, -1), photograph, name=str(self.paths[item]))
+            return Sample(photograph, photograph, name=str(self.paths[item]))
         stops = simulated_stops(max(JUDGES - 1, shape.shots), rng)
         *shots, photograph = simulate_shots(y[0], [*stops, 0.0], rng)
         judges = [*shots[:2], photograph, *reversed(shots[2:])][:JUDGES]  # the last ones are not shown
@@ -247,8 +250,7 @@ class Photographs(Dataset):
         width, height = metadata.size if metadata.orientation < 5 else metadata.size[::-1]
         if min(height, width) < self.crop_size * MIN_SHARE:
             raise UserError(f"{path} is {width}x{height}, too small for crops of {self.crop_size}: reduce --crop_size")
-        size = size_like(height, width, shape.side, shape.multiple) if shape else (self.crop_size, self.crop_size)
-        window = random_window(height, width, size, rng, zoom=shape is not None)
+        size, window = (shape or Shape(1, self.crop_size, False, patch=True)).window(height, width, rng)
         picture = resize_to(read_window(path, (height, width), window, size), size)
         return luma(picture)[..., None] if self.image_channels == 1 else to_float(picture[..., ::-1])
 
@@ -397,6 +399,8 @@ class BracketStacks(Dataset):
         simulated: Photographs | None = None,
         hidden: bool = True,
         max_gap: float | None = None,
+        shots: Sequence[int] = SHOTS,
+        patches: bool = False,
     ):
         """Takes scenes that can give such windows.
 
@@ -406,13 +410,14 @@ class BracketStacks(Dataset):
                 from so many pixels of the scene to all of it.
             simulated: photographs with `simulate`, the same crop_size and max_gap, to take a share SIMULATED of the
                 samples from: more kinds of scene than there are brackets of.
-            hidden, max_gap: as for `Photographs`.
+            hidden, max_gap, shots, patches: as for `Photographs`.
 
         Raises:
             ValueError: a scene is too small, even enlarged 4 times.
         """
         self.brackets, self.crop_size, self.simulated = list(brackets), crop_size, simulated
         self.hidden, self.max_gap = hidden, max_gap
+        self.shots, self.patches = shots, patches
         self.responses: dict[tuple[int, ...], Response] = {}
         for bracket in brackets:
             height, width = bracket.size
@@ -431,12 +436,11 @@ class BracketStacks(Dataset):
         if self.simulated and rng.random() < SIMULATED:
             return self.simulated[(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)), common)]
         bracket = self.brackets[item]
-        shape = random_shape(self.crop_size, np.random.default_rng(common))
+        shape = random_shape(self.crop_size, np.random.default_rng(common), self.shots, self.patches)
         numbers = draw_shots(bracket.means, shape.shots, rng)
         last, between = len(bracket.means) - 1, rng.permutation(len(bracket.means) - 2) + 1
         spread = sorted({0, *between[: JUDGES - 2].tolist(), last})
-        size = size_like(*bracket.size, shape.side, shape.multiple)
-        window = random_window(*bracket.size, size, rng, zoom=True)
+        size, window = shape.window(*bracket.size, rng)
         cut = {k: bracket.cut(k, window, size) for k in {*numbers, *spread}}
         shots, judges = [cut[k] for k in numbers], [cut[k] for k in spread]
         planes = np.moveaxis(np.stack(shots + judges), -1, 0)  # (3, K, H, W)

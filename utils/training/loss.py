@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.training import LIGHT_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS
+from utils.training import CLIP_WEIGHT, LIGHT_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS
 
 WINDOW = 11  # pixels, side
 BOX, GAUSSIAN, GAUSSIAN_LUM = 0.0, 1.5, WINDOW / 6  # sigmas of the windows; 0 is the uniform one
@@ -181,9 +181,10 @@ class MEFLoss(Loss):
     - `lum_weight` times 1 - MEFNet's MEF-SSIM, whose luminance term fixes the brightness that MEF-SSIM leaves free. It
       lowers large-scale contrast; larger weights of the coarsest scales in the first part counteract that.
     - `light_weight` times `bleached`, by which lights keep their colours.
-    - The mean distance of the picture's values from [0, 1], since a display clips them.
+    - `clip_weight` times the mean distance of the picture's values from [0, 1], since a display clips them. With
+      weight 0 they may lie anywhere: the first part is then that of the values as they are.
 
-    Differs from the paper, whose loss is the first part at one scale.
+    The paper's loss is the first part at one scale: MEFLoss([1], 0, 0, 0).
     """
 
     def __init__(
@@ -191,17 +192,21 @@ class MEFLoss(Loss):
         scale_weights: Sequence[float] = SCALE_WEIGHTS,
         lum_weight: float = LUM_WEIGHT,
         light_weight: float = LIGHT_WEIGHT,
+        clip_weight: float = CLIP_WEIGHT,
     ):
         super().__init__()
-        self.scale_weights, self.lum_weight, self.light_weight = scale_weights, lum_weight, light_weight
+        self.scale_weights, self.lum_weight = scale_weights, lum_weight
+        self.light_weight, self.clip_weight = light_weight, clip_weight
 
     def parts(self, fused: torch.Tensor, judges: torch.Tensor) -> dict[str, torch.Tensor]:
         shown = fused.clamp(0, 1)
-        scores = mef_ssim_scales(shown, judges, len(self.scale_weights))
+        scores = mef_ssim_scales(shown if self.clip_weight else fused, judges, len(self.scale_weights))
         weights = scores.new_tensor(self.scale_weights[: scores.shape[1]])
-        return {
-            "mef_ssim": 1 - (scores * weights).sum(1) / weights.sum(),
-            "mef_ssim_lum": self.lum_weight * (1 - mef_ssim_lum(shown, judges)),
-            "bleached": self.light_weight * bleached(shown, judges),
-            "clipped": (fused - shown).abs().mean((1, 2, 3)),
-        }
+        parts = {"mef_ssim": 1 - (scores * weights).sum(1) / weights.sum()}
+        if self.lum_weight:
+            parts["mef_ssim_lum"] = self.lum_weight * (1 - mef_ssim_lum(shown, judges))
+        if self.light_weight:
+            parts["bleached"] = self.light_weight * bleached(shown, judges)
+        if self.clip_weight:
+            parts["clipped"] = self.clip_weight * (fused - shown).abs().mean((1, 2, 3))
+        return parts

@@ -37,9 +37,11 @@ def learning_rate(base: float, schedule: str, epochs_done: float, num_epochs: in
     """Returns the learning rate after `epochs_done` (fractions count) of `num_epochs`.
 
     Args:
-        schedule: "exponential" multiplies by 0.9 after each epoch; "cosine" rises linearly for WARM_UP of the run and
-            falls to zero along half a cosine.
+        schedule: "constant"; "exponential" multiplies by 0.9 after each epoch; "cosine" rises linearly for WARM_UP of
+            the run and falls to zero along half a cosine.
     """
+    if schedule == "constant":
+        return base
     if schedule == "exponential":
         return base * 0.9 ** int(epochs_done)
     if schedule == "cosine":
@@ -47,7 +49,7 @@ def learning_rate(base: float, schedule: str, epochs_done: float, num_epochs: in
         if share < WARM_UP:
             return base * share / WARM_UP
         return base * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
-    raise UserError(f"no schedule is called {schedule!r}: expected exponential or cosine")
+    raise UserError(f"no schedule is called {schedule!r}: expected constant, exponential or cosine")
 
 
 # State: what is trained, saved and restored
