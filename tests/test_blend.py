@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from utils.fusing.blend import develop, enlarge
+from utils.fusing import blend
+from utils.fusing.blend import along_edges, develop, enlarge, light_in_stops
 from utils.pictures.pixels import shrink
 from utils.stack.response import Response
 
@@ -15,8 +16,9 @@ SHAPES = [(53, 70), (53, 70, 3), (53, 70, 4), (1, 1), (4, 1), (7, 300, 3), (65, 
 
 
 def decision(rng, shape):
-    """Returns made-up stops for each pixel of a small copy of full size `shape`."""
-    return rng.uniform(-1, 4, shrink(np.empty(shape, np.uint8), pixels=200).shape[:2]).astype(np.float32)
+    """Returns made-up stops for each pixel of a small copy of full size `shape`, and its radiance."""
+    small = shrink(np.empty(shape, np.uint8)[..., :3], pixels=200).shape
+    return rng.uniform(-1, 4, small[:2]).astype(np.float32), rng.random(small, np.float32)
 
 
 def pictures(rng, shape, dtype, count=2):
@@ -26,18 +28,18 @@ def pictures(rng, shape, dtype, count=2):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_strips_change_no_bit(rng, shape, dtype):
-    images, stops = pictures(rng, shape, dtype), decision(rng, shape)
-    whole = develop(images, RESPONSE, stops, strip_pixels=10**9)
+    images, decided = pictures(rng, shape, dtype), decision(rng, shape)
+    whole = develop(images, RESPONSE, *decided, strip_pixels=10**9)
     assert whole.shape == shape and whole.dtype == dtype
     for strip_pixels in (1, 5 * shape[1], 17 * shape[1]):
-        np.testing.assert_array_equal(develop(images, RESPONSE, stops, strip_pixels=strip_pixels), whole)
+        np.testing.assert_array_equal(develop(images, RESPONSE, *decided, strip_pixels=strip_pixels), whole)
 
 
 @pytest.mark.parametrize("shape", [(13, 17), (1, 1), (4, 1), (3, 40)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_it_is_that_of_the_loop_over_pixels(rng, shape, dtype):
-    images, stops, levels = pictures(rng, shape, dtype), decision(rng, shape), np.iinfo(dtype).max
-    result = develop(images, RESPONSE, stops)
+    images, (stops, radiance), levels = pictures(rng, shape, dtype), decision(rng, shape), np.iinfo(dtype).max
+    result = develop(images, RESPONSE, stops, np.full_like(radiance, 0.1))  # no edges to follow
     radiance, stops = RESPONSE.merge(images), oracles.bilinear(stops, *shape)
     expected = np.array(
         [
@@ -54,22 +56,56 @@ def test_it_is_that_of_the_loop_over_pixels(rng, shape, dtype):
 def test_shots_shown_as_they_were_taken_come_out_as_they_are(rng, shape, dtype, off):
     image = pictures(rng, shape, dtype, 1)[0]
     response = Response(2.2, 0.3, (0.0,) * 3, ((0.0,) * 3,) * 3)
-    picture = develop([image] * 3, response, np.zeros((3, 5), np.float32))
+    picture = develop([image] * 3, response, np.zeros((3, 5), np.float32), rng.random((3, 5), np.float32))
     np.testing.assert_allclose(picture.astype(int), image, atol=off)
 
 
 def test_alpha_is_the_mean_of_the_shots(rng):
     images = pictures(rng, (20, 30, 4), np.uint16, 2)
-    alpha = develop(images, RESPONSE, decision(rng, (20, 30)))[..., 3]
+    alpha = develop(images, RESPONSE, *decision(rng, (20, 30)))[..., 3]
     expected = np.mean([image[..., 3].astype(float) for image in images], 0)
     assert np.abs(alpha - expected).max() <= 0.5
 
 
 def test_views_are_as_good_as_copies(rng):
-    base, stops = pictures(rng, (40, 50, 4), np.uint8), decision(rng, (40, 50, 3))
+    base, decided = pictures(rng, (40, 50, 4), np.uint8), decision(rng, (40, 50, 3))
     views = [image[::-1, ::-1, :3] for image in base]
     copies = [np.ascontiguousarray(view) for view in views]
-    np.testing.assert_array_equal(develop(views, RESPONSE, stops), develop(copies, RESPONSE, stops))
+    np.testing.assert_array_equal(develop(views, RESPONSE, *decided), develop(copies, RESPONSE, *decided))
+
+
+def test_lines_along_edges_are_those_of_least_squares(rng):
+    """In each window the slope is that of NumPy's fit, weakened by FLAT; and the line gives the stops themselves."""
+    stops, light = rng.uniform(-2, 4, (2, 9, 14)).astype(np.float32)
+    slope, offset = np.moveaxis(along_edges(stops, light), -1, 0)
+    np.testing.assert_allclose(slope * light + offset, stops, atol=1e-5)
+    windows = [
+        np.lib.stride_tricks.sliding_window_view(np.pad(x, blend.WINDOW // 2, "reflect"), (blend.WINDOW,) * 2)
+        for x in (light, stops)
+    ]
+    expected = np.empty_like(stops)
+    for at in np.ndindex(stops.shape):
+        x, y = (window[at].ravel() for window in windows)
+        expected[at] = np.polyfit(x, y, 1)[0] * x.var() / (x.var() + blend.FLAT)
+    around = np.lib.stride_tricks.sliding_window_view(
+        np.pad(expected, blend.WINDOW // 2, "reflect"), (blend.WINDOW,) * 2
+    )
+    np.testing.assert_allclose(slope, around.mean((2, 3)), atol=1e-4)
+
+
+def test_beside_an_edge_there_is_no_rim(rng):
+    """Where the stops go with the light, the picture is that of stops for each pixel of full size."""
+    light = np.where(np.arange(96) < 41, 0.02, 0.4) * rng.uniform(0.9, 1.1, (64, 96))  # the edge cuts a small pixel
+    image = np.rint(65535 * RESPONSE.render(light.astype(np.float32))).astype(np.uint16)
+    response = Response(2.2, 0.3, (0.0, 0.0), ((0.0,) * 3,) * 2)
+    small = response.merge([shrink(image, pixels=16 * 24)] * 2)
+    stops, whole = -0.7 * light_in_stops(small, response), response.merge([image] * 2)
+    expected = response.render(whole, 2 ** (-0.7 * light_in_stops(whole, response)))
+
+    def off(radiance):
+        return np.abs(develop([image] * 2, response, stops, radiance) / 65535 - expected).max()
+
+    assert off(small) < 0.05 < 0.25 < off(np.full_like(small, 0.1))  # the latter bilinearly
 
 
 @pytest.mark.parametrize("small, large", [((9, 14), (31, 47)), ((9, 14), (9, 14)), ((1, 1), (5, 3)), ((2, 7), (64, 7))])

@@ -42,4 +42,5 @@ class DecidingNetwork(ABC):
         y, weights = self.decide(response.expose(small, self.max_gap))
         if not (np.isfinite(y).all() and np.isfinite(weights).all()):
             raise UserError("the network gives values that are not finite: its weights are damaged")
-        return develop(images, response, stops_for(y, response.merge(small), response))
+        radiance = response.merge(small)
+        return develop(images, response, stops_for(y, radiance, response), radiance)
