@@ -105,7 +105,7 @@ def test_beside_an_edge_there_is_no_rim(rng):
     def off(radiance):
         return np.abs(develop([image] * 2, response, stops, radiance) / 65535 - expected).max()
 
-    assert off(small) < 0.05 < 0.25 < off(np.full_like(small, 0.1))  # the latter bilinearly
+    assert off(small) < 0.05 < 0.2 < off(np.full_like(small, 0.1))  # the latter bilinearly
 
 
 @pytest.mark.parametrize("small, large", [((9, 14), (31, 47)), ((9, 14), (9, 14)), ((1, 1), (5, 3)), ((2, 7), (64, 7))])

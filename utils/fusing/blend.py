@@ -74,7 +74,7 @@ def along_edges(stops: np.ndarray, light: np.ndarray) -> np.ndarray:
 
 def light_in_stops(radiance: np.ndarray, response: Response) -> np.ndarray:
     """Returns the light (h, w) of a radiance in stops; at least what the brightest shot shows as NOISE."""
-    darkest = response.light(np.float64(NOISE)) / 2 ** max(response.stops)
+    darkest = response.light(np.array(NOISE)) / 2 ** max(response.stops)
     return cv2.log(np.maximum(luma(radiance), np.float32(darkest))) * np.float32(1 / np.log(2))
 
 
