@@ -25,7 +25,8 @@ SEEN = 5  # exposures that the network sees of a scene, at least: four and six g
 POWERS, SHOULDERS = (1.0, 3.4), (0.03, 10.0)  # bounds of g and s; with s = 10 the curve is nearly a power
 USUAL_POWER, USUAL_SHOULDER = (1.8, 0.25), (0.12, 1.0)  # of cameras: g and s, and how far their logarithms spread
 NOTED = 20.0  # levels of 255 that a gap noted by the camera outweighs
-GUESSED = 0.5  # the same of a gap guessed from the shots' mean light
+GUESSED = 0.5  # the same of a gap guessed from where the brighter shot clips, or from the mean light
+BLACK = 3  # level of 255 below which a shot is as good as black
 TINT = 0.05  # stops: a channel's gain that differs less is more likely the curve's error than white balance
 CLIPPING = 0.85, 0.98  # of the largest channel, between which a shot's pixel loses its trust: hues shift before white
 OWN_CLIPPING = 0.9, 0.99  # the same of a single channel beside others that are clipped
@@ -130,7 +131,8 @@ class Response:
         own = SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value))
         # where nobody knows: the darkest shot's white, the brightest shot's black
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
-        clipped = np.where(value > CLIPPING[1], light, 0)
+        sure = self.light(np.array([OWN_CLIPPING[0]])) / (exposure * tint[:, None])  # above, curves are guessed
+        clipped = smoothstep(*OWN_CLIPPING, value) * sure
         return tuple(x.astype(np.float32) for x in (light, whole, signal, own, clipped))
 
 
@@ -189,18 +191,24 @@ class _Points:
     """
 
     def __init__(self, dark: np.ndarray, bright: np.ndarray, noted: float | None):
-        levels = np.arange(256)
+        levels, clipped = np.arange(256), np.zeros(256)
         self.channels = []  # of each: values in the dark shot, in the bright one, and their weights, (m,) each
         for a, b in zip(dark.reshape(-1, dark.shape[2]).T, bright.reshape(-1, dark.shape[2]).T, strict=True):
             joint = np.bincount(a * np.int32(256) + b, minlength=1 << 16).reshape(256, 256)
+            clipped += 2 * joint[:, round(255 * BRIGHTEST) :].sum(1) - joint.sum(1)
             (of_a, many_a), (of_b, many_b) = _medians(joint), _medians(joint.T)
             points = np.array([[*levels, *of_b], [*of_a, *levels], [*many_a, *many_b]]) / 255
             inside = (points[:2].min(0) >= DARKEST) & (points[:2].max(0) <= BRIGHTEST) & (points[2] > 0)
             one, other, many = points[:, inside]
             self.channels.append((one, other, many / (many + FEW / 255)))
-        usual = Response(USUAL_POWER[0], USUAL_SHOULDER[0], (), ()).light(levels / 255)
-        means = [usual[x].mean() + 1e-4 for x in (dark, bright)]
-        guesses = [(np.log2(means[1] / means[0]), GUESSED)] + ([(noted, NOTED)] if noted is not None else [])
+        usual = Response(USUAL_POWER[0], USUAL_SHOULDER[0], (), ()).light(levels / 255) + 1e-5
+        border = int(
+            np.argmin([0, *clipped.cumsum()])
+        )  # from this level of the dark shot on, the bright one is clipped
+        guess = usual[bright].mean() / usual[dark].mean()
+        if 0 < border < 256:
+            guess = usual[round(255 * BRIGHTEST)] / usual[max(border, BLACK)]
+        guesses = [(np.log2(guess), GUESSED)] + ([(noted, NOTED)] if noted is not None else [])
         self.guesses, self.trust = np.array(guesses).T
 
     def fit(self, power: np.ndarray, shoulder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
