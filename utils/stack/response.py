@@ -26,11 +26,12 @@ POWERS, SHOULDERS = (1.0, 3.4), (0.03, 10.0)  # bounds of g and s; with s = 10 t
 USUAL_POWER, USUAL_SHOULDER = (1.8, 0.25), (0.12, 1.0)  # of cameras: g and s, and how far their logarithms spread
 NOTED = 20.0  # levels of 255 that a gap noted by the camera outweighs
 GUESSED = 0.5  # the same of a gap guessed from where the brighter shot clips, or from the mean light
-BLACK = 3  # level of 255 below which a shot is as good as black
+BLACK = 16  # level of 255 below which curves differ too much to guess by
 TINT = 0.05  # stops: a channel's gain that differs less is more likely the curve's error than white balance
 CLIPPING = 0.85, 0.98  # of the largest channel, between which a shot's pixel loses its trust: hues shift before white
 OWN_CLIPPING = 0.9, 0.99  # the same of a single channel beside others that are clipped
 SINGLE = 0.05  # trust in a channel beside clipped ones, times the darkest shot's
+GRAYED = 5 / 255  # of the largest channel: half of the colour there is noise
 NOISE = 8 / 255  # values below are mostly noise and JPEG's steps
 
 
@@ -68,14 +69,19 @@ class Response:
         clipping, or its values are to black. A channel that is not clipped while others are still counts a little: as
         much as a dark shot's noise. What all shots clip has the darkest one's white, what all leave black the brightest
         one's black. Nothing is darker than the white of a shot that clips it, whatever noise a darker shot has there.
+        Colours that only a nearly black shot knows are mostly noise: the darker it is, the grayer they become.
 
         Args:
             images: all shots that were fitted, in that order, or the same strip of all: (h, w), (h, w, 3) BGR or
                 (h, w, 4) with alpha, which is ignored; uint8, uint16 or float32 in [0, 1].
         """
-        sums = self._sums(images)
+        *sums, doubt = self._sums(images)
         merged = [cv2.max(cv2.divide(total, weight), least) for total, weight, least in zip(*sums, strict=True)]
-        return cv2.merge(merged) if images[0].ndim == 3 else merged[0]
+        if images[0].ndim == 2:
+            return merged[0]
+        radiance = cv2.merge(merged)
+        gray = luma(radiance)
+        return cv2.merge([cv2.add(x, cv2.multiply(doubt, cv2.subtract(gray, x))) for x in merged])
 
     def expose(self, images: Sequence[np.ndarray], max_gap: float) -> np.ndarray:
         """Returns what the network sees of a scene: luminance (K, h, w) float32 in [0, 1] of K exposures.
@@ -94,16 +100,22 @@ class Response:
         count = max(SEEN, int(np.ceil(span / max_gap)) + 1)
         return np.stack([luma(self.render(radiance, 2.0**stop)) for stop in np.linspace(0, span, count)])
 
-    def _sums(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-        """Returns by channel, (h, w) float32, weight times light and the weight, summed over shots; the least light."""
+    def _sums(self, images: Sequence[np.ndarray]) -> tuple[list, list, list, np.ndarray]:
+        """Returns by channel, (h, w) float32, weight times light and the weight, summed over shots; the least light.
+
+        And how doubtful the colour is, (h, w) in [0, 1].
+        """
+        doubts, trusts = np.float32(0), np.float32(1e-6)
         total: list = []
         weights: list = []
         least: list = []
         for k, image in enumerate(images):
             image = from_float(image, np.uint16) if image.dtype == np.float32 else image
             planes = cv2.split(image)[:3] if image.ndim == 3 else [image]
-            light, whole, signal, own, clipped = self._tables(k, image.dtype)
-            shared = cv2.LUT(functools.reduce(cv2.max, planes), whole)
+            light, whole, signal, own, clipped, doubtful = self._tables(k, image.dtype)
+            most = functools.reduce(cv2.max, planes)
+            shared = cv2.LUT(most, whole)
+            doubts, trusts = doubts + cv2.LUT(most, doubtful), trusts + shared
             for c, plane in enumerate(planes):
                 weight = cv2.add(cv2.multiply(shared, cv2.LUT(plane, signal)), cv2.LUT(plane, own))
                 part, white = cv2.multiply(weight, cv2.LUT(plane, light[c])), cv2.LUT(plane, clipped[c])
@@ -115,13 +127,13 @@ class Response:
                     total.append(part)
                     weights.append(weight)
                     least.append(white)
-        return total, weights, least
+        return total, weights, least, cv2.divide(doubts, trusts)
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 # tables of a few responses; all strips of a picture need the same
     def _tables(self, shot: int, dtype: DTypeLike) -> tuple[np.ndarray, ...]:
         """Returns for each level of a shot: light (C, levels); weight as the largest channel; as any; in addition.
 
-        And the least light that there is, (C, levels): 0 for levels that do not clip.
+        And the least light that there is, (C, levels), 0 for levels that do not clip; and the doubt about the colour.
         """
         value = np.linspace(0, 1, np.iinfo(dtype).max + 1)
         exposure, tint = 2.0 ** self.stops[shot], 2.0 ** np.array(self.tints[shot])
@@ -131,9 +143,11 @@ class Response:
         own = SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value))
         # where nobody knows: the darkest shot's white, the brightest shot's black
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
+        pushed = 1 - exposure / 2.0 ** max(self.stops)  # none of the brightest shot
+        doubtful = pushed * whole * GRAYED**2 / (value**2 + GRAYED**2)
         sure = self.light(np.array([OWN_CLIPPING[0]])) / (exposure * tint[:, None])  # above, curves are guessed
         clipped = smoothstep(*OWN_CLIPPING, value) * sure
-        return tuple(x.astype(np.float32) for x in (light, whole, signal, own, clipped))
+        return tuple(x.astype(np.float32) for x in (light, whole, signal, own, clipped, doubtful))
 
 
 def fit_response(shots: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> Response:
@@ -206,7 +220,7 @@ class _Points:
             np.argmin([0, *clipped.cumsum()])
         )  # from this level of the dark shot on, the bright one is clipped
         guess = usual[bright].mean() / usual[dark].mean()
-        if 0 < border < 256:
+        if border and (clipped[border:] > 0).any():
             guess = usual[round(255 * BRIGHTEST)] / usual[max(border, BLACK)]
         guesses = [(np.log2(guess), GUESSED)] + ([(noted, NOTED)] if noted is not None else [])
         self.guesses, self.trust = np.array(guesses).T
@@ -226,7 +240,7 @@ class _Points:
         for (*_, count), ratio, visible, weight in zip(self.channels, ratios, visibles, weights, strict=True):
             tint = np.zeros(len(power))
             if len(self.channels) > 1 and len(count):
-                tint = (_median(ratio, weight) - gap) * (count.sum() / (count.sum() + 20))
+                tint = (_median(ratio, weight) - gap) * (count.sum() ** 2 / (count.sum() ** 2 + 100**2))
                 tint *= tint**2 / (tint**2 + TINT**2)
             off = visible * (ratio - (gap + tint)[:, None])
             error += (count * (np.hypot(1, off) - 1)).sum(1) / len(self.channels)
