@@ -1,0 +1,157 @@
+"""Changes the code and runs its tests, which must then fail: python benchmarks/mutants.py [MODULE ...] [--count 300].
+
+A mutant differs in one place: a number, a comparison, an operator, an `and`, a `not`, or what a function returns. Each
+runs in a copy of the project, with the module's own tests alone, up to the first failure. A mutant that all tests pass
+has survived: either nothing notices it, or it is the same program (such as a time limit).
+"""
+
+import argparse
+import ast
+import copy
+import importlib
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2  # the libraries of the tests are imported once, since each mutant is a fork
+import pytest
+import scipy.signal  # noqa: F401
+import skimage.metrics  # noqa: F401
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTS = {  # module -> its tests
+    "utils/stack/align.py": ["tests/test_align.py"],
+    "utils/stack/ghost.py": ["tests/test_ghost.py"],
+    "utils/stack/radiance.py": ["tests/test_radiance.py"],
+    "utils/stack/response.py": ["tests/test_response.py"],
+    "utils/fusing/blend.py": ["tests/test_blend.py"],
+    "utils/fusing/colour.py": ["tests/test_colour.py"],
+    "utils/pictures/pixels.py": ["tests/test_pixels.py"],
+    "utils/pictures/metadata.py": ["tests/test_image.py", "tests/test_hostile.py", "tests/test_camera.py"],
+    "utils/pictures/scenes.py": ["tests/test_scenes.py"],
+    "utils/files.py": ["tests/test_files.py"],
+    "utils/errors.py": ["tests/test_errors.py"],
+}
+SWAPPED = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
+    ast.MatMult: ast.Mult,
+}  # fmt: skip
+SECONDS = 120  # of computing: a mutant that takes longer is killed
+
+
+def places(tree: ast.AST) -> list[tuple[int, str]]:
+    """Returns where a module can be changed: (number of the node in `ast.walk`, how)."""
+    found: list[tuple[int, str]] = []
+    for number, node in enumerate(ast.walk(tree)):
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            found += [(number, "number"), (number, "factor")][: 1 + (node.value != 0)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+            found.append((number, "bool"))
+        elif isinstance(node, ast.BinOp | ast.AugAssign | ast.BoolOp) and type(node.op) in SWAPPED:
+            found.append((number, "operator"))
+        elif isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPPED:
+            found.append((number, "comparison"))
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not):
+            found.append((number, "sign"))
+        elif isinstance(node, ast.Return) and node.value is not None:
+            found.append((number, "return"))
+    return found
+
+
+def changed(tree: ast.Module, number: int, how: str) -> tuple[str, int]:
+    """Returns the source of a module with one node changed, and its line."""
+    tree = copy.deepcopy(tree)
+    node = list(ast.walk(tree))[number]
+    if how == "number":
+        node.value += 1
+    elif how == "factor":
+        node.value *= 2
+    elif how == "bool":
+        node.value = not node.value
+    elif how == "operator":
+        node.op = SWAPPED[type(node.op)]()
+    elif how == "comparison":
+        node.ops[0] = SWAPPED[type(node.ops[0])]()
+    elif how == "sign" and isinstance(node.op, ast.USub):
+        node.op = ast.UAdd()
+    elif how == "sign":
+        node.operand = ast.UnaryOp(ast.Not(), node.operand)
+    else:
+        node.value = ast.Constant(None)
+    return ast.unparse(ast.fix_missing_locations(tree)), node.lineno
+
+
+def survives(module: str, source: str) -> bool:
+    """Returns whether a module's tests pass with this source in its place; the current folder is a copy of the project.
+
+    The tests run in a fork of this process, which has imported the libraries already.
+    """
+    original = Path(module).read_text(encoding="utf-8")
+    Path(module).write_text(source, encoding="utf-8")
+    try:
+        if (child := os.fork()) == 0:
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+            silent = os.open(os.devnull, os.O_RDWR)
+            os.dup2(silent, 1)
+            os.dup2(silent, 2)
+            os._exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not long", *TESTS[module]]))
+        end = time.monotonic() + 10 * SECONDS
+        while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
+            time.sleep(0.02)
+        if done == (0, 0):
+            os.kill(child, signal.SIGKILL)
+            done = os.waitpid(child, 0)
+        return done[1] == 0
+    finally:
+        Path(module).write_text(original, encoding="utf-8")
+
+
+def main(args: argparse.Namespace) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    sys.dont_write_bytecode = True
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder) / "project"
+        shutil.copytree(ROOT, copied, ignore=shutil.ignore_patterns(".git", "__pycache__", "data_result", "train_*"))
+        (copied.parent / "shared").symlink_to(ROOT.parent / "shared")
+        os.chdir(copied)
+        sys.path.insert(0, str(copied))
+        importlib.import_module("models")  # conftest.py needs it
+        trees = {module: ast.parse(Path(module).read_text(encoding="utf-8")) for module in args.modules}
+        rng = random.Random(args.seed)
+        killed, total = dict.fromkeys(trees, 0), dict.fromkeys(trees, 0)
+        for module, tree in trees.items():
+            if not survives(module, ast.unparse(tree)):
+                raise SystemExit(f"{module}: its tests fail without any change")
+        sampled = rng.sample([(module, *place) for module in trees for place in places(trees[module])], args.count)
+        for module, number, how in sampled:
+            source, line = changed(trees[module], number, how)
+            alive = survives(module, source)
+            total[module] += 1
+            killed[module] += not alive
+            if alive:
+                node = list(ast.walk(trees[module]))[number]
+                print(f"survived: {module}:{line}, {how} in {ast.unparse(node)[:90]}", flush=True)
+    print("| module | mutants | killed |\n|---|---:|---:|")
+    for module in trees:
+        print(f"| {module} | {total[module]} | {killed[module]} |")
+    share = sum(killed.values()) / args.count
+    print(f"{args.count} mutants, {sum(killed.values())} killed: {share:.0%}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("modules", nargs="*", choices=[*TESTS, []], default=list(TESTS), help="what to change")
+    parser.add_argument("--count", type=int, default=300, help="mutants, of all modules together")
+    parser.add_argument("--seed", type=int, default=0, help="of their choice")
+    main(parser.parse_args())
