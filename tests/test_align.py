@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from utils.errors import UserError
 from utils.pictures.image import list_images, read_image
 from utils.stack import align
 from utils.stack.align import align_exposures
@@ -90,3 +91,89 @@ def test_what_cannot_be_aligned_is_refused():
         align_exposures(flat, "homography")
     with pytest.raises(ValueError, match="mtb or homography"):
         align_exposures(flat, "magic")
+
+
+def painted(height=96, width=128):
+    """A sharp texture (height, width, 3) uint8 that every shift can be told by."""
+    rng = np.random.default_rng(3)
+    coarse = cv2.resize(rng.uniform(30, 200, (9, 12, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(coarse + rng.normal(0, 20, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("dx, dy", [(0, 0), (3, 0), (0, 3), (-3, 0), (0, -3), (5, -2), (-4, 6)])
+def test_the_rectangle_that_all_show_is_the_one_of_whole_pixels(dx, dy):
+    """Pixel (x, y) of the fixed picture is (x + dx, y + dy) of the other: both are there for these x and y."""
+    found = align._common_rectangle([np.eye(3), shift(dx, dy)], 96, 128)
+    columns = [x for x in range(128) if 0 <= x + dx < 128]
+    rows = [y for y in range(96) if 0 <= y + dy < 96]
+    assert found == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+
+
+def test_the_rectangle_of_turned_pictures_lies_inside_them():
+    for angle, scale in ((2, 1), (-3, 1.02), (1, 0.97)):
+        m = rotation(angle, scale, 1.3, -2.6, 96, 128)
+        left, top, right, bottom = align._common_rectangle([np.eye(3), m], 96, 128)
+        corners = np.float64([[[x, y] for x in (left, right - 1) for y in (top, bottom - 1)]])
+        x, y = cv2.perspectiveTransform(corners, m)[0].T
+        assert x.min() >= -1e-6 and y.min() >= -1e-6 and x.max() <= 127 + 1e-6 and y.max() <= 95 + 1e-6
+        wider = np.float64([[[x, y] for x in (left - 1, right) for y in (top - 1, bottom)]])
+        x, y = cv2.perspectiveTransform(wider, m)[0].T
+        assert min(x.min(), y.min()) < 0 or x.max() > 127 or y.max() > 95
+
+
+@pytest.mark.parametrize("dx, dy, fits", [(64, 0, True), (65, 0, False), (0, 48, True), (0, -49, False)])
+def test_half_of_the_picture_must_be_in_all(dx, dy, fits):
+    if fits:
+        align._common_rectangle([np.eye(3), shift(dx, dy)], 96, 128)
+        return
+    with pytest.raises(UserError, match="less than half"):
+        align._common_rectangle([np.eye(3), shift(dx, dy)], 96, 128)
+
+
+@pytest.mark.parametrize("dx, dy", [(0, 0), (1, 0), (2, 3), (-7, 5), (14, -11)])
+def test_each_shift_is_found_in_any_picture(dx, dy):
+    whole = painted(160, 200)
+    fixed = whole[20:-20, 20:-20]
+    moving = whole[20 - dy : 140 - dy, 20 - dx : 180 - dx] // 2 + 20  # what is at p in `fixed` is at p + (dx, dy)
+    np.testing.assert_array_equal(align._shift(align._gray(fixed), align._gray(moving)), shift(dx, dy))
+    for number, (one, other) in enumerate([(fixed, moving), (moving, fixed)]):
+        aligned = align_exposures([one, other], "mtb")
+        assert aligned[0].shape == (120 - abs(dy), 160 - abs(dx), 3)
+        dark, bright = aligned[1 - number], aligned[number]  # sorted by `//`, not by order
+        assert np.array_equal(bright // 2 + 20, dark)
+
+
+def test_the_middle_exposure_stays_where_it_is():
+    whole = painted(160, 200)
+    shots = [np.clip(whole * gain, 0, 255).astype(np.uint8) for gain in (0.4, 0.7, 1)]
+    moved_by = [(4, -3), (0, 0), (-2, 5)]
+    cut = [s[20 - dy : 140 - dy, 20 - dx : 180 - dx] for s, (dx, dy) in zip(shots, moved_by, strict=True)]
+    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+        aligned = align_exposures([cut[k] for k in order], "mtb")
+        for k, one in zip(order, aligned, strict=True):
+            np.testing.assert_array_equal(one, shots[k][23 : 140 - 5, 22 : 180 - 4])
+
+
+@pytest.mark.parametrize("channels", [(), (3,), (4,)])
+def test_gray_of_any_layout(channels):
+    image = np.random.default_rng(0).integers(0, 256, (9, 11, *channels)).astype(np.uint8)
+    expected = image if not channels else cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2GRAY)
+    np.testing.assert_array_equal(align._gray(image), expected)
+    np.testing.assert_array_equal(align._gray(image.astype(np.uint16) * 257), expected)
+
+
+def test_homography_is_found_to_a_tenth_of_a_pixel_at_full_size(monkeypatch):
+    """Also where it is estimated on a smaller copy, whose pixels' centres lie elsewhere."""
+    image = cv2.resize(painted(), (512, 384), interpolation=cv2.INTER_CUBIC)
+    true = rotation(0.7, 1.004, 3.4, -2.3, 384, 512)
+    moving = align._gray(moved(image, true)) // 2 + 10
+    for side in (1600, 256):
+        monkeypatch.setattr(align, "WORKING_SIDE", side)
+        found = align._homography(align._gray(image), moving)
+        assert residual(found / found[2, 2], true, 384, 512) < (0.15 if side == 1600 else 0.3)
+
+
+def test_eleven_matches_are_too_few(monkeypatch):
+    image = painted()
+    with pytest.raises(UserError, match=r"\d points match, 12 are needed"):
+        align._homography(align._gray(image)[:24, :24], align._gray(image)[-24:, -24:])

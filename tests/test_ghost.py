@@ -1,6 +1,5 @@
 """utils/stack/ghost.py and --deghost: moving things go, still things stay; each step against a loop over pixels."""
 
-from collections import deque
 from pathlib import Path
 
 import cv2
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs import get_infer_args
+from tests.oracles import assert_golden
 from utils.fusing import fusion
 from utils.fusing.fusion import fuse_scenes
 from utils.pictures.image import list_images, read_image, write_image
@@ -168,46 +168,129 @@ def test_replacing_equals_a_loop_over_pixels(dtype):
                 assert abs(result[y, x, c] - min(max(expected, 0), top)) < 0.51 + top * 1e-6
 
 
-def test_moving_equals_a_loop_over_pixels():
-    source, shot = small_pair(np.random.default_rng(0))
-    curves, spreads = ghost._curves(source, shot, np.ones(source.shape[:2], bool))
-    found = ghost._moving(source, shot, curves, spreads)
-    height, width, _ = source.shape
-    inside = [(y, x) for y in range(height) for x in range(width)]
+IDENTITY = np.arange(256, dtype=np.float32)[None]
+SIDE, MIDDLE = 60, slice(20, 30)
 
-    def around(y, x):
-        return [(j, i) for j in (y - 1, y, y + 1) for i in (x - 1, x, x + 1) if 0 <= j < height and 0 <= i < width]
 
-    excess = {}
-    for y, x in inside:
-        excess[y, x] = -np.inf
-        for c in range(3):
-            near = [int(source[at][c]) for at in around(y, x)]
-            low, high = max(min(near) - 5, 0), min(max(near) + 5, 255)
-            dark = max(ghost.DARK, source[..., c].min() + 5)
-            white = min(ghost.WHITE, source[..., c].max() - 5)
-            own = int(shot[y, x, c])
-            if min(near) >= dark:
-                below = curves[c][low] - 10 - 2 * spreads[c][min(near)]
-                excess[y, x] = max(excess[y, x], below - own)
-            if max(near) < white:
-                above = curves[c][high] + 10 + 2 * spreads[c][max(near)]
-                excess[y, x] = max(excess[y, x], own - above)
-        if max(shot[y, x].max(), *(source[at].max() for at in around(y, x))) >= ghost.WHITE:
-            excess[y, x] -= ghost.CLIPPED_TOLERANCE
-    limit = {at: ghost.CLEAR + max(spreads[c][source[at][c]] for c in range(3)) for at in inside}
-    clear = {at for at in inside if all(excess[near] > limit[near] for near in around(*at))}
-    queue = deque(near for at in clear for near in around(*at))  # opened: eroded, then dilated
-    moving = set(queue)
-    while queue:
-        for near in around(*queue.popleft()):
-            if excess[near] > 0 and near not in moving:
-                moving.add(near)
-                queue.append(near)
-    expected = np.zeros((height, width), np.uint8)
-    expected[tuple(zip(*moving, strict=True))] = 1
-    assert expected[8:11, 10:13].all() and not expected[20, 25]
-    np.testing.assert_array_equal(found, cv2.morphologyEx(expected, cv2.MORPH_CLOSE, ghost.GAP))
+def flat(level, channels=1):
+    """A picture (60, 60, C) of one level, with black and white far from its middle, so that no level is an extreme."""
+    picture = np.full((SIDE, SIDE, channels), level, np.uint8)
+    picture[:, -6:-3], picture[:, -3:] = 0, 255
+    return picture
+
+
+def mask_of(source, shot, spread=0.0, lift=0):
+    curves = np.repeat(IDENTITY + lift, source.shape[2], 0)
+    return ghost._moving(source, shot, curves, np.full_like(curves, spread))[:, :-10]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    "spread, off, moves",
+    # at once: 5 levels of the source, 10 of the shot, 2 deviations, 10 to be clear, and one deviation
+    [(0, 25, False), (0, 26, True), (4, 37, False), (4, 38, True), (8, 49, False), (8, 50, True)],
+)
+def test_a_thing_moves_from_a_known_difference_on(sign, spread, off, moves):
+    source, shot = flat(120), flat(120)
+    shot[MIDDLE, MIDDLE] = 120 + sign * off
+    expected = np.zeros((SIDE, SIDE - 10), np.uint8)
+    expected[MIDDLE, MIDDLE] = moves
+    found = mask_of(source, shot, spread)
+    inner = found[22:28, 22:28]
+    assert (inner == moves).all() and not (found & (1 - cv2.dilate(expected, np.ones((3, 3), np.uint8)))).any()
+    assert found.any() == moves
+
+
+def test_what_moves_grows_over_all_that_differs_and_closes_its_gaps():
+    source, shot = flat(120), flat(120)
+    shot[MIDDLE, 20:30] = 150  # clear
+    shot[MIDDLE, 30:40] = 138  # not clear, but more than is allowed: it belongs to its neighbour
+    shot[45:55, 5:15] = 138  # alone it is noise
+    shot[MIDDLE, 24:26] = 120  # a gap
+    found = mask_of(source, shot)
+    assert found[21:29, 21:39].all() and not found[40:].any() and not found[:, 42:].any() and not found[:, :18].any()
+
+
+def test_thin_things_and_shifts_of_a_pixel_are_no_motion():
+    source, shot = flat(120), flat(120)
+    shot[20:22, 5:40] = 220  # two pixels thin
+    assert not mask_of(source, shot).any()
+    shot[20:23, 5:40] = 220
+    assert mask_of(source, shot).any()
+    rng = np.random.default_rng(0)
+    texture = rng.integers(20, 230, (SIDE, SIDE, 1)).astype(np.uint8)
+    for shift in ((0, 1), (1, 0), (-1, -1)):
+        assert not mask_of(texture, np.roll(texture, shift, (0, 1)))[2:-2, 2:-2].any()
+
+
+def test_what_is_black_or_clipped_tells_nothing():
+    """Below what is black the shot may show less than the curve says, above what is clipped more."""
+    own = 60, 190  # the extremes of a hazy picture
+    for extremes, cases in (
+        ((0, 255), ((5, 1), (6, 0), (249, 0), (250, 1))),
+        (own, ((64, 1), (65, 0), (184, 0), (185, 1))),
+    ):
+        for level, free in cases:
+            source, up = flat(level), 1 if level < 128 else -1
+            source[:, -6:-3], source[:, -3:] = extremes
+            shot = np.full_like(source, level + 40 * up)
+            shot[MIDDLE, MIDDLE] -= np.uint8(40 * up % 256)
+            assert mask_of(source, shot, lift=40 * up).any() != free, level
+            shot[MIDDLE, MIDDLE] = level + 80 * up
+            assert mask_of(source, shot, lift=40 * up).any()  # to the other side it moves
+
+
+def test_colour_may_shift_where_another_channel_is_clipped():
+    for clipped, off, moves in ((0, 25, False), (0, 26, True), (252, 40, False), (252, 41, True)):
+        source, shot = flat(120, 3), flat(120, 3)
+        source[MIDDLE, MIDDLE, 2] = shot[MIDDLE, MIDDLE, 2] = clipped or 120
+        source[19:31, 19:31, 2] = clipped or 120
+        shot[MIDDLE, MIDDLE, 0] += off
+        assert mask_of(source, shot)[22:28, 22:28].all() == moves, (clipped, off)
+
+
+def golden_stack(dtype):
+    """Three exposures (72, 96, 3) of a smooth scene with grain: a dark thing walks, and the lamp is clipped."""
+    rng = np.random.default_rng(7)
+    light = cv2.resize(rng.uniform(0.02, 0.5, (5, 7, 3)), (96, 72), interpolation=cv2.INTER_CUBIC).clip(0.01)
+    light[8:24, 60:84] = (1.6, 1.2, 0.9)
+    shots = []
+    for number, gain in enumerate((0.4, 1.0, 2.6)):
+        own = light.copy()
+        own[30:58, 14 + 26 * number : 26 + 26 * number] = (0.03, 0.05, 0.08)
+        own = np.clip(own * gain, 0, 1) ** (1 / 2.2) + rng.normal(0, 0.006, own.shape)
+        shots.append(np.rint(own.clip(0, 1) * np.iinfo(dtype).max).astype(dtype))
+    return shots
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("reference", [0, 2, None])
+def test_the_picture_is_the_one_that_was_looked_at(dtype, reference):
+    cleaned, chosen = remove_ghosts(golden_stack(dtype), reference)
+    assert chosen == (reference or 0)  # the darkest shows all of it between 20 and 240
+    name = f"ghost_{dtype.__name__}_{'best' if reference is None else reference}"
+    assert_golden(name, np.hstack(cleaned), 1 if dtype == np.uint8 else 40)
+
+
+def test_curves_are_those_that_were_looked_at():
+    shots = [ghost._small(shot) for shot in golden_stack(np.uint8)]
+    rows = []
+    for source, shot in ((0, 1), (1, 0), (1, 2), (2, 1)):
+        still = np.ones(shots[0].shape[:2], bool)
+        curves, spreads = ghost._curves(shots[source], shots[shot], still)
+        rows += [curves * 256, spreads * 4096]
+    assert_golden("ghost_curves", np.rint(np.vstack(rows)).astype(np.uint16), 12)
+
+
+def test_the_best_exposed_shot_is_the_reference():
+    gradient = np.linspace(0.2, 1, 120 * 160).reshape(120, 160)
+    shots = [np.rint(np.clip(gradient * gain, 0, 1) * 255).astype(np.uint8) for gain in (0.07, 0.6, 3)]
+    for order in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        assert remove_ghosts([shots[k] for k in order])[1] == order.index(1)
+    for good, other in ((21, 20), (239, 240)):  # strictly between the two levels
+        pair = [np.full((40, 40), level, np.uint8) for level in (good, other)]
+        assert ghost._best_exposed([np.atleast_3d(one) for one in pair]) == 0
+        assert ghost._best_exposed([np.atleast_3d(one) for one in pair[::-1]]) == 1
 
 
 def test_monotone_is_the_best_by_the_min_max_formula():

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffTags
 
 from utils.pictures.image import list_images, read_image, read_photo, write_image
 from utils.pictures.metadata import read_metadata
@@ -369,3 +369,71 @@ def test_a_picture_is_written_even_if_its_metadata_does_not_fit(tmp_path):
     with pytest.warns(UserWarning, match="b.jpg: EXIF and colour profile do not fit"):
         write_image(tmp_path / "b.jpg", image, metadata)
     assert read_photo(tmp_path / "b.jpg")[0].shape == image.shape
+
+
+def noted(tags, main=None):
+    """`Metadata` with these tags of EXIF, as read from a file."""
+    exif = Image.Exif()
+    exif.update(main or {271: "Acme"})
+    exif.get_ifd(ExifTags.IFD.Exif).update(tags)
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(file, "JPEG", exif=exif.tobytes())
+    return file.getvalue()
+
+
+def test_exposure_is_time_times_speed_by_the_square_of_the_aperture(tmp_path):
+    path = tmp_path / "a.jpg"
+    shots = (1, 1, 1, 0), (2, 1, 1, 1), (1, 2, 1, -2), (1, 1, 4, 2), (0.25, 8, 200, -0.356)
+    for time_, aperture, speed, stops in shots:
+        path.write_bytes(noted({33434: time_, 33437: aperture, 34855: speed}))
+        metadata = read_metadata(path)
+        assert metadata.stops == pytest.approx(stops, abs=1e-3) and metadata.exposure_time == pytest.approx(time_)
+    for missing in (33434, 33437, 34855):
+        path.write_bytes(noted({tag: 1 for tag in (33434, 33437, 34855) if tag != missing}))
+        assert read_metadata(path).stops is None
+    for tags, captured in (
+        ({36867: "2024:05:06 07:08:09", 37521: " 25 "}, "2024:05:06 07:08:09.25"),
+        ({36867: "2024:05:06 07:08:09"}, "2024:05:06 07:08:09.0"),
+        ({37521: "25"}, None),
+    ):
+        path.write_bytes(noted(tags))
+        assert read_metadata(path).captured == captured
+
+
+def test_tags_that_describe_the_photograph_are_kept_and_no_others(tmp_path):
+    """Of MAIN: what a viewer shows. The layout of the pixels is the written file's own, the thumbnail nobody's."""
+    kept = "ImageDescription Make Model Software DateTime Artist HostComputer Rating RatingPercent Copyright "
+    kept += "XPTitle XPComment XPAuthor XPKeywords XPSubject XResolution YResolution ResolutionUnit"
+    kept = {int(ExifTags.Base[name]) for name in kept.split()} | {274}
+    others = {254, 256, 257, 258, 259, 262, 277, 284, 301, 318, 332, 529, 700, 33723, 40090, 40096, 50341}
+    for tag in sorted(kept | others):
+        value = {2: "x", 3: 2, 4: 2, 5: 72.0}.get(TiffTags.lookup(tag).type, b"x\0")
+        (tmp_path / "a.jpg").write_bytes(noted({33434: 1}, {tag: value}))
+        assert (tag in read_metadata(tmp_path / "a.jpg").exif.get(0, {})) == (tag in kept), tag
+
+
+@pytest.mark.parametrize("value, expected", [(0, 1), (1, 1), (8, 8), (9, 1), (2**15, 1)])
+def test_orientations_are_1_to_8(tmp_path, value, expected):
+    (tmp_path / "a.jpg").write_bytes(noted({}, {274: value}))
+    assert read_metadata(tmp_path / "a.jpg").orientation == expected
+
+
+def test_of_a_file_with_several_pictures_the_first_is_read(tmp_path):
+    first, second = (Image.fromarray(picture()) for _ in range(2))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], exif=camera_exif())
+    first.save(tmp_path / "b.jpg", "JPEG")
+    (image, metadata), (alone, _) = (read_photo(tmp_path / name) for name in ("a.jpg", "b.jpg"))
+    np.testing.assert_array_equal(image, alone)
+    assert metadata.format == "MPO" and metadata.exif[0][271] == "Acme"
+
+
+def test_lossy_files_keep_colour_at_full_resolution(tmp_path):
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::2], stripes[:, 1::2] = (200, 60, 60), (60, 60, 200)  # of one brightness or so, one pixel wide
+    write_image(tmp_path / "a.jpg", stripes)
+    data = (tmp_path / "a.jpg").read_bytes()
+    start = data.index(b"\xff\xc0")
+    assert [data[start + 11 + 3 * k] for k in range(3)] == [0x11] * 3  # no channel is subsampled
+    for suffix in (".jpg", ".avif"):
+        write_image(tmp_path / f"a{suffix}", stripes)
+        assert np.abs(read_image(tmp_path / f"a{suffix}").astype(int) - stripes).mean() < 12
