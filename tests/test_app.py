@@ -1,5 +1,6 @@
 """The page: what its server allows, and what a person does with it in a real browser."""
 
+import base64
 import functools
 import http.client
 import io
@@ -678,3 +679,421 @@ def test_the_network_gets_an_address_with_a_token(tmp_path):
         address = line.split(": ")[1]
         assert Visitor(f"http://127.0.0.1:{port}").status == 403
         assert Visitor(f"http://127.0.0.1:{port}", "/?" + urlsplit(address).query).status == 303
+
+
+# In a real browser
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Returns the system's Chromium, or the one that Playwright installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+    with playwright.sync_playwright() as driver:
+        found = shutil.which("chromium") or shutil.which("google-chrome") or driver.chromium.executable_path
+        if not Path(found).exists():
+            pytest.skip("needs Chromium: python -m playwright install chromium")
+        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox", "--no-proxy-server"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium, site):
+    """A function that opens the page in a browser of its own; afterwards no script may have failed."""
+    opened, failed = [], []
+
+    def opens(width=1280, height=800, path="/", **options):
+        context = chromium.new_context(viewport={"width": width, "height": height}, **options)
+        opened.append(context)
+        tab = context.new_page()
+        tab.set_default_timeout(WAIT * 1000)
+        tab.on("pageerror", lambda error: failed.append(str(error)))
+        tab.goto(site.address + path)
+        tab.locator("#options option[value='none.onnx']").wait_for(state="attached")  # the page has started
+        return tab
+
+    yield opens
+    for context in opened:
+        context.close()
+    assert not failed
+
+
+def until(tab, condition):
+    """Waits until a condition in JavaScript is true; Playwright's own way needs eval, which the page forbids."""
+    for _ in range(WAIT * 20):
+        if tab.evaluate(condition):
+            return
+        tab.wait_for_timeout(50)
+    raise AssertionError(f"never true: {condition}")
+
+
+def drop(tab, paths, selector="#files"):
+    """Lets the visitor choose files, or a folder."""
+    tab.locator(selector).set_input_files(paths)
+
+
+def fused(tab, count=1):
+    """Waits until so many scenes are done, and the one that is shown is on the screen."""
+    tab.locator("#queue li.done").nth(count - 1).wait_for()
+    until(tab, "document.querySelector('#after .whole').naturalWidth > 0")
+
+
+def screen(tab, selector="#viewer"):
+    """Returns what is on the screen as BGR."""
+    return cv2.imdecode(np.frombuffer(tab.locator(selector).screenshot(), np.uint8), cv2.IMREAD_COLOR)
+
+
+def sharp(tab):
+    """Waits until the pixels themselves are on the screen."""
+    until(
+        tab, "[...document.querySelectorAll('.comparing .part, #after .part')].every(image => image.naturalWidth > 0)"
+    )
+    tab.wait_for_timeout(300)
+
+
+def saved(tab, selector, folder):
+    with tab.expect_download() as download:
+        tab.locator(selector).click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def test_photographs_are_chosen_fused_and_downloaded_and_nothing_is_asked_elsewhere(open_page, tmp_path):
+    tab = open_page()
+    asked = []
+    tab.on("request", lambda request: asked.append(urlsplit(request.url)))
+    with tab.expect_file_chooser() as chooser:
+        tab.get_by_role("button", name="Choose photographs").click()
+    chooser.value.set_files(SAMPLE)
+    fused(tab)
+    tab.get_by_label("Format").select_option("PNG")
+    path = saved(tab, "#download", tmp_path)
+    assert path.name == "0_ev-4_fused.png"
+    image, metadata = read_photo(path)
+    own, kept = expected(SAMPLE, tmp_path / "expected.png")
+    np.testing.assert_array_equal(image, own)
+    assert metadata == kept
+    assert {url.hostname for url in asked if url.scheme.startswith("http")} == {"127.0.0.1"}
+
+
+def test_a_folder_becomes_a_queue_with_thumbnails_and_a_zip(open_page, tmp_path):
+    for name in ("city", "forest"):
+        shutil.copytree(ROOT / "data_test" / name, tmp_path / "Trip" / name)
+    (tmp_path / "Trip" / "notes.txt").write_text("no picture")
+    (tmp_path / "Trip" / ".hidden.jpg").write_text("no picture")
+    tab = open_page()
+    with tab.expect_file_chooser() as chooser:
+        tab.get_by_role("button", name="Choose a folder").click()
+    chooser.value.set_files(tmp_path / "Trip")
+    fused(tab, 2)
+    assert tab.get_by_role("alert").inner_text().startswith("Left out, since they are no pictures: Trip/notes.txt\n")
+    assert tab.locator("#queue .name").all_inner_texts() == ["city", "forest"]
+    assert tab.evaluate("all('#queue .thumb').every(image => image.naturalWidth > 99)")
+    assert tab.locator("#count").inner_text() == "2 of 2 done"
+    with zipfile.ZipFile(saved(tab, "#zip", tmp_path)) as archive:
+        assert archive.namelist() == ["city.jpg", "forest.jpg"] and archive.testzip() is None
+
+
+def test_files_are_dropped_on_the_page(open_page):
+    tab = open_page()
+    data = tab.evaluate_handle("new DataTransfer()")
+    for path in SAMPLE:
+        tab.evaluate(
+            """([data, name, bytes]) => {
+                data.items.add(new File([Uint8Array.from(atob(bytes), one => one.charCodeAt(0))], name));
+            }""",
+            [data, path.name, base64.b64encode(path.read_bytes()).decode()],
+        )
+    tab.dispatch_event("#drop", "drop", {"dataTransfer": data})
+    fused(tab)
+    assert tab.locator("#queue .says").inner_text() == "2 shots, done"
+
+
+def test_a_new_upload_leaves_nothing_of_the_old_one_in_view(open_page, site):
+    tab = open_page()
+    drop(tab, SAMPLE)
+    fused(tab)
+    tab.keyboard.press("1")
+    old = tab.locator("#download").get_attribute("href")
+    site.gate.clear()
+    tab.locator("#options [name=deghost]").check()  # for the next ones
+    drop(tab, sorted((ROOT / "data_test/city").iterdir()))
+    tab.locator("#queue li").nth(1).wait_for()
+    tab.locator("#note").get_by_text("reading").wait_for()
+    assert tab.locator(".layer img[src]").count() == 0 and tab.locator("#views label").count() == 0
+    assert tab.locator("#download").get_attribute("href") is None
+    assert tab.locator("#download").get_attribute("aria-disabled") == "true"
+    assert tab.locator("#queue .name").all_inner_texts() == ["0_ev-4_fused", "0_ev-4_fused_2"]
+    site.gate.set()
+    fused(tab, 2)
+    assert tab.locator("#download").get_attribute("href") not in (None, old)
+    tab.locator(".card").first.click()  # the first is still there, under its own name
+    assert tab.locator("#download").get_attribute("href") == old
+    tab.locator("#options [name=align]").check()
+    tab.get_by_role("button", name="Fuse this scene again").click()
+    tab.locator("#queue li.done").nth(1).wait_for()
+
+
+def test_progress_is_shown_and_cancelled(open_page, site):
+    tab = open_page()
+    site.gate.clear()
+    for name in ("city", "forest", "sunset"):
+        drop(tab, sorted((ROOT / "data_test" / name).iterdir()))
+        tab.locator("#queue .name").nth(["city", "forest", "sunset"].index(name)).wait_for()
+    tab.locator("#queue li.fusing").wait_for()
+    assert tab.locator("#queue .says").first.inner_text() == "3 shots, reading 1 of 3"
+    assert tab.locator("#queue progress").first.get_attribute("aria-label") == "0_ev-4_fused"
+    assert tab.title() == "0 of 3 · DeepFuse"
+    tab.locator(".card").nth(1).click()
+    tab.get_by_role("button", name="Cancel", exact=True).click()
+    tab.locator("#queue li.cancelled").wait_for()
+    tab.get_by_role("button", name="Cancel all").click()
+    tab.locator("#queue li.cancelled").nth(2).wait_for()
+    site.gate.set()
+    tab.get_by_role("button", name="Fuse this scene again").click()
+    fused(tab)
+    assert tab.locator("#queue li.cancelled").count() == 2 and tab.title() == "DeepFuse"
+
+
+@pytest.mark.parametrize("dots", [1, 2])
+def test_at_100_percent_the_screen_shows_the_pictures_pixels(open_page, tmp_path, dots):
+    tab = open_page(device_scale_factor=dots)
+    drop(tab, SAMPLE)
+    fused(tab)
+    tab.get_by_role("button", name="100 %").click()
+    sharp(tab)
+    assert tab.locator("#scale").inner_text() == "100 %"
+    own, _ = expected(SAMPLE, tmp_path / "expected.png")
+    x, y = (round(float(value) * dots) for value in tab.evaluate("[view.x, view.y]"))
+    shown = screen(tab)
+    height, width = min(own.shape[0], shown.shape[0]), min(own.shape[1] + min(x, 0), shown.shape[1])
+    there = shown[max(y, 0) : max(y, 0) + height, max(x, 0) : max(x, 0) + width]
+    np.testing.assert_array_equal(
+        there, own[max(-y, 0) :, max(-x, 0) :][:height, :width][: there.shape[0], : there.shape[1]]
+    )
+    assert there.size > 3 * 400_000 / 2 if dots == 1 else there.size > 3 * 300_000
+    tab.keyboard.press("+")  # at 150 %, each is as sharp
+    tab.keyboard.press("f")
+    assert tab.evaluate("view.scale <= fitting(current().size)")
+
+
+def test_a_shot_is_compared_by_key_and_by_slider(open_page):
+    tab = open_page(1500, 900)
+    drop(tab, SAMPLE)
+    fused(tab)
+    tab.keyboard.press("2")
+    assert tab.get_by_role("radio", name="2_ev+2.jpg").is_checked()
+    tab.get_by_role("button", name="100 %").click()
+    sharp(tab)
+    shot, own = read_image(SAMPLE[1]), fuser().fuse([read_image(path) for path in SAMPLE])
+    x, y, width = tab.evaluate("[view.x, view.y, viewer.clientWidth]")
+    assert x > 0 and y > 100  # the whole picture is seen, and no label lies on it
+
+    def divider():
+        tab.wait_for_timeout(300)
+        return round(tab.evaluate("parseFloat(viewer.style.getPropertyValue('--split'))"))
+
+    def check(at):
+        shown = screen(tab)[round(y) :, round(x) :][: shot.shape[0], : shot.shape[1]]
+        left, right = np.s_[:, : at - round(x) - 30], np.s_[:, at - round(x) + 30 :]
+        np.testing.assert_array_equal(shown[left], shot[left])
+        np.testing.assert_array_equal(shown[right], own[right])
+
+    check(before := divider())
+    tab.get_by_role("slider", name="Compare").focus()
+    for _ in range(20):
+        tab.keyboard.press("ArrowLeft")
+    check(after := divider())
+    assert after == pytest.approx(before - 0.2 * (width - 36), abs=1)
+    tab.keyboard.press("x")
+    assert tab.locator("#split").input_value() == "100"
+    tab.keyboard.press("0")
+    assert not tab.locator("#split").is_visible() and tab.get_by_role("radio", name="nothing").is_checked()
+
+
+def test_what_moved_is_shown_as_in_a_reference_that_is_said_and_can_be_chosen(open_page, tmp_path):
+    tab = open_page()
+    tab.get_by_label("Things moved").check()
+    drop(tab, moving_stack(tmp_path))
+    fused(tab)
+    taken = tab.evaluate("current().reference")
+    choose = tab.get_by_label("as in")
+    assert choose.locator("option").first.inner_text() == f"the best exposed one: {taken}"
+    other = next(name for name in ("shot0.png", "shot1.png", "shot2.png") if name != taken)
+    choose.select_option(other)
+    tab.get_by_role("button", name="Fuse this scene again").click()
+    until(tab, f"current().reference === '{other}'")
+
+
+def test_the_look_is_seen_and_reset(open_page, tmp_path):
+    tab = open_page()
+    drop(tab, SAMPLE)
+    fused(tab)
+    tab.wait_for_timeout(500)
+    before = screen(tab)
+    tab.get_by_label("Brightness").fill("60")
+    until(tab, "current().look.brightness === 0.6")
+    tab.wait_for_timeout(800)
+    assert screen(tab).mean() > before.mean() + 15
+    tab.get_by_role("button", name="As fused").click()
+    until(tab, "current().look.brightness === 0")
+    tab.wait_for_timeout(800)
+    np.testing.assert_array_equal(screen(tab), before)
+
+
+def test_weights_are_not_asked_for_but_can_be_chosen(open_page):
+    tab = open_page()
+    weights = tab.get_by_label("Network")
+    assert not weights.is_visible()
+    tab.get_by_text("More", exact=True).click()
+    assert weights.is_visible() and weights.input_value() == WEIGHTS
+    weights.select_option("none.onnx")
+    drop(tab, SAMPLE)
+    tab.locator("#queue li.failed").wait_for()
+    assert "none.onnx: no such file" in tab.locator("#note").inner_text()
+
+
+def test_errors_name_the_visitors_file_and_stay_until_closed(open_page, tmp_path):
+    for name, data in (("1.jpg", SAMPLE[0].read_bytes()), ("IMG_2.jpg", SAMPLE[1].read_bytes()[:9999])):
+        (tmp_path / name).write_bytes(data)
+    tab = open_page()
+    drop(tab, [tmp_path / "1.jpg", tmp_path / "IMG_2.jpg"])
+    tab.locator("#queue li.failed").wait_for()
+    assert tab.locator("#note").inner_text().startswith("IMG_2.jpg: damaged")
+    (tmp_path / "notes.txt").write_text("no picture")
+    drop(tab, [tmp_path / "notes.txt"])
+    tab.get_by_role("alert").get_by_text("No picture among notes.txt.").wait_for()
+    tab.get_by_role("alert").get_by_role("button", name="Close").click()
+    assert tab.get_by_role("alert").inner_text() == ""
+
+
+def test_what_is_there_survives_a_reload_but_not_its_removal(open_page):
+    tab = open_page()
+    drop(tab, SAMPLE)
+    fused(tab)
+    tab.reload()
+    fused(tab)
+    tab.get_by_role("button", name="Remove", exact=True).click()
+    tab.get_by_role("button", name="Choose photographs").wait_for()
+
+
+def test_a_scene_is_taken_apart_and_some_shots_put_together(open_page, tmp_path):
+    tab = open_page()
+    drop(tab, moving_stack(tmp_path))
+    fused(tab)
+    tab.get_by_role("button", name="Take apart").click()
+    tab.locator("#spare li").nth(2).wait_for()
+    tab.get_by_label("shot1.png").uncheck()
+    tab.get_by_role("button", name="Fuse the chosen ones together").click()
+    fused(tab)
+    assert tab.locator("#queue .says").inner_text() == "2 shots, done"
+    assert tab.locator("#spare span").all_inner_texts() == ["shot1.png"]
+
+
+def test_another_web_site_cannot_upload_or_look(open_page, site, tmp_path):
+    """A page of another origin, opened in the same browser as ours, tries what pages can."""
+    open_page()
+    tab = open_page()
+    tab.evaluate("act('drops')")  # this browser has a desk
+    before = len(site.server.desks)
+    (tmp_path / "index.html").write_text("<title>foreign</title>")
+    command = [sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", tmp_path]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    ) as foreign:
+        try:
+            port = foreign.stdout.readline().split("port ")[1].split()[0]
+            tab.goto(f"http://127.0.0.1:{port}")
+            tried = """async address => {
+                const post = { method: "POST", mode: "no-cors", credentials: "include", body: "{}" };
+                const send = path => fetch(address + path, post);
+                await Promise.allSettled(["/drops", "/clear", "/drops/1/shots?name=a.jpg"].map(send));
+                const answer = fetch(address + "/state", { credentials: "include" });
+                const seen = await answer.then(found => found.text(), String);
+                const image = new Image();
+                const loaded = new Promise(done => {
+                    image.onload = () => done(true);
+                    image.onerror = () => done(false);
+                });
+                image.src = address + "/shots/1";
+                return [seen, await loaded];
+            }"""
+            seen, loaded = tab.evaluate(tried, site.address)
+        finally:
+            foreign.kill()
+    assert "scenes" not in seen and not loaded
+    assert len(site.server.desks) == before and not any(desk.shots for desk in site.server.desks.values())
+    assert [len(desk.drops) for desk in site.server.desks.values()].count(1) == 1
+
+
+def controls(tab):
+    """Returns the controls that a person sees, as the ids of their focus; of radio buttons, the chosen one."""
+    return tab.evaluate(
+        """() => [...document.querySelectorAll("button, a[href], input, select, summary, [tabindex='0']")]
+            .filter(element => element.checkVisibility({ visibilityProperty: true }) && !element.disabled)
+            .filter(element => element.type !== "radio" || element.checked)
+            .map((element, k) => (element.dataset.test = k, element.outerHTML.slice(0, 90)))"""
+    )
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_control_is_reached_by_keyboard(open_page, width):
+    tab = open_page(width)
+    for state in ("empty", "done"):
+        if state == "done":
+            drop(tab, SAMPLE)
+            fused(tab)
+            tab.keyboard.press("1")
+            tab.get_by_text("More", exact=True).click()
+        tab.evaluate("document.activeElement.blur()")
+        wanted = controls(tab)
+        assert len(wanted) > (4 if state == "empty" else 20)
+        reached = set()
+        for _ in range(3 * len(wanted)):
+            tab.keyboard.press("Tab")
+            reached.add(tab.evaluate("document.activeElement.dataset?.test"))
+        missing = [text for k, text in enumerate(wanted) if str(k) not in reached]
+        assert not missing
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_barrier(open_page, scheme, width, tmp_path):
+    """Names of controls, contrast, structure: the rules of axe-core, an independent checker."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    tab = open_page(width, color_scheme=scheme)
+    for state in ("empty", "done", "apart"):
+        if state == "done":
+            drop(tab, moving_stack(tmp_path))
+            fused(tab)
+            tab.keyboard.press("1")
+            tab.get_by_text("More", exact=True).click()
+        elif state == "apart":
+            tab.get_by_role("button", name="Take apart").click()
+            tab.locator("#spare li").nth(2).wait_for()
+        found = axe.Axe().run(tab)
+        assert not found.response["violations"], found.generate_report()
+        dark = tab.evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).every(c => c < 60)"
+        )
+        assert dark == (scheme == "dark")
+
+
+@pytest.mark.parametrize("width, height", [(320, 640), (390, 844), (820, 1180), (1280, 720), (1920, 1080)])
+def test_everything_fits_every_width(open_page, tmp_path, width, height):
+    tab = open_page(width, height)
+    for state in ("empty", "done"):
+        if state == "done":
+            drop(tab, moving_stack(tmp_path))
+            fused(tab)
+            tab.keyboard.press("1")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        for control in tab.locator("button:visible, a.button:visible, select:visible").all():
+            box = control.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width, control.evaluate("one => one.outerHTML")
+    if width >= 1280:  # the picture has most of the screen, and the download is in sight
+        box = tab.locator("#viewer").bounding_box()
+        assert box["width"] * box["height"] > 0.45 * width * height
+        download = tab.locator("#download").bounding_box()
+        assert download["y"] + download["height"] <= height

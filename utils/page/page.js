@@ -64,7 +64,9 @@ const endsAs = (name, suffixes) => suffixes.some(suffix => name.toLowerCase().en
 async function entries(items) {  // of a drop: files, and those in folders, with their paths
   const found = [];
   async function walk(entry, path) {
-    if (entry.isFile) {
+    if (entry instanceof File) {
+      found.push({ name: entry.name, file: entry });
+    } else if (entry.isFile) {
       found.push({ name: path + entry.name, file: await new Promise((ok, no) => entry.file(ok, no)) });
     } else {
       const reader = entry.createReader();
@@ -72,7 +74,7 @@ async function entries(items) {  // of a drop: files, and those in folders, with
         for (const one of some) await walk(one, `${path}${entry.name}/`);
     }
   }
-  for (const entry of [...items].map(item => item.webkitGetAsEntry()).filter(Boolean)) await walk(entry, "");
+  for (const entry of [...items].map(item => item.webkitGetAsEntry() || item.getAsFile()).filter(Boolean)) await walk(entry, "");
   return found;
 }
 
@@ -220,8 +222,8 @@ function place() {  // puts the layers where `view` says, at whole pixels of the
   for (const { element: image } of Object.values(slots).flat()) {
     const [left, top, w, h] = image.box || [0, 0, width, height];
     Object.assign(image.style, {
-      width: `${w * view.scale}px`, height: `${h * view.scale}px`,
-      left: `${view.x + left * view.scale}px`, top: `${view.y + top * view.scale}px`,
+      width: `${w}px`, height: `${h}px`,  // a transform is not rounded to pixels of CSS, as sizes are
+      transform: `translate(${view.x + left * view.scale}px, ${view.y + top * view.scale}px) scale(${view.scale})`,
       imageRendering: view.scale * dots() > 0.999 ? "pixelated" : "auto",
     });
   }
