@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import utils.page.desk
 from configs import shipped_weights
@@ -116,7 +117,7 @@ class Visitor:
         drop = self.post("/drops", options)
         for name, data in files.items():
             self.post(f"/drops/{drop}/shots?name={quote(name)}", data)
-        return self.post(f"/drops/{drop}/sort")
+        return self.post(f"/drops/{drop}/sort")["scenes"]
 
     def done(self, *numbers):
         """Returns the scenes of these numbers when each is done, failed or cancelled."""
@@ -377,6 +378,43 @@ def test_a_folder_of_two_scenes_becomes_two_pictures_and_a_zip(site, tmp_path):
             result, kept = expected(paths, tmp_path / "expected.png")
             np.testing.assert_array_equal(fused, result)
             assert metadata == kept
+
+
+def shot(image, k, seconds):
+    """Returns a JPEG with the EXIF of the k-th shot of a bracket, taken so many seconds after noon."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({33434: 1 / 2 ** (7 - 2 * k), 33437: 8.0, 34855: 100})  # time, aperture, ISO
+    exif.get_ifd(0x8769)[36867] = f"2024:05:06 12:00:{seconds:02}"
+    exif[271], exif[272] = "Maker", "Camera"
+    file = io.BytesIO()
+    Image.fromarray(image[..., ::-1]).save(file, "JPEG", quality=95, exif=exif)
+    return file.getvalue()
+
+
+def test_a_card_is_sorted_into_its_brackets_and_what_may_be_doubted_is_said(site):
+    files = {}
+    for scene, name in enumerate(("city", "forest")):
+        for k, path in enumerate(sorted((ROOT / "data_test" / name).iterdir())):
+            files[f"DCIM/100NIKON/DSC_{10 * scene + k:04}.JPG"] = shot(read_image(path), k, 20 * scene + k)
+    files["DCIM/100NIKON/DSC_0050.JPG"] = shot(read_image(ROOT / "data_test/sunset/1_ev+0.jpg"), 1, 55)  # a single
+    visitor = Visitor(site.address)
+    first, second = visitor.done(*visitor.bring(files))
+    assert [one["label"][-12:] for one in first["shots"]] == ["DSC_0000.JPG", "DSC_0001.JPG", "DSC_0002.JPG"]
+    assert [one["label"][-12:] for one in second["shots"]] == ["DSC_0010.JPG", "DSC_0011.JPG", "DSC_0012.JPG"]
+    assert [scene["state"] for scene in (first, second)] == ["done", "done"]
+    assert [one["label"] for one in visitor.state()["spare"]] == ["DCIM/100NIKON/DSC_0050.JPG"]
+
+
+def test_shots_per_scene_are_counted_where_that_is_asked(site):
+    visitor = Visitor(site.address)
+    drop = visitor.post("/drops", {"count": 3})
+    for name in ("city", "forest"):
+        for path in sorted((ROOT / "data_test" / name).iterdir()):
+            visitor.post(f"/drops/{drop}/shots?name=all/{name}{path.name}", path.read_bytes())
+    sorted_into = visitor.post(f"/drops/{drop}/sort")
+    assert len(sorted_into["scenes"]) == 2 and str(site.server.folder) not in str(sorted_into["notes"])
+    for wrong in (1, "3", 2.5):
+        visitor.post("/drops", {"count": wrong}, 400)
 
 
 def test_a_zip_that_fails_on_its_way_is_not_whole(site, monkeypatch):

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import itertools
+import os
 import queue
 import shutil
 import threading
@@ -19,7 +20,6 @@ from utils.fusing.adjust import Look
 from utils.fusing.fusion import Fuser
 from utils.page.task import THUMB_SIDE, Options, Shot, Task, fitted, show
 from utils.pictures.image import IMAGE_SUFFIXES, RADIANCE_SUFFIXES, read_photo
-from utils.pictures.metadata import read_metadata
 from utils.pictures.scenes import find_scenes
 
 SUFFIXES = (*IMAGE_SUFFIXES, *RADIANCE_SUFFIXES)
@@ -41,15 +41,15 @@ class Desk:
         self.shots: dict[int, Shot] = {}
         self.tasks: dict[int, Task] = {}
         self.spare: list[int] = []  # numbers of the shots that belong to no scene
-        self.drops: dict[int, Options] = {}
+        self.drops: dict[int, tuple[Options, int | None]] = {}
         self.seen = time.monotonic()
         folder.mkdir()
 
-    def begin(self, options: Options) -> int:
-        """Returns the number of a new drop: files that are brought together."""
+    def begin(self, options: Options, count: int | None = None) -> int:
+        """Returns the number of a new drop: files that are brought together; `count` as `shots` of `find_scenes`."""
         with self.lock:
             number = next(self.numbers)
-            self.drops[number] = options
+            self.drops[number] = options, count
         (self.folder / f"drop{number}").mkdir()
         return number
 
@@ -91,28 +91,25 @@ class Desk:
             raise
         return shot
 
-    def sort(self, drop: int) -> list[int]:
-        """Returns the numbers of the scenes that a drop makes; they wait to be fused. Shots of none are spare ones.
+    def sort(self, drop: int) -> tuple[list[int], list[str]]:
+        """Returns the numbers of the scenes that a drop makes, which wait to be fused, and what `find_scenes` notes.
 
-        Where nobody noted when photographs were taken, those that were brought in one folder are a scene.
+        Shots that belong to no scene are spare ones.
         """
         with self.lock:
-            options, folder = self.drops.pop(drop), self.folder / f"drop{drop}"
+            options, count = self.drops.pop(drop)
+            folder = self.folder / f"drop{drop}"
             brought = {shot.path: shot for shot in self.shots.values() if folder in shot.path.parents}
-        top = folder
-        while len(inside := list(top.iterdir())) == 1 and inside[0].is_dir():
-            top = inside[0]  # the folder that the visitor chose
-        try:
-            found = [(scene.name, scene.paths) for scene in find_scenes(top).scenes]
-            used = {path for _, paths in found for path in paths}
-            singles = [path for path in sorted(brought) if path not in used]
-        except UserError:
-            found, singles = [], sorted(brought)
-        if not found and len(singles) > 1 and all(path.parent == top and undated(path) for path in singles):
-            found, singles = [(f"{singles[0].stem}_fused" if top == folder else top.name, singles)], []
+        if not brought:
+            return [], []
+        found = find_scenes(folder, count)
+        scenes = [[brought[path] for path in scene.paths] for scene in found.scenes]
+        rest = set(brought.values()).difference(*scenes)  # also copies of others
+        notes = [note.replace(f"{folder}{os.sep}", "") for note in [*found.notes, *found.errors]]
         with self.lock:
-            self.spare += [brought[path].number for path in singles]
-            return [self._add(name, [brought[path] for path in paths], options) for name, paths in found]
+            self.spare += sorted(shot.number for shot in rest)
+            names = [scene.name for scene in found.scenes]
+            return [self._add(name, shots, options) for name, shots in zip(names, scenes, strict=True)], notes
 
     def together(self, numbers: Sequence[int], options: Options) -> int:
         """Returns the number of a new scene, made of spare shots; it waits to be fused.
@@ -255,11 +252,3 @@ def tidy(part: str) -> str:
 def plain(name: str) -> str:
     """Returns a name as disks compare it that ignore case."""
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def undated(path: Path) -> bool:
-    """Returns whether a file is a picture that does not note when it was taken."""
-    try:
-        return read_metadata(path).captured is None
-    except (OSError, UserError):
-        return False

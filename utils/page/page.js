@@ -90,14 +90,15 @@ async function bring(files) {
   let sent = 0, count = 0;
   try {
     show(null);
-    const drop = await ask("drops", options());
+    const drop = await ask("drops", { ...options(), count: Number($("#options").elements.count.value) || null });
     for (const { name, file } of wanted) {
       progress(`Sending ${++count} of ${wanted.length}`, sent / total);
       await upload(`drops/${drop}/shots?name=${encodeURIComponent(name)}`, file, part => progress(null, (sent + part) / total));
       sent += file.size;
     }
     progress("Looking which belong together", null);
-    const scenes = await ask(`drops/${drop}/sort`, {});
+    const { scenes, notes } = await ask(`drops/${drop}/sort`, {});
+    if (notes.length) complain(notes.join("\n"), false);
     await refresh();
     if (scenes.length) show(scenes[0]);
     else if (state.spare.length) tell("The shots belong to no bracket");

@@ -374,15 +374,20 @@ def pictures(request: Handler, desk: Desk) -> None:
 
 
 def begin(request: Handler, desk: Desk) -> int:
-    return desk.begin(request.options(request.json()))
+    asked = request.json()
+    count = asked.pop("count", None)
+    if count is not None and not (isinstance(count, int) and count > 1):
+        raise UserError(f"shots per scene are {count!r}: expected 2 or more")
+    return desk.begin(request.options(asked), count)
 
 
 def receive(request: Handler, desk: Desk, drop: str) -> int:
     return desk.receive(int(drop), request.query.get("name", ""), request.rfile, request.body(MAX_BYTES)).number
 
 
-def sort(request: Handler, desk: Desk, drop: str) -> list[int]:
-    return desk.sort(int(drop))
+def sort(request: Handler, desk: Desk, drop: str) -> dict[str, Any]:
+    scenes, notes = desk.sort(int(drop))
+    return {"scenes": scenes, "notes": notes}
 
 
 def together(request: Handler, desk: Desk) -> int:
