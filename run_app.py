@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> None:
     with temporary_folder() as folder, listen(args, folder, worker, list(weights)) as server:
         address = f"http://{own_address(args.host)}:{args.port}"
         worker.start()
-        if server.open_to_all:
+        if server.alone:
             print(f"The page is {address}, for this machine alone; Ctrl-C ends it", flush=True)
         else:
             server.announce = lambda token: print(f"For one more browser, once: {address}/?token={token}", flush=True)

@@ -1022,7 +1022,7 @@ def test_a_scene_is_taken_apart_and_some_shots_put_together(open_page, tmp_path)
     fused(tab)
     tab.get_by_role("button", name="Take apart").click()
     tab.locator("#spare li").nth(2).wait_for()
-    tab.get_by_label("shot1.png").uncheck()
+    tab.get_by_role("checkbox", name="shot1.png").uncheck()
     tab.get_by_role("button", name="Fuse the chosen ones together").click()
     fused(tab)
     assert tab.locator("#queue .says").inner_text() == "2 shots, done"

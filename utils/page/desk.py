@@ -18,7 +18,7 @@ from typing import Any
 from utils.errors import Defect, UserError
 from utils.fusing.adjust import Look
 from utils.fusing.fusion import Fuser
-from utils.page.task import THUMB_SIDE, Options, Shot, Task, fitted, show
+from utils.page.task import THUMB_SIDE, Options, Shot, Task, exposures, fitted, show
 from utils.pictures.image import IMAGE_SUFFIXES, RADIANCE_SUFFIXES, read_photo
 from utils.pictures.scenes import find_scenes
 
@@ -153,6 +153,7 @@ class Desk:
             if not apart:
                 self._forget(shots)
         shutil.rmtree(task.folder, ignore_errors=True)
+        exposures.cache_clear()  # they may be its own
 
     def forget(self, numbers: Sequence[int]) -> None:
         """Deletes those of these shots that are spare."""

@@ -65,7 +65,7 @@ class PageServer(ThreadingHTTPServer):
         self.folder, self.worker, self.weights = folder, worker, weights
         self.desks: dict[str, Desk] = {}
         self.opening = threading.Lock()
-        self.open_to_all = ipaddress.ip_address(str(self.server_address[0])).is_loopback
+        self.alone = ipaddress.ip_address(str(self.server_address[0])).is_loopback
         self.admitted: set[str] = set()  # visitors that came with a token, where one is needed
         self.token = ""
         self.announce: Callable[[str], None] = lambda token: None
@@ -190,7 +190,7 @@ class Handler(BaseHTTPRequestHandler):
         except http.cookies.CookieError:
             morsel = None
         name = morsel.value if morsel else ""
-        admitted = name in self.server.admitted or self.server.open_to_all
+        admitted = name in self.server.admitted or self.server.alone
         return name if admitted and re.fullmatch(r"[\w-]{20,60}", name) else ""
 
     def send_page(self, path: str) -> None:
@@ -199,7 +199,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         if path == "/" and not self.visitor():
             name = secrets.token_urlsafe(24)
-            if not server.open_to_all:
+            if not server.alone:
                 token = self.query.get("token", "")
                 with server.opening:
                     if not server.token or not secrets.compare_digest(token.encode(), server.token.encode()):
