@@ -957,7 +957,7 @@ def test_what_moved_is_shown_as_in_a_reference_that_is_said_and_can_be_chosen(op
     fused(tab)
     taken = tab.evaluate("current().reference")
     choose = tab.get_by_label("as in")
-    assert choose.locator("option").first.inner_text() == f"the best exposed one: {taken}"
+    assert choose.locator("option").first.inner_text() == f"best exposed: {taken}"
     other = next(name for name in ("shot0.png", "shot1.png", "shot2.png") if name != taken)
     choose.select_option(other)
     tab.get_by_role("button", name="Fuse this scene again").click()

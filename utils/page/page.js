@@ -84,6 +84,7 @@ async function bring(files) {
   const wanted = files.filter(one => !hidden(one) && endsAs(one.name, about.suffixes));
   const others = files.filter(one => !hidden(one) && !endsAs(one.name, about.suffixes));
   if (!wanted.length) return complain(files.length ? `No picture among ${named(files)}.` : "There is nothing in it.");
+  $("#messages").replaceChildren();  // what was said of earlier ones
   if (others.length) complain(`Left out, since they are no pictures: ${named(others)}`, false);
   sending = new AbortController();
   const total = wanted.reduce((sum, { file }) => sum + file.size, 0);
@@ -152,6 +153,8 @@ function options() {
 
 const ordered = ({ align, deghost, reference, weights }) => ({ align, deghost, reference, weights });
 
+const last = label => label.split("/").at(-1);  // a name without its folders
+
 function look() {
   const form = $("#look").elements;
   return Object.fromEntries(["brightness", "contrast", "warmth"].map(name => [name, form[name].value / 100]));
@@ -163,8 +166,8 @@ function fill(scene) {  // the forms with what holds for a scene
   if (scene.options.align) form.method.value = scene.options.align;
   form.deghost.checked = scene.options.deghost;
   form.weights.value = scene.options.weights;
-  form.reference.replaceChildren(new Option("the best exposed one", ""));
-  for (const shot of scene.shots) form.reference.append(new Option(shot.label, shot.number));
+  form.reference.replaceChildren(new Option("best exposed", ""));
+  for (const shot of scene.shots) form.reference.append(new Option(last(shot.label), shot.number));
   form.reference.value = scene.options.reference ?? "";
   for (const [name, value] of Object.entries(scene.look)) $("#look").elements[name].value = Math.round(value * 100);
 }
@@ -369,7 +372,7 @@ function drawStage() {
       const element = document.createElement("label");
       element.innerHTML = '<input type="radio" name="against"><span></span>';
       const input = $("input", element);
-      $("span", element).textContent = label.split("/").at(-1);
+      $("span", element).textContent = last(label);
       input.setAttribute("aria-keyshortcuts", key);
       input.checked = (index === "" ? null : Number(index)) === view.against;
       input.onchange = () => compare(index === "" ? null : Number(index));
@@ -391,7 +394,7 @@ function drawForms() {
   form.reference.disabled = !form.deghost.checked;
   $("#reference").hidden = !form.deghost.checked || !scene;
   form.method.disabled = !form.align.checked;
-  form.reference.options[0].text = `the best exposed one${scene?.reference && scene.options.reference === null ? `: ${scene.reference}` : ""}`;
+  form.reference.options[0].text = `best exposed${scene?.reference && scene.options.reference === null ? `: ${last(scene.reference)}` : ""}`;
   const changed = scene && JSON.stringify(options()) !== JSON.stringify(ordered(scene.options));
   $("#again").hidden = !(changed || scene?.state === "failed" || scene?.state === "cancelled");
   $("[data-do=again-all]").hidden = state.scenes.length < 2;
