@@ -145,8 +145,10 @@ def cost(folder: Path, rounds: int) -> str:
 
     for suffix in (".heic", ".avif"):
         write_pq(folder / f"a{suffix}", light, Metadata())
-        error = np.abs(read_radiance(folder / f"a{suffix}")[0] / np.maximum(light, 0.01) - 1)[light > 0.01]
-        lines.append(f"PQ, {suffix}: round trip {np.median(error):.2%} (median)")
+        pairs = [(read_radiance(folder / f"a{suffix}")[0], light)]
+        pairs.append(tuple(x @ LUMINANCE for x in pairs[0]))
+        each, of_all = (np.median(np.abs(a / np.maximum(b, 0.01) - 1)[b > 0.01]) for a, b in pairs)
+        lines.append(f"PQ, {suffix}: round trip {of_all:.2%} of luminance, {each:.2%} of each channel (medians)")
     return "\n".join(lines)
 
 

@@ -15,13 +15,14 @@ import numpy as np
 from utils.pictures.hdr import OFFSET, GainMap
 from utils.pictures.light import from_srgb
 from utils.pictures.pixels import to_float
-from utils.stack.response import fit_response
+from utils.stack.response import fit_response, smoothstep
 
 MOST, LEAST = 4.0, 0.25  # stops: bounds of a map's largest gain
 MIDDLE = 0.1, 0.4  # light of the picture, 1 is white, that an HDR screen shall show as bright as any
+SHADOWS = 0.02, 0.1  # light of the scene, in the picture's unit, between which gain sets in: darker stays as it is
 LARGE = 2**21  # pixels of a picture from which on its gain is computed on a copy of a quarter of its sides, for speed
 QUARTER, FINE = 4, 1.5  # times as long as the map's are the sides of a large picture, and of a smaller one
-STRIP_PIXELS = 1 << 18  # pixels that are merged at a time
+STRIP_PIXELS = 1 << 16  # pixels that are merged at a time
 USUAL = 0.4, 2.5  # bounds of the exponent that noted exposures may ask for: beyond, they are no exposures
 LUMINANCE = np.array([[0.0722, 0.7152, 0.2126]], np.float32)  # of B, G, R
 
@@ -85,11 +86,15 @@ def gain_map(picture: np.ndarray, light: np.ndarray) -> GainMap:
         light: (h, w, 3) BGR float32 in any unit, of the size `light_size`.
     """
     small = cv2.resize(picture[..., :3], light.shape[1::-1], interpolation=cv2.INTER_AREA)
-    shown, there = (cv2.transform(x, LUMINANCE) for x in (from_srgb(to_float(small)), light))
+    table = from_srgb(np.linspace(0, 1, np.iinfo(picture.dtype).max + 1, dtype=np.float32))
+    shown = cv2.transform(cv2.LUT(small, table), LUMINANCE)
+    there = cv2.transform(light, LUMINANCE)
     inside = (shown > MIDDLE[0]) & (shown < MIDDLE[1])
     inside = (inside if inside.any() else shown > 0) & (there > 0)
-    anchor = np.median(there[inside] / shown[inside]) if inside.any() else 1
-    gain = np.log2((there / anchor + OFFSET) / (shown + OFFSET)).clip(0, MOST)
+    there /= np.median(there[inside] / shown[inside]) if inside.any() else 1
+    gain = cv2.divide(there + np.float32(OFFSET), shown + np.float32(OFFSET))
+    gain = np.clip(np.log2(gain, out=gain), 0, MOST, out=gain)
+    gain *= smoothstep(*SHADOWS, there)
     gain = cv2.resize(gain, map_size(*picture.shape[:2])[::-1], interpolation=cv2.INTER_AREA)
     most = max(float(gain.max()), LEAST)
     return GainMap(np.rint(gain * (255 / most)).astype(np.uint8), most)
