@@ -250,3 +250,18 @@ def test_what_is_written_can_be_read_again(tmp_path, unit, dtype):
 def test_a_profile_that_bmp_cannot_hold_is_warned_of(tmp_path):
     with pytest.warns(UserWarning, match="a.bmp: .*colour profile .*left out"):
         write_image(tmp_path / "a.bmp", np.zeros((8, 8, 3), np.uint8), Metadata(icc=SRGB))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux: the peak of memory")
+def test_channels_without_a_name_do_not_end_the_program(tmp_path):
+    data = exr(tmp_path, (64, 96))
+    place = data.index(b"B\0\x01")
+    found = read_elsewhere(tmp_path, {"a.exr": data[:place] + b"\xe7" + data[place + 1 :], "b.exr": data})
+    assert "a.exr: damaged" in found["a.exr"][0] and found["b.exr"][0] == "(64, 96, 3)"
+
+
+def test_a_jpeg_with_odd_scan_parameters_is_read(tmp_path, capfd):
+    data = bytearray(cv2.imencode(".jpg", np.zeros((24, 32, 3), np.uint8))[1].tobytes())
+    data[data.index(b"\xff\xda") + 11] = 1  # where spectral selection begins: of no meaning in a sequential JPEG
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert read_photo(tmp_path / "a.jpg")[0].shape == (24, 32, 3) and capfd.readouterr().err == ""

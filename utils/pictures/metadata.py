@@ -356,7 +356,8 @@ def _read_exr(file: BinaryIO) -> _Header:
     width, height = map(int, high - low + 1)
     if height < 1:
         raise ValueError("it notes no width or height")
-    chunk = min(height, 256) / height * 4 * len(header["channels"])  # decoded at once: up to 256 lines of all channels
+    names = [channel.name for channel in header["channels"]]  # raises where the decoder would crash: not UTF-8
+    chunk = min(height, 256) / height * 4 * len(names)  # decoded at once: up to 256 lines of all channels
     depth = 24 + math.ceil(chunk)
     if "tiles" in header and header["tiles"].xSize * header["tiles"].ySize > max(LARGEST_TILE, width * height):
         raise ValueError("its tiles are larger than the picture")

@@ -14,10 +14,10 @@ Result = TypeVar("Result")
 LIBRARIES = re.compile(
     rb"(?:Corrupt JPEG data|Premature end of JPEG file|JPEGLib|libpng (?:error|warning)|tempfile\.tif"
     rb"|\w*(?:TIFF|[Cc]ode)\w*|Warning: unknown JFIF|unknown file|<Python Stream>|More samples"
-    rb"|Inconsistent progression)[: ][^\n]*\n|[^\n]*: Unexpected end of file\n"
+    rb"|Inconsistent progression|Invalid SOS)[: ][^\n]*\n|[^\n]*: Unexpected end of file\n"
 )
 HARMLESS = re.compile(
-    rb"libpng warning[^\n]*\n|Inconsistent progression[^\n]*\n|Warning: [^\n]*\n|TIFF\w*: Warning[^\n]*\n"
+    rb"(?:libpng warning|Inconsistent progression|Invalid SOS|Warning: |TIFF\w*: Warning)[^\n]*\n"
     rb"|[^\n]*: (?:\d extraneous bytes before marker 0xd9|\d+ extraneous bytes before marker 0x(?:[ce].|d[b-f]))\n"
 )
 MOST_HEARD = 2**16  # bytes: the first lines tell whether a picture is damaged
