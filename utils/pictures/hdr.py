@@ -22,7 +22,7 @@ from utils.files import replacing
 from utils.pictures.light import REC709, REC2020, Encoding, between, primaries_of, profile, to_pq
 from utils.pictures.metadata import Metadata, add_to_tiff, exif_block
 
-QUALITY = 97  # of pictures coded as PQ
+QUALITY = 95  # of pictures coded as PQ
 BITS = 10  # of their numbers
 OFFSET = 1 / 64  # added to the light of both renditions, so that black has a gain too
 # Steps of the map's JPEG, for the frequencies (across + down) from 0: fine for skies, coarse for detail, of which the
@@ -115,7 +115,7 @@ def write_pq(path: str | os.PathLike, light: np.ndarray, metadata: Metadata, qua
         import imagecodecs
 
         data = imagecodecs.avif_encode(
-            rgb, QUALITY, speed=8, bitspersample=BITS, pixelformat="yuv444", primaries=9, transfer=16, matrix=9
+            rgb, quality, speed=8, bitspersample=BITS, pixelformat="yuv444", primaries=9, transfer=16, matrix=9
         )
         if metadata.exif:
             warnings.warn(f"{path}: EXIF is left out of an AVIF with HDR: .heic and .jpg keep it", stacklevel=2)
