@@ -85,6 +85,34 @@ def test_a_rotated_bracket_comes_close_to_the_original():
     assert before / aligned[0].size < 20  # mean squared difference in grey levels
 
 
+def test_shots_from_a_tripod_stay_bit_for_bit(rng):
+    shots = [np.clip(image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8) for image in scene()]
+    for before, after in zip(shots, align_exposures(shots, "homography"), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert not align.unsteady(shots)
+
+
+def test_a_shot_too_poor_for_points_stays_where_it_lies():
+    """A smooth picture has no points to match; where it lies on the others, it is one of them."""
+    middle = cv2.GaussianBlur(scene()[1], (0, 0), 40)
+    smooth = [middle, (middle * 0.4).astype(np.uint8)]
+    for before, after in zip(smooth, align_exposures(smooth, "homography"), strict=True):
+        np.testing.assert_array_equal(before, after)
+    away = [smooth[0], np.ascontiguousarray(smooth[1][::-1, ::-1])]
+    with pytest.raises(ValueError, match="cannot be aligned"):
+        align_exposures(away, "homography")
+
+
+def test_shots_out_of_the_hand_are_noticed():
+    dark, middle, bright = scene()
+    height, width = dark.shape[:2]
+    for matrix in (shift(6, -4), rotation(0.6, 1.0, 2, 1, height, width)):
+        assert align.unsteady([dark, middle, moved(bright, matrix)])
+    walker = bright.copy()
+    walker[100:250, 400:480] = 40  # what moves is no unsteady hand
+    assert not align.unsteady([dark, middle, walker])
+
+
 def test_what_cannot_be_aligned_is_refused():
     flat = [np.full((200, 300, 3), value, np.uint8) for value in (20, 200)]
     with pytest.raises(ValueError, match="cannot be aligned"):

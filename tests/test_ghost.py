@@ -403,6 +403,15 @@ def test_a_shot_that_cannot_be_aligned_is_left_out_where_ghosts_are_unwanted(tmp
         fused_by(flat, tmp_path / "out.png", align="homography", deghost=True)
 
 
+def test_shots_out_of_the_hand_are_not_freed_of_ghosts_without_a_word(tmp_path):
+    dark, middle, bright = scene()
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, image in zip(paths, (dark, middle, np.roll(bright, (5, 8), (0, 1))), strict=True):
+        write_image(path, image)
+    with pytest.warns(UserWarning, match="its shots do not lie on each other: align them, as --handheld does"):
+        fusion.improve(Scene("a", paths), [read_image(path) for path in paths], None, None, True)
+
+
 def test_the_command_line():
     args = get_infer_args(["a", "b", "--deghost", "--reference", "b"])
     assert args.deghost and args.reference == "b" and not get_infer_args([]).deghost

@@ -33,7 +33,7 @@ from utils.pictures.metadata import Metadata, read_metadata
 from utils.pictures.pixels import finite
 from utils.pictures.scenes import Scene
 from utils.progress import counted
-from utils.stack.align import align_exposures
+from utils.stack.align import align_exposures, unsteady
 from utils.stack.ghost import remove_ghosts
 from utils.stack.radiance import expose
 
@@ -230,6 +230,9 @@ def improve(
         ValueError: As `align_exposures`; or the scene's reference is none of its exposures, or was left out.
     """
     kept = list(range(len(images)))
+    if deghost and not align and unsteady(images):
+        advice = "align them, as --handheld does, or things may be torn"
+        warnings.warn(f"{scene.name}: its shots do not lie on each other: {advice}", stacklevel=2)
     if align:
         aligned = align_exposures(images, align, leave_out=deghost)
         for path, image in zip(scene.paths, aligned, strict=True):

@@ -1,5 +1,6 @@
 """Align hand-held exposures of one scene."""
 
+import itertools
 from collections.abc import Sequence
 
 import cv2
@@ -11,6 +12,12 @@ from utils.progress import step
 
 METHODS = ("mtb", "homography")
 WORKING_SIDE = 1600  # pixels, longer side of the copies on which a homography is estimated
+LYING = 0.5  # pixels of these copies: shots whose corners are nearer lie on each other
+GAIN = 3e-4  # of correlation: a homography that adds less moved nothing, as on a tripod
+STILL = 0.95  # least correlation of two shots that lie on each other, where no homography is found
+INVERSE = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+NOTICE_SIDE = 640  # pixels, longer side of the copies on which `unsteady` looks
+NOTICED = 2  # pixels of them by which the corners of hand-held shots are apart
 MTB_BITS = range(3, 9)  # ranges to try: AlignMTB of n bits finds shifts below 2^n pixels
 
 
@@ -21,7 +28,8 @@ def align_exposures(
 
     Each is aligned to its neighbour in brightness, which is most like it. "mtb" finds whole-pixel
     shifts (OpenCV's AlignMTB, Ward 2003). "homography" also finds rotation and perspective (SIFT matches, refined by
-    ECC, Evangelidis and Psarakis 2008) and resamples bicubically.
+    ECC, Evangelidis and Psarakis 2008) and resamples bicubically; shots that lie on each other already, as from a
+    tripod, stay as they are, bit for bit.
 
     Args:
         images: Two or more (H, W[, C]) uint8 or uint16 of one shape, in any order.
@@ -66,6 +74,18 @@ def align_exposures(
     ]
 
 
+def unsteady(images: Sequence[np.ndarray]) -> bool:
+    """Returns whether exposures do not lie on each other, as when they were taken out of the hand, by small copies."""
+    grays = sorted((_gray(shrink(image, side=NOTICE_SIDE)) for image in images), key=np.mean)
+    for fixed, moving in itertools.pairwise(grays):
+        try:
+            if NOTICED < _apart(_homography(fixed, moving), fixed.shape) < NOTICE_SIDE / 4:  # farther is a mistake
+                return True
+        except UserError:
+            continue
+    return False
+
+
 def _gray(image: np.ndarray) -> np.ndarray:
     """Returns a picture of any layout as gray (H, W) uint8."""
     if image.dtype == np.uint16:
@@ -98,14 +118,51 @@ def _shift(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
 def _homography(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
     """Returns the homography from the fixed picture's pixels to the moving one's, 3x3; both (H, W) uint8.
 
+    It is the identity where no other fits better.
+
     Raises:
-        ValueError: Too few matches, or ECC does not converge.
+        ValueError: They do not lie on each other, and no homography is found.
     """
     width = fixed.shape[1]
     fixed, moving = shrink(fixed, side=WORKING_SIDE), shrink(moving, side=WORKING_SIDE)
     scale = fixed.shape[1] / width
     exposed = cv2.inRange(moving, 5, 250)  # mask for ECC: neither black nor clipped
     fixed, moving = cv2.equalizeHist(fixed), cv2.equalizeHist(moving)  # makes two exposures look nearly the same
+    lying = _correlation(fixed, moving, exposed, np.eye(3))
+    try:
+        found = _estimated(fixed, moving, exposed)
+    except UserError:
+        if lying < STILL:
+            raise
+        return np.eye(3)
+    if _apart(found, fixed.shape) < LYING or _correlation(fixed, moving, exposed, found) < lying + GAIN:
+        return np.eye(3)
+    to_copy = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])  # from full size
+    return np.linalg.inv(to_copy) @ found @ to_copy
+
+
+def _apart(found: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Returns by how many pixels a homography moves the corners of a picture (H, W), at most."""
+    height, width = shape
+    corners = np.array([[[0, 0], [width, 0], [width, height], [0, height]]], float)
+    return float(np.abs(cv2.perspectiveTransform(corners, found) - corners).max())
+
+
+def _correlation(fixed: np.ndarray, moving: np.ndarray, exposed: np.ndarray, warp: np.ndarray) -> float:
+    """Returns how well the moving picture fits on the fixed one where it is `exposed`, at most 1; -1 if it is nowhere.
+
+    Both are blurred: interpolation takes noise away, which alone makes a warp fit better than none.
+    """
+    fixed, moving = (cv2.GaussianBlur(x, (0, 0), 1.5) for x in (fixed, moving))
+    warped, mask = (cv2.warpPerspective(x, warp, fixed.shape[::-1], flags=INVERSE) for x in (moving, exposed))
+    inside = mask == 255
+    if inside.mean() < 0.02 or not fixed[inside].std() * warped[inside].std():
+        return -1.0
+    return float(np.corrcoef(fixed[inside], warped[inside])[0, 1])
+
+
+def _estimated(fixed: np.ndarray, moving: np.ndarray, exposed: np.ndarray) -> np.ndarray:
+    """Returns the homography as `_homography` does, of two equalized copies, where the moving one is `exposed`."""
     sift = cv2.SIFT_create(4000)
     (points, a), (others, b) = sift.detectAndCompute(fixed, None), sift.detectAndCompute(moving, None)
     pairs = [] if a is None or b is None else cv2.BFMatcher().knnMatch(a, b, k=2)
@@ -118,11 +175,9 @@ def _homography(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-6)
     try:
         warp = found.astype(np.float32)
-        found = cv2.findTransformECC(fixed, moving, warp, cv2.MOTION_HOMOGRAPHY, criteria, exposed, 5)[1]
+        return cv2.findTransformECC(fixed, moving, warp, cv2.MOTION_HOMOGRAPHY, criteria, exposed, 5)[1].astype(float)
     except cv2.error as error:
         raise UserError("the exposures cannot be aligned (homography): they have too little in common") from error
-    to_copy = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])  # from full size
-    return np.linalg.inv(to_copy) @ found.astype(float) @ to_copy
 
 
 def _common_rectangle(maps: list[np.ndarray], height: int, width: int) -> tuple[int, int, int, int]:
