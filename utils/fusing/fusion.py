@@ -179,7 +179,10 @@ def _result(
     hdr: bool,
     quality: int,
 ) -> Callable[[], None]:
-    """Returns a function that writes a scene's result, which is computed now: the fused picture, HDR or radiance."""
+    """Returns a function that writes a scene's result, which is computed now: the fused picture, HDR or radiance.
+
+    The list of images may be empty afterwards.
+    """
     out, suffix = scene.out, scene.out.suffix.lower()
     single = len(scene.paths) == 1  # a radiance map: what it holds beyond its exposures counts too
     if suffix in RADIANCE_SUFFIXES or hdr and suffix in (".tif", ".tiff"):
@@ -193,7 +196,9 @@ def _result(
     if not hdr:
         return partial(write_image, out, fused, metadata, quality)
     size = light_size(*fused.shape[:2])
-    gain = gain_map(fused, own_light(scene.paths[0], size) if single else scene_light(images, stops, size))
+    light = own_light(scene.paths[0], size) if single else scene_light(images, stops, size)
+    images.clear()  # frees the exposures' memory
+    gain = gain_map(fused, light)
     if suffix in (".jpg", ".jpeg"):
         return partial(write_image, out, fused, metadata, quality, gain)
     return partial(write_pq, out, rendition(fused, gain), metadata, quality)
