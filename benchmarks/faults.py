@@ -4,8 +4,10 @@ Each part prints its result; the faults come last.
 """
 
 import argparse
+import collections
 import hashlib
 import io
+import json
 import os
 import pickle
 import random
@@ -28,7 +30,7 @@ from fuzz import Watched
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 WEIGHTS = ROOT / "runs/pretrained/deepfuse.pth"
-LARGE = 1.5e9  # bytes of memory: more for one file is a fault
+LARGE = 1e9  # bytes of memory: more for one file is a fault
 
 
 # Hostile checkpoints
@@ -52,6 +54,18 @@ def call(function: str, argument: bytes) -> bytes:
 def text(content: str) -> bytes:
     data = content.encode()
     return b"X" + len(data).to_bytes(4, "little") + data
+
+
+NESTED = b")" + b"".join(b"q" + bytes([k]) + b"h" + bytes([k]) + b"\x86" for k in range(60))  # ((..., ...), ...)
+
+
+def with_property(graph: bytes, name: str, value: str) -> bytes:
+    """Returns an ONNX file with another value of one of its metadata."""
+    import onnx
+
+    model = onnx.load_from_string(graph)
+    next(one for one in model.metadata_props if one.key == name).value = value
+    return model.SerializeToString()
 
 
 def bombs(rng: random.Random) -> Iterator[tuple[str, bytes | Callable[[Path], None]]]:
@@ -128,6 +142,31 @@ def bombs(rng: random.Random) -> Iterator[tuple[str, bytes | Callable[[Path], No
             for i in range(6):
                 archive.writestr(f"arr_{i}.npy", header + described.ljust(117).encode() + b"\n")
         yield f".npz of {described}", file.getvalue()
+    for nested in (b"}" + NESTED + b"K\x01s", b"}" + text("model") + b"}" + NESTED + b"K\x01ss"):
+        yield "keys that hash for ever", pickled(nested)
+    for kind in (torch.bool, torch.uint8, torch.float16):
+        noise = torch.randint(0, 60000, shape).to(kind)
+        yield f"weights of {kind}", saved(whole | {"model": whole["model"] | {first: noise}})
+    graph = WEIGHTS.with_suffix(".onnx").read_bytes()
+    for name, value in (
+        (name, value) for name in (b"decision_pixels", b"max_gap") for value in ("-7", "0", "nan", "x", "9" * 12)
+    ):
+        yield f"ONNX: {name!r} is {value}", with_property(graph, name.decode(), value)
+    for _ in range(60):
+        data = bytearray(graph)
+        for _ in range(rng.choice((1, 4, 40))):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        yield (
+            "ONNX: changed bytes",
+            bytes(data[: len(data) * rng.randrange(1, 21) // 20] if rng.random() < 0.3 else data),
+        )
+    settings = json.dumps({"num_epochs": 3, "lr": 1e-4, "image_path": ["a"], "seed": 1, "resumed": []}).encode()
+    yield "settings: brackets", b"[" * 200_000
+    for _ in range(60):
+        data = bytearray(settings)
+        for _ in range(rng.choice((1, 2, 9))):
+            data[rng.randrange(len(data))] = rng.choice(b'{}[]",:0-9eN\\\xff\0')
+        yield "settings: changed bytes", bytes(data)
     yield "empty", b""
     yield "noise", rng.randbytes(5000)
     yield "pipe", os.mkfifo
@@ -138,14 +177,18 @@ def bombs(rng: random.Random) -> Iterator[tuple[str, bytes | Callable[[Path], No
 
 
 def loader() -> Callable[[str], str]:
-    """Returns a function that loads the weights of a file and returns "loaded", "refused" or a fault."""
-    from models import WeightsError, fuse_model
+    """Returns a function that loads weights or settings of a file and returns "loaded", "refused" or a fault."""
+    from configs import stored_settings
+    from utils.errors import UserError
+    from utils.fusing.fusion import Fuser
+
+    defaults = {"num_epochs": 100, "lr": 1e-4, "image_path": ["data_train"], "seed": 0}
 
     def load(path: str) -> str:
         try:
-            fuse_model(weights=path)
+            stored_settings(Path(path), defaults) if path.endswith(".json") else Fuser.from_checkpoint(path)
             return "loaded"
-        except (WeightsError, OSError) as error:
+        except (UserError, OSError) as error:
             line = str(error)
             return "refused" if path in line and "\n" not in line and len(line) < 600 else f"unclear: {line[:300]}"
 
@@ -155,8 +198,8 @@ def loader() -> Callable[[str], str]:
 def checkpoints(folder: Path, count: int) -> list[str]:
     """Returns the faults of loading hostile checkpoints."""
     watched, faults, refused, loaded, slowest, largest = Watched(loader), [], 0, [], 0, 0
-    path = folder / "weights.pth"
     for name, content in bombs(random.Random(0)):
+        path = folder / {"ONNX": "weights.onnx", "settings": "settings.json"}.get(name.split(":")[0], "weights.pth")
         content(path) if callable(content) else path.write_bytes(content)
         answer, seconds, memory = watched.ask(str(path))
         path.rmdir() if path.is_dir() else path.unlink()
@@ -168,8 +211,9 @@ def checkpoints(folder: Path, count: int) -> list[str]:
     watched.close()
     if (ROOT / "ran").exists():
         faults.append("code ran")
-    counts = f"{refused} refused, {len(faults)} faults, {len(loaded)} loaded ({', '.join(loaded)})"
-    print(f"Hostile checkpoints: {counts}, {slowest:.1f} s, {largest / 1e6:.0f} MB at most")
+    names = ", ".join(f"{count} {name}" for name, count in collections.Counter(loaded).items())
+    counts = f"{refused} refused, {len(faults)} faults, {len(loaded)} loaded ({names})"
+    print(f"Hostile checkpoints, ONNX files and settings: {counts}, {slowest:.1f} s, {largest / 1e6:.0f} MB at most")
     return faults
 
 
