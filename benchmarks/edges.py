@@ -23,6 +23,7 @@ from utils.evaluation.metric import matlab_gray, mef_ssim_lum, mef_ssim_scales
 from utils.evaluation.scoring import mertens
 from utils.fusing.fusion import Fuser
 from utils.pictures.image import list_images, read_image
+from utils.pictures.metadata import read_metadata
 from utils.stack.align import align_exposures
 
 CELL = 256  # pixels, side of the squares in which near and far pixels are compared
@@ -69,17 +70,23 @@ def main() -> None:
     parser.add_argument("--align", choices=("mtb", "homography"), help="hand-held scenes")
     parser.add_argument("--profile", action="store_true", help="MEF-SSIM by scales too: a minute per scene")
     args = parser.parse_args()
-    methods = {"MergeMertens": mertens} | {path: Fuser.from_checkpoint(path).fuse for path in args.weights}
+    methods = {"MergeMertens": lambda shots, stops: mertens(shots)} | {
+        path: Fuser.from_checkpoint(path).fuse for path in args.weights
+    }
     for folder in sorted(path for path in Path(args.data).iterdir() if path.is_dir()):
-        shots = sorted((read_image(path) for path in list_images(folder)), key=np.mean)
+        paths = list_images(folder)
+        shots, noted = [read_image(path) for path in paths], [read_metadata(path).stops for path in paths]
+        order = sorted(range(len(shots)), key=lambda k: shots[k].mean())
+        shots, noted = [shots[k] for k in order], [noted[k] for k in order]
         if args.align:
             shots = align_exposures(shots, args.align)
         stack = np.stack([matlab_gray(shot) for shot in shots])
         hat = lights(stack.mean(0, dtype=np.float32))
         bright = hat > np.percentile(hat[::4, ::4], 99.9)
-        for kind, chosen in {"pair": [shots[0], shots[-1]], "all": shots}.items():
+        for kind, part in {"pair": slice(None, None, len(shots) - 1), "all": slice(None)}.items():
+            stops = None if None in noted[part] else noted[part]
             for name, method in methods.items():
-                fused = matlab_gray(method(chosen))
+                fused = matlab_gray(method(shots[part], stops))
                 change = np.abs(rims(fused, stack.astype(np.float32)))
                 line = f"{folder.name} {kind} {name}: rim {change.mean():.1f}, 9 in 10 {np.percentile(change, 90):.1f}"
                 line += f" ({len(change)} squares), lights {lights(fused, bright).mean():.0f}"
