@@ -24,8 +24,7 @@ class Decision(torch.nn.Module):
     def __init__(self, model: DeepFusePyramid):
         super().__init__()
         self.model = copy.deepcopy(model)
-        for level in self.model.children():
-            assert isinstance(level, PyramidLevel)
+        for level in (part for part in self.model.modules() if isinstance(part, PyramidLevel)):
             level.encode_in_turn = functools.partial(encode_in_turn, level)  # type: ignore[method-assign]
 
     def forward(self, exposures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,7 +58,7 @@ def export(model: torch.nn.Module, path: str) -> None:
     Raises:
         ValueError: The network is one of the paper's.
     """
-    if not isinstance(model, DeepFusePyramid):
+    if model.halo is not None:
         raise UserError(
             f"{model.name} works at full size, in tiles that need PyTorch: only DeepFuse_pyramid can be exported"
         )

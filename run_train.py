@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from models import DeepFusePyramid, Network, PyramidArchitecture, WeightsError, fuse_model
+from models import Network, PyramidArchitecture, WeightsError, fuse_model
 from utils.device import seed_everything
 from utils.evaluation import MIN_SIDE
 from utils.pictures.image import read_image
@@ -244,24 +244,29 @@ def sample_pair() -> list[np.ndarray]:
 def network(args: argparse.Namespace, objective: "Objective") -> Network:
     """Returns the network to train: from the checkpoint to resume, from --weights, or new.
 
-    With --no-hidden it trains without virtual exposures, so its checkpoint says to fuse without them too.
+    Its checkpoint says how to fuse as it was trained: with --no-hidden without virtual exposures; a loss that leaves
+    brightness free asks for a stretched picture.
     """
     name = None if args.model == "auto" else args.model
     if not (name or args.resume_path or args.weights):
         name = objective.network
     with user_errors(WeightsError):
         model = fuse_model(name, args.resume_path or args.weights, 1 if args.gray else 3)
-    if isinstance(model, DeepFusePyramid):
+    if max_gap_of(model) is not None:
         max_gap = PyramidArchitecture().max_gap if args.hidden else math.inf
         model.arch = dataclasses.replace(model.arch, max_gap=max_gap)
+    elif (
+        objective.loss is mef_loss and not args.lum_weight and not args.clip_weight and hasattr(model.arch, "stretched")
+    ):
+        model.arch = dataclasses.replace(model.arch, stretched=True)
     if parallel.ranks() > 1 and any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         raise UserError(f"{model.name} has BatchNorm, which needs whole batches: train it in one process")
     return model
 
 
 def max_gap_of(model: Network) -> float | None:
-    """Returns the `PyramidArchitecture.max_gap` of a pyramid network, None for the paper's networks."""
-    return model.arch.max_gap if isinstance(model, DeepFusePyramid) else None
+    """Returns the `max_gap` of a network that decides on a small copy, None for the paper's networks."""
+    return model.arch.max_gap if model.halo is None else None
 
 
 # Data: (samples to train on, held-out data for validation or None, description of both)

@@ -13,6 +13,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from .network import Network
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -31,7 +33,8 @@ class Architecture:
     padding: Literal["replicate", "zeros", "reflect", "circular"] = "replicate"
     output: str = "none"  # after the last layer: "none", "leaky_relu" or "sigmoid"
     image_channels: int = 1
-    stretched: bool = False  # the authors' inference: input luminance in 16..235, output stretched to the full range
+    studio: bool = False  # whether it sees luminance as 16..235 of 0..255, as the authors' network
+    stretched: bool = False  # whether its output is stretched to 0..255: the paper's loss leaves brightness free
 
 
 def conv_layer(arch: Architecture, c_in: int, c_out: int, kernel: int, activation: str) -> nn.Sequential:
@@ -50,10 +53,11 @@ def conv_layer(arch: Architecture, c_in: int, c_out: int, kernel: int, activatio
     return nn.Sequential(*layers)
 
 
-class DeepFuse(nn.Module):
-    """Every published DeepFuse: they differ in their `Architecture` only."""
+class DeepFuse(Network):
+    """Every published DeepFuse: they differ in their `Architecture` only.
 
-    name: str  # its key in ARCHITECTURES
+    `encoder.0` and `encoder.1` are the paper's C1 and C2; `decoder.0`, `.1` and `.2` are C3, C4 and C5.
+    """
 
     def __init__(self, arch: Architecture = Architecture()):
         super().__init__()
@@ -77,10 +81,6 @@ class DeepFuse(nn.Module):
         features = self.encoder(exposures.flatten(0, 1)).unflatten(0, (n, k))
         return self.decoder(features.sum(1) * (2 / k))
 
-    def fuse(self, exposures: torch.Tensor) -> torch.Tensor:
-        """Returns the same as `forward`, as the pyramid's `fuse`."""
-        return self(exposures)
-
 
 ARCHITECTURES = {
     "DeepFuse": Architecture(),
@@ -91,6 +91,7 @@ ARCHITECTURES = {
         bias=False,
         padding="zeros",
         output="leaky_relu",
+        studio=True,
         stretched=True,
     ),
     "DeepFuse_bn": Architecture(norm=True, padding="zeros", output="sigmoid"),

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .network import Network
+
 
 @dataclass(frozen=True)
 class PyramidArchitecture:
@@ -82,14 +84,12 @@ class PyramidLevel(nn.Module):
         return scores, total
 
 
-class DeepFusePyramid(nn.Module):
+class DeepFusePyramid(Network):
     """A small DeepFuse at every level of a Laplacian pyramid, in three sizes: the coarsest, the finest, the others.
 
     For each exposure the encoder sees: its band (the detail of this level), its local brightness, the picture fused so
     far by the coarser levels, its mean over the whole picture, its contrast, and its weight at the coarser level.
     """
-
-    name: str  # its key in ARCHITECTURES
 
     def __init__(self, arch: PyramidArchitecture = PyramidArchitecture()):
         super().__init__()
@@ -125,16 +125,12 @@ class DeepFusePyramid(nn.Module):
         while levels:
             own, base, contrast, log_weights = map(double, (y, fused, contrast, log_weights))
             y, finer_contrast = self.describe(levels.pop())
-            told = log_weights + pairs_in(mean).log()  # weight times K / 2: equal weights look like a pair's for any K
-            seen = torch.stack([*self.centred(y, own, base.expand_as(y), mean, contrast), told], 2)
+            coarser = log_weights + pairs_in(mean).log()  # weight times K / 2: equal ones look like a pair's for any K
+            seen = torch.stack([*self.centred(y, own, base.expand_as(y), mean, contrast), coarser], 2)
             network = self.fine if len(levels) < self.arch.fine_levels else self.level
             band, log_weights = network(seen)
             fused, contrast = base + band, finer_contrast
         return fused[..., :h, :w], log_weights[..., :h, :w]
-
-    def fuse(self, exposures: torch.Tensor) -> torch.Tensor:
-        """Returns the fused luminance (N, 1, H, W), not clamped, of exposures (N, K, 1, H, W) in [0, 1]."""
-        return self(exposures)[0]
 
     @staticmethod
     def describe(level: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

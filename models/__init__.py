@@ -1,10 +1,11 @@
 """The networks, and `fuse_model`, which makes one by its name or from a file of weights."""
 
 from .DeepFusePyramid import DeepFusePyramid, PyramidArchitecture
-from .weights import ARCHITECTURES, Network, WeightsError, build_network, fuse_model, read_checkpoint
+from .network import Network
+from .weights import NETWORKS, WeightsError, build_network, fuse_model, read_checkpoint
 
 __all__ = [
-    "ARCHITECTURES",
+    "NETWORKS",
     "DeepFusePyramid",
     "Network",
     "PyramidArchitecture",

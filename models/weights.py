@@ -18,11 +18,13 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from . import DeepFuse as paper
-from .DeepFuse import Architecture, DeepFuse
+from .DeepFuse import ARCHITECTURES, DeepFuse
 from .DeepFusePyramid import DeepFusePyramid, PyramidArchitecture
+from .network import Network
 
-ARCHITECTURES = paper.ARCHITECTURES | {"DeepFuse_pyramid": PyramidArchitecture()}
+# Name -> class and numbers. A new network needs this one entry; its numbers have bounds in BOUNDS.
+NETWORKS: dict[str, tuple[type[Network], Any]] = {name: (DeepFuse, arch) for name, arch in ARCHITECTURES.items()}
+NETWORKS["DeepFuse_pyramid"] = DeepFusePyramid, PyramidArchitecture()
 
 scalar = np.float64().__reduce__()[0]  # the function by which NumPy's scalars are pickled: it has no public name
 MAX_BYTES = 2**28  # of a file, packed or unpacked, and of a network; ours have up to 1.3 MB, a run's state 4 times that
@@ -65,16 +67,15 @@ NUMPY_SCALARS: list[Any] = [  # the objects of NAMES' NumPy numbers, for PyTorch
 ]
 
 State = dict[str, torch.Tensor]
-Network = DeepFuse | DeepFusePyramid
 
 
 class WeightsError(ValueError):
     """A file of weights that cannot be used, or a network that does not exist."""
 
 
-def build_network(name: str, arch: Architecture | PyramidArchitecture) -> Network:
-    """Returns a freshly initialised network of this architecture, in eval mode, with attribute `name`."""
-    model = DeepFusePyramid(arch) if isinstance(arch, PyramidArchitecture) else DeepFuse(arch)
+def build_network(name: str, arch: Any) -> Network:
+    """Returns a freshly initialised network of NETWORKS with these numbers, in eval mode, with attribute `name`."""
+    model = NETWORKS[name][0](arch)
     model.name = name
     return model.eval()
 
@@ -85,7 +86,7 @@ def fuse_model(
     """Returns a network in eval mode on the CPU, with attribute `name`.
 
     Args:
-        name: one of `ARCHITECTURES`; None takes the name in the weights ("DeepFuse" without weights).
+        name: one of `NETWORKS`; None takes the name in the weights ("DeepFuse" without weights).
         weights: a file to load; None keeps the random initialisation.
         image_channels: 1 for luminance, 3 for RGB; None takes that of the weights (1 without weights).
 
@@ -94,11 +95,11 @@ def fuse_model(
         ValueError: the name is unknown; the file is no checkpoint, is damaged or would run code; or its architecture or
             number of channels is not the one asked for.
     """
-    if name is not None and name not in ARCHITECTURES:
-        raise WeightsError(f"no model is called {name!r}: expected one of {', '.join(ARCHITECTURES)}")
+    if name is not None and name not in NETWORKS:
+        raise WeightsError(f"no model is called {name!r}: expected one of {', '.join(NETWORKS)}")
     if weights is None:
         name = name or "DeepFuse"
-        arch = dataclasses.replace(ARCHITECTURES[name], image_channels=image_channels or 1)
+        arch = dataclasses.replace(NETWORKS[name][1], image_channels=image_channels or 1)
         try:
             return build_network(name, arch)
         except ValueError as error:  # a pyramid for colour
@@ -236,11 +237,11 @@ def _network(path: str | PathLike, name: object, numbers: object, state: object)
 
     Its memory is allocated only after the weights are known to fit.
     """
-    if not isinstance(name, str) or name not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
+    if not isinstance(name, str) or name not in NETWORKS:
+        known = ", ".join(NETWORKS)
         raise WeightsError(f"{path} holds an unknown network {_shown(name)}: expected {known}")
     try:
-        arch = _architecture(ARCHITECTURES[name], numbers)
+        arch = _architecture(NETWORKS[name][1], numbers)
         state = _checked_state(_shapes(name, arch), state)
     except (TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path} does not fit the network {name}: {_first_line(error)}") from error
@@ -257,13 +258,13 @@ class _WithoutNormal(TorchFunctionMode):
             return function(*args, **(kwargs or {}))
 
 
-def _shapes(name: str, arch: Architecture | PyramidArchitecture) -> State:
+def _shapes(name: str, arch: Any) -> State:
     """Returns the names and shapes of a network's weights, as tensors without memory."""
     with torch.device("meta"), _WithoutNormal():
         return build_network(name, arch).state_dict()
 
 
-def _architecture(default: Architecture | PyramidArchitecture, numbers: object) -> Architecture | PyramidArchitecture:
+def _architecture(default: Any, numbers: object) -> Any:
     """Returns `default` with these numbers of a file in the place of its own.
 
     Raises:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from models import ARCHITECTURES
+from models import NETWORKS
 from utils.errors import Defect, told
 from utils.fusing import fusion
 from utils.fusing.fusion import Fuser, check_exposures, fuse_scenes, read_exposures
@@ -83,7 +83,7 @@ def test_identical_exposures_are_one_whatever_their_number(pyramid, stack, devic
     assert (fuser.fuse([image] * 2)[..., 3] == image[..., 3]).all()
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_damaged_weights_are_said_to_be(network, stack, device, name):
     model = network(name)
     next(model.parameters()).data.fill_(torch.nan)

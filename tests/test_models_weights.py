@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from scipy.signal import convolve2d
 
-from models import ARCHITECTURES, fuse_model
+from models import NETWORKS, fuse_model
 from utils.evaluation.metric import matlab_gray, mef_ssim, mef_ssim_lum
 from utils.evaluation.scoring import average, mertens
 from utils.fusing.fusion import Fuser
@@ -136,7 +136,7 @@ def test_predecessor_file():
         torch.testing.assert_close(model(pair), predecessor_output(state, *pair[0, :, None]), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name, image_channels", [(name, 1) for name in ARCHITECTURES] + [("DeepFuse", 3)])
+@pytest.mark.parametrize("name, image_channels", [(name, 1) for name in NETWORKS] + [("DeepFuse", 3)])
 def test_own_checkpoint_rebuilds_the_network_from_the_file_alone(tmp_path, name, image_channels):
     model = fuse_model(name, image_channels=image_channels)
     save_checkpoint(tmp_path / "last.pth", new_training(model, lr=1e-3))

@@ -4,14 +4,12 @@ The paper's networks work at full resolution. They fuse one tile at a time, with
 field reaches, so that the result equals that of the whole picture while the network's memory stays that of one tile.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
-from models import DeepFusePyramid
 from models import Network as Model
-from models.DeepFuse import DeepFuse
 from utils.device import device_on
 from utils.errors import UserError
 from utils.fusing.colour import fuse_chroma
@@ -39,13 +37,13 @@ def on_device(model: Model, device: str | torch.device = "cpu", tile: int | None
     if tile is not None and (tile < 2 or tile % 2):
         raise UserError(f"tile must be an even number of pixels, got {tile}")
     model = model.eval().to(device_on(device)).to(memory_format=torch.channels_last)  # several times faster
-    return PyramidNetwork(model) if isinstance(model, DeepFusePyramid) else TiledNetwork(model, tile)
+    return SmallDecision(model) if model.halo is None else TiledNetwork(model, tile)
 
 
-class PyramidNetwork(DecidingNetwork):
-    """The pyramid network on its device."""
+class SmallDecision(DecidingNetwork):
+    """A network that decides on a small copy, such as the pyramid, on its device."""
 
-    def __init__(self, model: DeepFusePyramid):
+    def __init__(self, model: Model):
         self.model, self.decision_pixels, self.max_gap = model, model.arch.decision_pixels, model.arch.max_gap
         self.device = next(model.parameters()).device
 
@@ -57,10 +55,11 @@ class PyramidNetwork(DecidingNetwork):
 
 
 class TiledNetwork:
-    """One of the paper's networks on its device; fuses whole pictures in tiles."""
+    """A network that works at full size, such as the paper's, on its device; fuses whole pictures in tiles."""
 
-    def __init__(self, model: DeepFuse, tile: int | None = None):
-        self.model, self.tile = model, tile
+    def __init__(self, model: Model, tile: int | None = None):
+        assert model.halo is not None
+        self.model, self.tile, self.halo = model, tile, model.halo
         self.device, self.channels = next(model.parameters()).device, model.arch.image_channels
 
     def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> np.ndarray:
@@ -75,28 +74,28 @@ class TiledNetwork:
     def _tiles(self, images: Sequence[np.ndarray], height: int, width: int) -> Tiles:
         """Yields the boxes of the picture with their fused pixels, stretched if the architecture is `stretched`.
 
-        Stretched is the authors' inference: input luminance in 16..235 of 0..255; the output is stretched to 0..255,
-        with a share of the pixels clipped at either end (imadjust in their Gen_Result.m).
+        Stretched, as the authors do: to 0..255, with a share of the pixels clipped at either end (imadjust in their
+        Gen_Result.m).
         """
-        if not self.model.arch.stretched:
-            yield from self._boxes(lambda x: self._tensor(x), images, height, width)
+        if not getattr(self.model.arch, "stretched", False):
+            yield from self._boxes(images, height, width)
             return
         fused = torch.empty(1, self.channels, height, width)
-        for box, y_hat in self._boxes(lambda x: (16 + 219 * self._tensor(x)) / 255, images, height, width):
+        for box, y_hat in self._boxes(images, height, width):
             fused[(..., *box)] = y_hat
         ends = np.quantile(fused.numpy(), [AUTHORS_CLIPPED, 1 - AUTHORS_CLIPPED])
         low, high = torch.from_numpy(ends.astype(np.float32))
         for box in split((slice(0, height), slice(0, width)), CPU_TILE):
             yield box, (fused[(..., *box)] - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)
 
-    def _boxes(self, tensor: Callable, images: Sequence[np.ndarray], height: int, width: int) -> Tiles:
+    def _boxes(self, images: Sequence[np.ndarray], height: int, width: int) -> Tiles:
         """Yields the boxes of a picture with their fused pixels; tiles halve when a GPU runs out of memory."""
         tile = self.tile or self._tile_by_memory()
         pending = split((slice(0, height), slice(0, width)), tile)
         while pending:
-            outer, inner = grow(pending[0], self.model.halo, height, width)
+            outer, inner = grow(pending[0], self.halo, height, width)
             try:
-                fused = self._compute(torch.stack([tensor(x[outer]) for x in images], 1))[(..., *inner)]
+                fused = self._compute(torch.stack([self._tensor(x[outer]) for x in images], 1))[(..., *inner)]
             except torch.cuda.OutOfMemoryError as error:
                 if tile <= MIN_TILE:
                     raise UserError(f"{self.device} has no memory for a tile of {tile} pixels: use the cpu") from error
@@ -121,7 +120,8 @@ class TiledNetwork:
     def _tensor(self, image: np.ndarray) -> torch.Tensor:
         """Returns the network's input (1, C, h, w), in [0, 1], of a picture (h, w[, C])."""
         if self.channels == 1:
-            return torch.from_numpy(luma(image))[None, None]
+            y = torch.from_numpy(luma(image))[None, None]
+            return (16 + 219 * y) / 255 if getattr(self.model.arch, "studio", False) else y
         rgb = to_float(image[..., 2::-1]) if image.ndim == 3 else np.dstack([to_float(image)] * 3)
         return torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None]
 
