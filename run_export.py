@@ -10,18 +10,20 @@ import torch.nn.functional as F
 from torch._higher_order_ops.scan import scan
 
 from configs import get_export_args
-from models import DeepFusePyramid, WeightsError, fuse_model
+from models import Network, WeightsError, fuse_model
 from models.DeepFusePyramid import PyramidLevel
 from utils import __version__
 from utils.errors import UserError, exit_on_error, user_errors
 from utils.files import replacing
 from utils.fusing.onnx import INPUT, OUTPUTS
 
+AXES = ("shots", "height", "width")
+
 
 class Decision(torch.nn.Module):
     """The exported graph: luminance (K, h, w) in, fused luminance (h, w) and weights (K, h, w) out."""
 
-    def __init__(self, model: DeepFusePyramid):
+    def __init__(self, model: Network):
         super().__init__()
         self.model = copy.deepcopy(model)
         for level in (part for part in self.model.modules() if isinstance(part, PyramidLevel)):
@@ -52,11 +54,11 @@ def main(args: argparse.Namespace) -> None:
     print(f"Exported {args.weights}: {args.output} ({Path(args.output).stat().st_size / 1e6:.1f} MB)")
 
 
-def export(model: torch.nn.Module, path: str) -> None:
+def export(model: Network, path: str) -> None:
     """Writes a network as ONNX for any number and size of exposures; its metadata holds what `Fuser` needs.
 
     Raises:
-        ValueError: The network is one of the paper's.
+        ValueError: The network works at full size, as the paper's.
     """
     if model.halo is not None:
         raise UserError(
@@ -64,7 +66,7 @@ def export(model: torch.nn.Module, path: str) -> None:
         )
     import onnx
 
-    any_size = {dim: torch.export.Dim.DYNAMIC for dim in range(3)}
+    any_size = {dim: torch.export.Dim(name) for dim, name in enumerate(AXES)}
     with torch.no_grad():  # a loop is exported only without gradients
         program = torch.onnx.export(
             Decision(model).eval(),
@@ -78,6 +80,9 @@ def export(model: torch.nn.Module, path: str) -> None:
     assert program is not None  # as always with dynamo=True
     exported = program.model_proto
     forget_code(exported.graph)
+    for output in exported.graph.output:  # the exporter names them by formulas
+        for dim, axis in zip(reversed(output.type.tensor_type.shape.dim), reversed(AXES), strict=False):
+            dim.dim_param = axis
     about = {
         "version": __version__,
         "name": model.name,

@@ -255,9 +255,8 @@ def network(args: argparse.Namespace, objective: "Objective") -> Network:
     if max_gap_of(model) is not None:
         max_gap = PyramidArchitecture().max_gap if args.hidden else math.inf
         model.arch = dataclasses.replace(model.arch, max_gap=max_gap)
-    elif (
-        objective.loss is mef_loss and not args.lum_weight and not args.clip_weight and hasattr(model.arch, "stretched")
-    ):
+    free = objective.loss is mef_loss and args.lum_weight == args.clip_weight == 0  # brightness is
+    if free and hasattr(model.arch, "stretched"):
         model.arch = dataclasses.replace(model.arch, stretched=True)
     if parallel.ranks() > 1 and any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         raise UserError(f"{model.name} has BatchNorm, which needs whole batches: train it in one process")

@@ -18,7 +18,7 @@ from run_infer import main, place_among_processes
 from tests.cards import Card, expose
 from utils.errors import UserError, exit_on_error
 from utils.fusing.fusion import Fuser
-from utils.fusing.tiles import PyramidNetwork
+from utils.fusing.tiles import SmallDecision
 from utils.pictures.image import read_image, read_photo, write_image
 from utils.pictures.scenes import Scene, with_outputs
 
@@ -204,7 +204,7 @@ def test_a_folder_goes_on_where_the_network_fails(tmp_path, weights, capsys, mon
     """As on a GPU whose memory another program takes for a while."""
     for scene in ("first", "second", "third"):
         pair = photo(tmp_path / "in" / scene / "0.jpg", 60), photo(tmp_path / "in" / scene / "1.jpg", 190)
-    decide, full = PyramidNetwork.decide, torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+    decide, full = SmallDecision.decide, torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
     calls = iter([None, full, None, full])
 
     def fail(network, exposures):
@@ -212,7 +212,7 @@ def test_a_folder_goes_on_where_the_network_fails(tmp_path, weights, capsys, mon
             raise error
         return decide(network, exposures)
 
-    monkeypatch.setattr(PyramidNetwork, "decide", fail)
+    monkeypatch.setattr(SmallDecision, "decide", fail)
     folders = "--input_dir", tmp_path / "in", "--output_dir", tmp_path / "out"
     with pytest.raises(SystemExit) as raised:
         run(*folders, "--weights", weights, "--device", "cpu")
