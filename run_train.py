@@ -47,6 +47,7 @@ def main(args: argparse.Namespace) -> None:
     device = parallel.join_processes(args.device)
     say = print if args.verbose and parallel.rank() == 0 else lambda *_: None
     objective = objective_of(args)
+    check_folders(args)
     model = network(args, objective).to(device)
     loss = objective.loss(args)
     samples, held_out, described = objective.data(args, model, say)
@@ -105,8 +106,9 @@ class Run:
             write_json(self.folder / "settings.json", self.settings)
             self.writer = SummaryWriter(self.folder / "logs", purge_step=training.step + 1)
             apart = settings_with(SESSION, APART) | {"git", "torch", "resumed"}  # these do not change the result
-            shown = {name: value for name, value in self.settings.items() if name not in apart}
-            validation.log_settings(self.writer, shown, ("validation/loss", "train/loss"))
+            first = ("objective", "model", "lr")  # the table shows few columns
+            shown = {name: self.settings[name] for name in (*first, *self.settings) if name not in apart}
+            validation.log_settings(self.writer, shown, objective_of(args).scores)
             self.pair = sample_pair()
 
     def __enter__(self) -> "Run":
@@ -368,6 +370,7 @@ class Objective:
     least_crop: int  # smallest --crop_size, in pixels; from 44 a sample's short side is at least 11, MEF-SSIM's window
     rgb: bool = False  # whether it also trains RGB networks
     takes: tuple[str, ...] = ()  # settings that only this objective has
+    scores: tuple[str, ...] = ("validation/mef_ssim", "validation/mef_ssim_lum")  # in TensorBoard's table of runs
 
 
 def mef_loss(args: argparse.Namespace) -> Loss:
@@ -375,7 +378,15 @@ def mef_loss(args: argparse.Namespace) -> Loss:
 
 
 OBJECTIVES = {
-    "recon": Objective("DeepFuse", photographs, lambda args: ReconLoss(), validation.validate_recon, 16, rgb=True),
+    "recon": Objective(
+        "DeepFuse",
+        photographs,
+        lambda args: ReconLoss(),
+        validation.validate_recon,
+        16,
+        rgb=True,
+        scores=("validation/ssim",),
+    ),
     "mef": Objective(
         "DeepFuse_pyramid",
         brackets,
@@ -408,6 +419,17 @@ def objective_of(args: argparse.Namespace) -> Objective:
             given = " and ".join(f"--{option}" for option in foreign)
             raise UserError(f"{given}: for objective {name} alone, not {args.objective}")
     return objective
+
+
+def check_folders(args: argparse.Namespace) -> None:
+    """Raises FileNotFoundError for a folder to read that is not there; names its option."""
+    for option in ("image_path", "photo_path", "val_path"):
+        value = getattr(args, option) or []
+        for folder in [value] if isinstance(value, str) else value:
+            if not os.path.isdir(folder):
+                raise FileNotFoundError(
+                    f"{folder}: no such folder: give --{option} FOLDER (data of recipes: runs/pretrained/README.md)"
+                )
 
 
 if __name__ == "__main__":

@@ -115,6 +115,8 @@ def test_two_and_two_epochs_are_four(tmp_path, photographs, scenes, objective):
 
 def test_tensorboard_holds_scores_and_pictures(tmp_path, photographs, monkeypatch):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
     pair = [cv2.imread(str(photographs / name)) for name in ("0.jpg", "4.jpg")]
     monkeypatch.setattr(run_train, "sample_pair", lambda: pair)
     monkeypatch.setattr(run_train, "LOG_EVERY", 2)
@@ -125,7 +127,13 @@ def test_tensorboard_holds_scores_and_pictures(tmp_path, photographs, monkeypatc
     assert set(tags["scalars"]) == trained | {"validation/loss", "validation/ssim"}
     assert [event.step for event in events.Scalars("validation/ssim")] == [3, 6]  # steps
     assert [event.step for event in events.Scalars("train/loss")] == [2, 3, 4, 6]  # every second, and after an epoch
-    assert "_hparams_/experiment" in events.PluginTagToContent("hparams")
+    start = HParamsPluginData.FromString(events.PluginTagToContent("hparams")["_hparams_/session_start_info"])
+    settings = start.session_start_info.hparams
+    assert [settings[name].string_value for name in ("objective", "model")] == ["recon", "DeepFuse_3x3"]
+    assert settings["lr"].number_value == 1e-4
+    table = HParamsPluginData.FromString(events.PluginTagToContent("hparams")["_hparams_/experiment"]).experiment
+    assert [metric.name.tag for metric in table.metric_infos] == ["validation/ssim"]  # no loss: objectives differ in it
+    assert [setting.name for setting in table.hparam_infos[:3]] == ["objective", "model", "lr"]
     assert set(tags["images"]) == {"reconstruction", "sample pair"}
     encoded = np.frombuffer(events.Images("sample pair")[-1].encoded_image_string, np.uint8)
     picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
@@ -160,13 +168,20 @@ def test_bad_settings_are_one_clear_line(tmp_path, photographs, scenes):
     folder = run(tmp_path, "--image_path", photographs, "--num_epochs", 1, "--model", "DeepFuse_3x3")
     last = folder / "checkpoints" / "last.pth"
     cases = {
-        ("--image_path", tmp_path / "nowhere"): "nowhere",
+        ("--image_path", tmp_path / "nowhere"): "nowhere: no such folder: give --image_path FOLDER",
         ("--image_path", photographs, "--val_path", scenes): "--val_path: for objective mef alone",
         ("--image_path", photographs, "--photo_path", photographs): "--photo_path: for objective mef alone",
         ("--image_path", photographs, "--objective", "style"): "no objective is called 'style'",
         ("--image_path", photographs, "--run_name", folder.name): "is there already",
         ("--image_path", photographs, "--run_name", "a/b"): "--run_name is 'a/b'",
-        ("--image_path", scenes, "--objective", "mef", "--photo_path", tmp_path / "nowhere"): "nowhere",
+        (
+            "--image_path",
+            scenes,
+            "--objective",
+            "mef",
+            "--photo_path",
+            tmp_path / "nowhere",
+        ): "give --photo_path FOLDER",
         ("--image_path", scenes, "--objective", "mef", "--crop_size", 43): "--crop_size is 43",
         ("--image_path", photographs, "--model", "DeepFuse_9"): "no model is called",
         ("--image_path", photographs, "--device", "cuda:77"): "cuda:77",

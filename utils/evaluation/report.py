@@ -141,7 +141,7 @@ def latex(table: Table) -> str:
         *(r"\toprule", heading, r"\midrule", *body, r"\bottomrule"),
         r"\end{tabular}",
     ]
-    return "\n".join([f"% {table.caption}", *tabular, ""])
+    return "\n".join([f"% {table.caption}; needs \\usepackage{{booktabs}}", *tabular, ""])
 
 
 def contact_sheet(pictures: dict[str, np.ndarray], width: int = 480) -> np.ndarray:

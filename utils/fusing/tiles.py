@@ -120,10 +120,14 @@ class TiledNetwork:
     def _tensor(self, image: np.ndarray) -> torch.Tensor:
         """Returns the network's input (1, C, h, w), in [0, 1], of a picture (h, w[, C])."""
         if self.channels == 1:
-            y = torch.from_numpy(luma(image))[None, None]
-            return (16 + 219 * y) / 255 if getattr(self.model.arch, "studio", False) else y
-        rgb = to_float(image[..., 2::-1]) if image.ndim == 3 else np.dstack([to_float(image)] * 3)
-        return torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None]
+            seen = luma(image)[None]
+        else:
+            seen = np.moveaxis(
+                to_float(image[..., 2::-1]) if image.ndim == 3 else np.dstack([to_float(image)] * 3), 2, 0
+            )
+        if getattr(self.model.arch, "studio", False):
+            seen = (16 + 219 * seen) / 255
+        return torch.from_numpy(np.ascontiguousarray(seen, np.float32))[None]
 
     def _picture(self, y_hat: np.ndarray, exposures: list[np.ndarray]) -> np.ndarray:
         """Returns the picture, of the exposures' shape (h, w[, C]) and dtype, of the network's output (h, w, C)."""

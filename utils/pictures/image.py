@@ -51,7 +51,9 @@ SCAN = b"\xff\xda"  # begins each scan of a JPEG
 def list_images(
     folder: str | os.PathLike, recursive: bool = False, suffixes: Sequence[str] = IMAGE_SUFFIXES
 ) -> list[Path]:
-    """Returns the paths of the pictures in a folder by their suffix (any case), sorted.
+    """Returns the paths of the pictures in a folder by their suffix (any case), sorted; `recursive`: also below it.
+
+    Links to folders are followed; a folder that several paths lead to is listed once.
 
     Camera raw is left out where another picture of the same name lies beside it: the same shot, developed.
 
@@ -65,8 +67,16 @@ def list_images(
     def fail(error: OSError) -> None:
         raise error
 
-    walk = itertools.islice(os.walk(folder, onerror=fail), None if recursive else 1)
-    found = [Path(root) / name for root, _, names in walk for name in names]
+    found, seen = [], set()
+    for root, inner, names in itertools.islice(
+        os.walk(folder, onerror=fail, followlinks=True), None if recursive else 1
+    ):
+        inner.sort()
+        if (real := os.path.realpath(root)) in seen:  # links may lead back
+            inner.clear()
+            continue
+        seen.add(real)
+        found += [Path(root) / name for name in names]
     found = [path for path in found if path.suffix.lower() in suffixes and not path.name.startswith(".")]
     raw = {path for path in found if path.suffix.lower() in RAW_SUFFIXES}
     developed = {path.with_suffix("") for path in found if path not in raw}

@@ -198,10 +198,13 @@ def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[Scen
 
     Raises:
         FileNotFoundError: There is no such table.
-        ValueError: As for `read_table`, or a scene occurs twice.
+        ValueError: As for `read_table`; a scene occurs twice; or a name leads out of the folder.
     """
     scenes = []
     for row in read_table(table, ("scene", "under", "over")):
+        for name in row["scene"], row["under"], row["over"]:
+            if name != Path(name).name:  # results are named after scenes
+                raise UserError(f"{table}: expected names of folders and files, without a path, got {name!r}")
         inner = Path(folder) / row["scene"]
         pair = (inner / row["under"], inner / row["over"])
         others = list_images(inner) if inner.is_dir() else []
