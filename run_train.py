@@ -311,7 +311,9 @@ def brackets(args: argparse.Namespace, model: Network, say: Callable) -> Data:
     if args.photo_path:
         paths = data.find_photographs(args.photo_path, scanning(say))
         simulated = data.Photographs(paths, args.crop_size, 1, True, *shown)
-        simulated[(0, args.seed, args.seed)]  # bad photographs raise here, even if the first sample is a bracket
+        simulated[
+            data.Draw(0, args.seed, args.seed)
+        ]  # bad photographs raise here, even if the first sample is a bracket
         described += f" and shots simulated from {len(paths)} photographs"
     samples = data.BracketStacks(scenes, args.crop_size, simulated, *shown)
     whole = data.WholePairs(parallel.share(pairs), args.hidden) if pairs else None

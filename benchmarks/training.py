@@ -201,11 +201,11 @@ def large(photographs: int, scenes: int, clock: Callable[[], float]) -> None:
                 (folders[1] / f"{i:05}" / path.name).symlink_to(path)
         start = clock()
         found = data.find_photographs([folders[0]])
-        data.Photographs(found, 256)[(0, 0, 0)]
+        data.Photographs(found, 256)[data.Draw(0, 0, 0)]
         rows += [(f"{len(found):,} photographs", clock() - start, peak())]
         start = clock()
         found = data.read_brackets([folders[1]])
-        data.BracketStacks(found, 256)[(0, 0, 0)]
+        data.BracketStacks(found, 256)[data.Draw(0, 0, 0)]
         count = sum(len(bracket.paths) for bracket in found)
         rows += [(f"{len(found):,} brackets, {count:,} shots of 256x256", clock() - start, peak())]
     print(f"{processor()}\n\n| | seconds until the first sample | peak memory, GB |\n|---|---:|---:|")

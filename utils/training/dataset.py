@@ -42,7 +42,14 @@ from utils.training.augment import (
 
 Hook = Callable[[Iterable], Iterable]  # shows progress, such as tqdm
 Pictures = Sequence[np.ndarray] | np.ndarray  # (H, W) or (H, W, 3) BGR each
-Draw = tuple[int, int, int]  # the item's number, the sample's seed, and a seed that all samples of its batch share
+
+
+class Draw(NamedTuple):
+    """What decides a sample: nothing else is random."""
+
+    item: int  # the number of the photograph or scene
+    seed: int  # the sample's own
+    batch_seed: int  # which all samples of its batch share, so that they have one shape
 
 
 class Sample(NamedTuple):
@@ -54,7 +61,7 @@ class Sample(NamedTuple):
 
 
 def stack_alike(samples: Sequence[Sample]) -> list[Sample]:
-    """Returns a batch: its samples in groups, those of one shape stacked; a `DataLoader`'s collate_fn."""
+    """Returns a batch, the samples of one step, as groups of one shape, stacked; a `DataLoader`'s collate_fn."""
     alike: dict[tuple, list[Sample]] = {}
     for sample in samples:
         alike.setdefault((sample.exposures.shape, sample.judges.shape), []).append(sample)
@@ -102,8 +109,8 @@ class Draws(Sampler):
         samples = self.batches * self.batch_size
         rounds = -(-samples // self.items)
         order = np.concatenate([rng.permutation(self.items) for _ in range(rounds)])[:samples]
-        seeds, common = (rng.integers(2**62, size=count) for count in (samples, self.batches))
-        draws = list(zip(order.tolist(), seeds.tolist(), common.repeat(self.batch_size).tolist(), strict=True))
+        seeds, shared = (rng.integers(2**62, size=count) for count in (samples, self.batches))
+        draws = list(map(Draw, order.tolist(), seeds.tolist(), shared.repeat(self.batch_size).tolist()))
         mine = range(self.rank, self.batch_size, self.ranks)
         return (draws[batch * self.batch_size + i] for batch in range(self.done, self.batches) for i in mine)
 
@@ -216,11 +223,11 @@ class Photographs(Dataset):
         Raises:
             ValueError: none of TRIES photographs could be used.
         """
-        item, seed, common = draw
+        item, seed, batch_seed = draw
         rng = np.random.default_rng(seed)
         shape = None
         if self.simulate:
-            shape = random_shape(self.crop_size, np.random.default_rng(common), self.shots, self.patches)
+            shape = random_shape(self.crop_size, np.random.default_rng(batch_seed), self.shots, self.patches)
         problems = []
         for _ in range(TRIES):
             try:
@@ -431,12 +438,12 @@ class BracketStacks(Dataset):
 
     def __getitem__(self, draw: Draw) -> Sample:
         """Returns the sample of a draw; of a scene with fewer shots than are to be fused, all are."""
-        item, seed, common = draw
+        item, seed, batch_seed = draw
         rng = np.random.default_rng(seed)
         if self.simulated and rng.random() < SIMULATED:
-            return self.simulated[(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)), common)]
+            return self.simulated[Draw(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)), batch_seed)]
         bracket = self.brackets[item]
-        shape = random_shape(self.crop_size, np.random.default_rng(common), self.shots, self.patches)
+        shape = random_shape(self.crop_size, np.random.default_rng(batch_seed), self.shots, self.patches)
         numbers = draw_shots(bracket.means, shape.shots, rng)
         last, between = len(bracket.means) - 1, rng.permutation(len(bracket.means) - 2) + 1
         spread = sorted({0, *between[: JUDGES - 2].tolist(), last})

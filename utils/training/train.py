@@ -64,7 +64,7 @@ class Training:
     average: Network | None = None  # exponential moving average of the model's weights, where one is kept
     ema: float = 0.0  # its decay a step
     epoch: int = 0  # last finished
-    batch: int = 0  # last finished of the epoch after it
+    batch: int = 0  # number of the last finished batch of the epoch after it
     step: int = 0  # last finished of the run
     loss_sum: float = 0.0  # of the batches of the unfinished epoch
     loss: float = math.inf  # mean of the last finished epoch

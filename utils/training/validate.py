@@ -37,8 +37,8 @@ def validate_recon(
     model.eval()
     device = next(model.parameters()).device
     rows, rgb = [], []
-    for batch in batches:
-        exposures = batch.exposures.to(device)
+    for group in batches:  # squares of one size: a batch is one group
+        exposures = group.exposures.to(device)
         y, y_hat = exposures[:, 0], model.fuse(exposures)
         rows += ssim(y_hat, y).tolist()
         rgb += [[to_rgb(one) for one in pair] for pair in zip(y.cpu().numpy(), y_hat.cpu().numpy(), strict=True)]
