@@ -56,7 +56,7 @@ def mef_ssim_map(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
     Ma, Zeng, Wang, "Perceptual quality assessment for multi-exposure image fusion", TIP 2015, as in the authors' code,
     at one scale. No patch is ever cut out: each norm of a mean-removed patch is a quadratic form in covariances. With
     B, the exposures' covariances under the uniform window, ||sum_k a_k x_k||^2 = 121 sum_ij a_i a_j B_ij. The plain
-    loop over patches, to read beside it and to test it by, is `mef_ssim_patch_loop` in `tests/oracles.py`.
+    loop over patches, to read beside it and to test it by, is `patch_score` in `tests/test_metric.py`.
     """
     n, eps, c2 = WINDOW**2, 2.2e-16, (0.03 * 255) ** 2
     x, f = (exposures - 0.5) * 255, (fused - 0.5) * 255  # centred: float32 keeps the small variances
