@@ -46,7 +46,7 @@ def test_the_fused_shots_have_a_column_where_more_were_scored(rows):
 def test_the_best_is_bold_in_latex(rows):
     columns = [MEF_SSIM, Column("mef_ssim_fused", "less & less", ".2f", "", "lower"), Column("viff", "v_1", ".1f", "")]
     lines = report.latex(report.mean_table(rows, columns, "Means")).splitlines()
-    assert lines[0] == "% Means"
+    assert lines[0] == "% Means; needs \\usepackage{booktabs}"
     assert lines[1:4] == [r"\begin{tabular}{lrrr}", r"\toprule", r"method & MEF-SSIM & less \& less & v\_1 \\"]
     assert lines[5] == r"a & \textbf{0.8000} & \textbf{0.20} & 1.0 \\"
     assert lines[6] == r"b & 0.7833 & 0.22 & 1.0 \\"
