@@ -22,6 +22,7 @@ OWN = {  # what a reader puts in the place of names in capitals
     "C": f"{COURTYARD}/2_ev+2.jpg",
     "CARD": "card",
     "FUSED": "fused",
+    "FUSED/": "fused/",
     "欠曝.jpg": f"{COURTYARD}/0_ev-4.jpg",
     "过曝.jpg": f"{COURTYARD}/2_ev+2.jpg",
     "1.jpg": f"{COURTYARD}/0_ev-4.jpg",
