@@ -145,7 +145,7 @@ def bombs(rng: random.Random) -> Iterator[tuple[str, bytes | Callable[[Path], No
     for nested in (b"}" + NESTED + b"K\x01s", b"}" + text("model") + b"}" + NESTED + b"K\x01ss"):
         yield "keys that hash for ever", pickled(nested)
     for kind in (torch.bool, torch.uint8, torch.float16):
-        noise = torch.randint(0, 60000, shape).to(kind)
+        noise = torch.randint(0, 60000, whole["model"][first].shape).to(kind)
         yield f"weights of {kind}", saved(whole | {"model": whole["model"] | {first: noise}})
     graph = WEIGHTS.with_suffix(".onnx").read_bytes()
     for name, value in (
