@@ -29,6 +29,7 @@ OWN = {  # what a reader puts in the place of names in capitals
     "2.jpg": f"{COURTYARD}/1_ev+0.jpg",
     "3.jpg": f"{COURTYARD}/2_ev+2.jpg",
     "照片": "card",
+    "结果/": "fused/",
     "runs/train_MM-DD_HH-MM/checkpoints/best.pth": "runs/pretrained/deepfuse_recon.pth",
 }
 PARSERS = {
