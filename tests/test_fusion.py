@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 from models import NETWORKS
 from utils.errors import Defect, told
 from utils.fusing import fusion
+from utils.fusing.colour import BEYOND, SHOULDER
 from utils.fusing.fusion import Fuser, check_exposures, fuse_scenes, read_exposures
 from utils.fusing.tiles import on_device
 from utils.pictures.image import read_photo, write_image
@@ -69,10 +70,13 @@ def test_the_network_sees_the_scene_from_the_darkest_to_the_brightest_shot(pyram
 @torch.inference_mode()
 def test_of_gray_at_the_size_of_the_decision_the_picture_is_the_network(pyramid, stack, device):
     shots = stack(2, (40, 50), np.uint16, darkest=0.8)
-    seen = fit_response(shots).expose(shots, pyramid.arch.max_gap)
+    response = fit_response(shots)
+    seen = response.expose(shots, pyramid.arch.max_gap)
     expected = pyramid(torch.from_numpy(seen)[None, :, None])[0][0, 0].numpy()
     fused = to_float(Fuser(on_device(pyramid, device)).fuse(shots))
-    middle = (expected > 0.01) & (expected < 0.89)  # below the shoulder
+    ends = (-BEYOND, max(response.stops) + BEYOND)  # the picture shows no pixel darker or brighter than at these
+    darkest, brightest = (response.render(response.merge(shots), 2.0**stops) for stops in ends)
+    middle = (expected > darkest + 0.01) & (expected < np.minimum(brightest, SHOULDER) - 0.01)
     assert middle.mean() > 0.3
     np.testing.assert_allclose(fused[middle], expected[middle], atol=1e-3)
 
