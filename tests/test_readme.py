@@ -49,7 +49,7 @@ def commands() -> list[list[str]]:
 def clone(tmp_path):
     """A folder that looks like a clone, with a place of its own for what the programs write."""
     for path in ROOT.glob("*"):
-        if path.name in {"configs.py", "models", "utils", "data_test", *PARSERS}:
+        if path.name in {"configs.py", "deepfuse", "models", "utils", "data_test", *PARSERS}:
             (tmp_path / path.name).symlink_to(path)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "pretrained").symlink_to(ROOT / "runs" / "pretrained")
