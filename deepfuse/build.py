@@ -26,7 +26,8 @@ SOURCES = (
     "*.*",
     "runs/pretrained/*",
     "data_test/**/*",
-    "tests/*.py",
+    "tests/**/*",
+    "docs/*",
     "benchmarks/*.*",
     "contrib/*",
 )

@@ -445,6 +445,14 @@ def test_format_and_quality_apply_to_what_is_there(site, tmp_path, suffix, quali
         assert visitor.send("GET", f"/scenes/{number}/picture?{wrong}")[0] == 400
 
 
+def test_hdr_is_what_the_script_writes(site, tmp_path):
+    visitor = Visitor(site.address)
+    [number] = visitor.bring(SAMPLE)
+    visitor.done(number)
+    fuser().fuse_files(SAMPLE, tmp_path / "own.jpg", hdr=True)
+    assert visitor.get(f"/scenes/{number}/picture?suffix=.hdr.jpg") == (tmp_path / "own.jpg").read_bytes()
+
+
 def test_names_of_any_language_are_kept_in_downloads(site):
     visitor = Visitor(site.address)
     data = [path.read_bytes() for path in SAMPLE]

@@ -22,12 +22,13 @@ from utils.errors import Defect, UserError, user_errors
 from utils.errors import clear as clear_error
 from utils.fusing.adjust import Look
 from utils.page.desk import MAX_BYTES, MAX_SHOTS, SUFFIXES, Desk, Worker
-from utils.page.task import DEFECT, Options
+from utils.page.task import DEFECT, HDR_SUFFIX, Options
 from utils.pictures.image import QUALITY, check_suffix
 
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".jpg": "image/jpeg"}
 TYPES |= {".png": "image/png"}
-FORMATS = {".jpg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".webp": "WebP", ".avif": "AVIF", ".heic": "HEIC"}
+FORMATS = {".jpg": "JPEG", HDR_SUFFIX: "HDR JPEG", ".png": "PNG", ".tif": "TIFF", ".webp": "WebP"}
+FORMATS |= {".avif": "AVIF", ".heic": "HEIC"}
 LOSSLESS = (".png", ".tif")
 MAX_DESKS = 20  # of visitors at a time
 FORGOTTEN = 24 * 3600  # seconds after which a desk is given away whose page is closed

@@ -14,7 +14,8 @@ import numpy as np
 
 from utils.errors import Defect, UserError, clear
 from utils.fusing.adjust import Adjustment, Look, adjust
-from utils.fusing.fusion import Fuser, improve, read_exposures
+from utils.fusing.fusion import Fuser, improve, own_light, read_exposures
+from utils.fusing.hdr import gain_map, light_size, scene_light
 from utils.pictures.image import write_image
 from utils.pictures.metadata import Metadata
 from utils.pictures.pixels import from_float, to_float
@@ -24,6 +25,7 @@ from utils.stack.align import METHODS, align_exposures
 
 PREVIEW_SIDE = 2400  # pixels, longer side of what is shown before one looks closer
 THUMB_SIDE = 320  # pixels, in a list
+HDR_SUFFIX = ".hdr.jpg"  # a JPEG that is brighter than white on screens that can
 PART_PIXELS = 1 << 25  # of a part at full size: more than any screen shows
 COSTS = {"reading": 3, "aligning": 4, "looking for what moved": 4, "blending": 2, "writing": 1}  # shares of the time
 DEFECT = "this is a defect of DeepFuse: the console says more"
@@ -167,6 +169,9 @@ class Task:
         fused = fuser.fuse(stack, stops)
         listen("writing", 0, 1)
         np.save(self.file, fused)
+        bounds = light_size(*fused.shape[:2])
+        light = scene_light(stack, stops, bounds) if len(self.shots) > 1 else own_light(self.shots[0].path, bounds)
+        np.save(self.folder / "light.npy", light)  # for HDR
         size = (fused.shape[1], fused.shape[0])
         return {"size": size, "metadata": metadata, "reference": reference, "views": views}
 
@@ -221,11 +226,18 @@ class Task:
     def save(self, path: Path, quality: int) -> Path:
         """Writes the picture as it looks, in the format of the path's suffix, with metadata; returns `path`.
 
+        A path that ends in HDR_SUFFIX becomes an Ultra HDR JPEG.
+
         Raises:
             FileNotFoundError: There is none (yet).
             ValueError: The format cannot hold it.
         """
-        write_image(path, adjust(self._fused(), self.look), self.metadata, quality)
+        picture, gain = adjust(self._fused(), self.look), None
+        if path.name.endswith(HDR_SUFFIX):
+            if picture.ndim == 2:
+                raise UserError(f"{self.name} is gray: choose another format than HDR")
+            gain = gain_map(picture, np.load(self.folder / "light.npy"))
+        write_image(path, picture, self.metadata, quality, gain)
         return path
 
     def _fused(self) -> np.ndarray:
