@@ -270,7 +270,7 @@ def train_parser() -> tuple[argparse.ArgumentParser, dict[str, Setting]]:
     """Returns the parser of run_train.py, and its settings by name."""
     parser = _parser(
         "Trains DeepFuse on photographs or on exposure brackets. @FILE reads options from a file, such as "
-        "@runs/pretrained/photo.args, the recipe of the shipped weights; later options override them.",
+        "@runs/pretrained/photo.args, a recipe for photographs; later options override them.",
         fromfile_prefix_chars="@",
     )
     parser.convert_arg_line_to_args = lambda line: shlex.split(line, comments=True)  # type: ignore
