@@ -31,6 +31,7 @@ TINT = 0.05  # stops: a channel's gain that differs less is more likely the curv
 CLIPPING = 0.85, 0.98  # of the largest channel, between which a shot's pixel loses its trust: hues shift before white
 OWN_CLIPPING = 0.9, 0.99  # the same of a single channel beside others that are clipped
 SINGLE = 0.05  # trust in a channel beside clipped ones, times the darkest shot's
+SURE = 0.95  # values above it follow the fitted curve so badly that colours break; below .95 flares get dark holes
 GRAYED = 5 / 255  # of the largest channel: half of the colour there is noise
 NOISE = 8 / 255  # values below are mostly noise and JPEG's steps
 
@@ -145,7 +146,7 @@ class Response:
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
         pushed = 1 - exposure / 2.0 ** max(self.stops)  # none of the brightest shot
         doubtful = pushed * whole * GRAYED**2 / (value**2 + GRAYED**2)
-        sure = self.light(np.array([OWN_CLIPPING[0]])) / (exposure * tint[:, None])  # above, curves are guessed
+        sure = self.light(np.minimum(value, SURE)) / (exposure * tint[:, None])
         clipped = smoothstep(*OWN_CLIPPING, value) * sure
         return tuple(x.astype(np.float32) for x in (light, whole, signal, own, clipped, doubtful))
 
