@@ -34,7 +34,7 @@ from tests.test_camera import dng  # noqa: E402
 from tests.test_hostile import big_tiff, plain_tiff, png  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.pictures.image import read_photo, read_radiance, write_image  # noqa: E402
-from utils.pictures.metadata import read_metadata  # noqa: E402
+from utils.pictures.metadata import named_errors, read_metadata  # noqa: E402
 from utils.stack.radiance import expose  # noqa: E402
 
 HANG = 10  # seconds of computing
@@ -289,6 +289,7 @@ def serve(pipe: Connection, make: Callable) -> None:
         if os.fstat(2).st_size:
             said = f"more lines than one: {said}, {os.pread(2, 500, 0)!r}"
             os.ftruncate(2, 0)
+            os.lseek(2, 0, os.SEEK_SET)
         pipe.send((said, seconds, int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024))
 
 
@@ -302,7 +303,8 @@ def reader() -> Callable[[tuple[int, int]], str]:
     def look(path: Path) -> tuple[np.ndarray, object]:
         if read_metadata(path).radiance:
             image, metadata = read_radiance(path)
-            return expose(image)[0][0], metadata
+            with named_errors(path):  # as in `read_exposures`
+                return expose(image)[0][0], metadata
         return read_photo(path)
 
     def read(question: tuple[int, int]) -> str:

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 LIBRARIES = re.compile(
     rb"(?:Corrupt JPEG data|Premature end of JPEG file|JPEGLib|libpng (?:error|warning)|tempfile\.tif"
     rb"|\w*(?:TIFF|[Cc]ode)\w*|Warning: unknown JFIF|unknown file|<Python Stream>|More samples"
-    rb"|Inconsistent progression|Invalid SOS|MissingRequired)[: ][^\n]*\n|[^\n]*: Unexpected end of file\n"
+    rb"|Inconsistent progression|Invalid SOS|MissingRequired|Fax3\w+)[: ][^\n]*\n|[^\n]*: Unexpected end of file\n"
 )
 HARMLESS = re.compile(
     rb"(?:libpng warning|Inconsistent progression|Invalid SOS|Warning: |TIFF\w*: Warning)[^\n]*\n"
