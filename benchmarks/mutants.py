@@ -127,7 +127,7 @@ def main(args: argparse.Namespace) -> None:
         os.chdir(copied)
         sys.path.insert(0, str(copied))
         importlib.import_module("models")  # conftest.py needs it
-        trees = {module: ast.parse(Path(module).read_text(encoding="utf-8")) for module in args.modules}
+        trees = {module: ast.parse(Path(module).read_text(encoding="utf-8")) for module in args.modules or TESTS}
         rng = random.Random(args.seed)
         killed, total = dict.fromkeys(trees, 0), dict.fromkeys(trees, 0)
         for module, tree in trees.items():
@@ -151,7 +151,7 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("modules", nargs="*", choices=[*TESTS, []], default=list(TESTS), help="what to change")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(TESTS)}; all without")
     parser.add_argument("--count", type=int, default=300, help="mutants, of all modules together")
     parser.add_argument("--seed", type=int, default=0, help="of their choice")
     main(parser.parse_args())

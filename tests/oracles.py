@@ -32,7 +32,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def assert_golden(name: str, picture: np.ndarray, tolerance: int) -> None:
-    """Compares an integer picture with the one of this name in tests/golden, which somebody has looked at.
+    """Compares an integer picture with the one of this name in tests/golden, which was recorded from this code.
 
     Where the change is meant: DEEPFUSE_GOLDEN=write python -m pytest ..., then look at the new picture.
     """

@@ -19,6 +19,7 @@ from PIL import Image
 from tests.test_camera import ifd
 from tests.test_image import SRGB
 from utils.errors import UserError
+from utils.fusing.fusion import read_exposures
 from utils.pictures.image import read_photo, read_radiance, write_image
 from utils.pictures.metadata import EXIF, MAIN, Directory, Metadata, read_metadata
 
@@ -94,6 +95,7 @@ import json, sys, time, warnings
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from utils.errors import UserError
+from utils.fusing.fusion import read_exposures
 from utils.pictures.image import read_photo, read_radiance
 from utils.pictures.metadata import read_metadata
 warnings.simplefilter("ignore")
@@ -265,3 +267,9 @@ def test_a_jpeg_with_odd_scan_parameters_is_read(tmp_path, capfd):
     data[data.index(b"\xff\xda") + 11] = 1  # where spectral selection begins: of no meaning in a sequential JPEG
     (tmp_path / "a.jpg").write_bytes(data)
     assert read_photo(tmp_path / "a.jpg")[0].shape == (24, 32, 3) and capfd.readouterr().err == ""
+
+
+def test_a_black_map_is_named(tmp_path):
+    (tmp_path / "a.tif").write_bytes(plain_tiff(np.zeros((8, 8, 3), np.float32)))
+    with pytest.raises(UserError, match="a.tif: the radiance map is black all over"):
+        read_exposures([tmp_path / "a.tif"], tmp_path / "b.tif")

@@ -305,7 +305,10 @@ def read_exposures(
         first = read_metadata(paths[0])
         if first.radiance and len(paths) == 1:
             radiance, kept = read_radiance(paths[0], max_pixels)
-            images, stops = expose(radiance)
+            try:
+                images, stops = expose(radiance)
+            except UserError as error:  # it is black
+                raise UserError(f"{paths[0]}: {error}") from error
             return images, _described(kept, metadata_from), stops
         white = first.white
     files = [Path(path).resolve() for path in paths]

@@ -46,7 +46,8 @@ class OnnxNetwork(DecidingNetwork):
         options.log_severity_level = 4  # errors become exceptions anyway
         self._new_run = onnxruntime.RunOptions
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            cpu = {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}  # falling back, it would print lines
+            self.session = onnxruntime.InferenceSession(str(path), options, **cpu)
             about = self.session.get_modelmeta().custom_metadata_map
             self.name, self.decision_pixels = about["name"], int(about["decision_pixels"])
             self.max_gap = float(about["max_gap"])

@@ -246,7 +246,8 @@ def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metada
             exif = metadata.exif and exif_block(metadata, width, height)
             blocks = {cv2.IMAGE_METADATA_EXIF: exif, cv2.IMAGE_METADATA_ICCP: metadata.icc}
             blocks = {kind: np.frombuffer(block, np.uint8) for kind, block in blocks.items() if block}
-            done, data = cv2.imencodeWithMetadata(suffix, image, list(blocks), list(blocks.values()), options)
+            encode = (cv2.imencodeWithMetadata, suffix, image, list(blocks), list(blocks.values()), options)
+            (done, data), _ = overhear(*encode)
         if not done:
             return []
         return add_to_tiff(data.data, metadata, width, height) if metadata and tiff else [data.data]
