@@ -16,6 +16,8 @@ from typing import NamedTuple
 from utils import __version__
 from utils.errors import UserError, require
 from utils.evaluation import MIN_SIDE
+from utils.pictures import QUALITY
+from utils.stack import METHODS
 from utils.training import CLIP_WEIGHT, LIGHT_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS, SHOTS
 
 ROOT = Path(__file__).resolve().parent
@@ -26,7 +28,6 @@ SESSION = "takes the new value, and never the stored one: each session has its o
 NEW_RUN = "refuses: it would be another run"
 NEW_BEST = "takes the new value, and best starts anew: losses no longer compare with earlier ones"
 
-ALIGNMENTS = ("mtb", "homography")
 WRITTEN = (".jpg", ".png", ".tif", ".webp", ".avif", ".heic", ".bmp")
 DEFAULT_OUTPUT = "data_result/pair/fused_image.png"
 DEVICES = "cpu, cuda (gpu is the same), cuda:N or mps (Apple); auto: cuda if there is one"
@@ -134,7 +135,7 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument(
         "--quality",
         type=int,
-        default=92,
+        default=QUALITY,
         help="of JPEG, WebP, AVIF and HEIC, 1 to 100; a JPEG below 90 has colours at half the resolution",
     )
     group.add_argument(
@@ -162,7 +163,7 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--align",
         nargs="?",
         const="mtb",
-        choices=ALIGNMENTS,
+        choices=METHODS,
         help="align the shots first: mtb (shifts; the default method) or homography (rotation too)",
     )
     group.add_argument(
@@ -180,7 +181,7 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     argv = sys.argv[1:] if argv is None else argv
     following = [*argv[1:], ""][: len(argv)]
     argv = [  # --align may stand before the exposures
-        "--align=mtb" if one == "--align" and after not in ALIGNMENTS else one
+        "--align=mtb" if one == "--align" and after not in METHODS else one
         for one, after in zip(argv, following, strict=True)
     ]
     args = parser.parse_intermixed_args(argv)

@@ -43,7 +43,7 @@ def fuse(args: argparse.Namespace) -> None:
     scene = Scene(out.stem, paths, out=out, metadata_from=args.metadata_from, reference=args.reference)
     if out.is_dir() or args.output.endswith(("/", os.sep)):
         scene = replace(scene, name=f"{paths[0].stem}_fused")
-        [scene] = with_outputs([scene], out, args.hdr, args.format and f".{args.format}", args.names)
+        [scene] = placed(args, [scene], out)
     kept = set_aside(scene.out) if args.output == DEFAULT_OUTPUT else None
     with tqdm(total=1, disable=True if args.quiet else None, leave=False, delay=2) as bar, listening(shown_in(bar)):
         [end] = fuse_all(args, [scene])
@@ -56,6 +56,11 @@ def fuse(args: argparse.Namespace) -> None:
     moving = f" (moving things as in {end.reference})" if end.reference else ""
     earlier = f"; the picture that was there is now {kept}" if kept else ""
     print(f"Fused {what} in {time.perf_counter() - start:.1f} s: {scene.out}{moving}{earlier}")
+
+
+def placed(args: argparse.Namespace, scenes: Sequence[Scene], folder: Path) -> list[Scene]:
+    """Returns the scenes with their fused pictures' paths in a folder."""
+    return with_outputs(scenes, folder, args.hdr, args.format and f".{args.format}", args.names)
 
 
 def set_aside(path: Path) -> Path | None:
@@ -107,8 +112,8 @@ def fuse_folder(args: argparse.Namespace) -> None:
         args.device = str(parallel.join_processes(device, SLOWEST))
     if rank == 0:
         say_of(found, args.input_dir)
-    named = with_outputs(found.scenes, target, args.hdr, args.format and f".{args.format}", args.names)
-    mine = named[rank::ranks]  # shared out before skipping: while others write, each process sees other files
+    # shared out before skipping: while others write, each process sees other files
+    mine = placed(args, found.scenes, target)[rank::ranks]
     if args.skip_existing:
         mine = [scene for scene in mine if not is_finished(scene)]
     with tqdm(total=len(mine), unit="scene", disable=rank > 0 or args.quiet) as bar:

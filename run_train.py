@@ -228,7 +228,8 @@ def settings_of(args: argparse.Namespace, training: train.Training) -> dict:
         return settings
     stored = json.loads((run_folder(args) / "settings.json").read_text(encoding="utf-8"))
     changed = {name: [stored.get(name), value] for name, value in settings.items() if stored.get(name) != value}
-    changed = {name: values for name, values in changed.items() if name not in settings_with(SESSION)}
+    session = settings_with(SESSION)
+    changed = {name: values for name, values in changed.items() if name not in session}
     history = stored.get("resumed")
     resumed = {"epoch": training.epoch, "batch": training.batch, "changed": changed}
     return settings | {"resumed": [*(history if isinstance(history, list) else []), resumed]}
@@ -246,8 +247,8 @@ def sample_pair() -> list[np.ndarray]:
 def network(args: argparse.Namespace, objective: "Objective") -> Network:
     """Returns the network to train: from the checkpoint to resume, from --weights, or new.
 
-    Its checkpoint says how to fuse as it was trained: with --no-hidden without virtual exposures; a loss that leaves
-    brightness free asks for a stretched picture.
+    Its checkpoint says how to fuse as it was trained: with --no-hidden the shots as they are, not exposed anew; a loss
+    that leaves brightness free asks for a stretched picture.
     """
     name = None if args.model == "auto" else args.model
     if not (name or args.resume_path or args.weights):

@@ -24,6 +24,7 @@ from utils.evaluation.scoring import mertens
 from utils.fusing.fusion import Fuser
 from utils.pictures.image import list_images, read_image
 from utils.pictures.metadata import read_metadata
+from utils.stack import METHODS
 from utils.stack.align import align_exposures
 
 CELL = 256  # pixels, side of the squares in which near and far pixels are compared
@@ -67,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="folder of scenes: a folder of shots per scene")
     parser.add_argument("--weights", nargs="+", default=[shipped_weights("cpu")])
-    parser.add_argument("--align", choices=("mtb", "homography"), help="hand-held scenes")
+    parser.add_argument("--align", choices=METHODS, help="hand-held scenes")
     parser.add_argument("--profile", action="store_true", help="MEF-SSIM by scales too: a minute per scene")
     args = parser.parse_args()
     methods = {"MergeMertens": lambda shots, stops: mertens(shots)} | {

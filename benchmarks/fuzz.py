@@ -33,9 +33,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.test_camera import dng  # noqa: E402
 from tests.test_hostile import big_tiff, plain_tiff, png  # noqa: E402
 from utils.errors import UserError  # noqa: E402
-from utils.pictures.image import read_photo, read_radiance, write_image  # noqa: E402
-from utils.pictures.metadata import named_errors, read_metadata  # noqa: E402
-from utils.stack.radiance import expose  # noqa: E402
+from utils.fusing.fusion import read_exposures  # noqa: E402
+from utils.pictures.image import read_photo, write_image  # noqa: E402
+from utils.pictures.metadata import read_metadata  # noqa: E402
 
 HANG = 10  # seconds of computing
 DEAD = 120  # seconds without an answer, on a busy machine: the process waits for ever
@@ -302,9 +302,8 @@ def reader() -> Callable[[tuple[int, int]], str]:
 
     def look(path: Path) -> tuple[np.ndarray, object]:
         if read_metadata(path).radiance:
-            image, metadata = read_radiance(path)
-            with named_errors(path):  # as in `read_exposures`
-                return expose(image)[0][0], metadata
+            images, metadata, _ = read_exposures([path])
+            return images[0], metadata
         return read_photo(path)
 
     def read(question: tuple[int, int]) -> str:

@@ -9,15 +9,7 @@ from setuptools.command.build_py import build_py
 CLONE = Path(__file__).resolve().parents[1]
 OWN_IMPORT = re.compile(r"^(\s*from )(configs|models|utils)\b", re.MULTILINE)
 WHEEL = (
-    *(
-        "configs.py",
-        "run_*.py",
-        "models/*.py",
-        "utils/**/*",
-        "utils/page/page.*",
-        "deepfuse/__*.py",
-        "deepfuse/py.typed",
-    ),
+    *("configs.py", "run_*.py", "models/*.py", "utils/**/*", "deepfuse/__*.py", "deepfuse/py.typed"),
     *("runs/pretrained/deepfuse.*", "data_test/courtyard/*.jpg"),  # the default weights and the sample pair
 )
 SOURCES = (

@@ -1,17 +1,14 @@
 """What a person may change in a fused picture: its brightness, the strength of its local contrast, its warmth."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from utils.errors import UserError
-from utils.fusing.blend import STRIP_PIXELS, enlarge
-from utils.pictures.pixels import luma
+from utils.fusing.blend import STRIP_PIXELS, enlarge, in_strips
+from utils.pictures.pixels import luma, shrink
 
-STEP = 0.1  # of luminance: larger ones count as edges
 SMALL_SIDE = 512  # pixels, longer side of the copy on which surroundings are measured
 SURROUNDINGS = 41  # pixels of that copy, side of the window that counts as a pixel's surroundings: 8 % of the picture
 STEP = 0.1  # of luminance: larger ones count as edges between things, smaller ones as their local contrast
@@ -49,11 +46,7 @@ class Adjustment:
         self.curves = [(tone ** (2.0**-look.brightness)).astype(np.float32) for tone in tones]
         self.slope = self.offset = np.zeros((1, 1), np.float32)
         if look.contrast:
-            scale = min(1, SMALL_SIDE / max(self.shape))
-            size = [max(1, round(side * scale)) for side in self.shape[::-1]]
-            self.slope, self.offset = surroundings(
-                luma(self._toned(cv2.resize(image, size, interpolation=cv2.INTER_AREA)))
-            )
+            self.slope, self.offset = surroundings(luma(self._toned(shrink(image, side=SMALL_SIDE))))
 
     def _toned(self, part: np.ndarray) -> np.ndarray:
         """Returns a part, (h, w) or (h, w, 3) float32 in [0, 1], with brightness and warmth changed; without alpha."""
@@ -79,13 +72,11 @@ def adjust(image: np.ndarray, look: Look) -> np.ndarray:
     if look == Look():
         return image
     adjustment, out = Adjustment(image, look), np.empty_like(image)
-    step = max(1, STRIP_PIXELS // image.shape[1])
 
-    def adjust_rows(top: int) -> None:
-        out[top : top + step] = adjustment.apply(image[top : top + step], top)
+    def adjust_rows(rows: slice) -> None:
+        out[rows] = adjustment.apply(image[rows], rows.start)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(adjust_rows, range(0, image.shape[0], step)))
+    in_strips(adjust_rows, *image.shape[:2], STRIP_PIXELS)
     return out
 
 

@@ -1,7 +1,7 @@
 """Full size: the merged radiance, shown at the exposure that the decision chose for each pixel, in strips."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -36,8 +36,7 @@ def develop(
     height, width = image.shape[:2]
     out = np.empty_like(image)
 
-    def develop_rows(top: int) -> None:
-        rows = slice(top, min(top + step, height))
+    def develop_rows(rows: slice) -> None:
         whole = response.merge([x[rows] for x in images])
         slope, offset = cv2.split(enlarge(lines, rows, height, width))
         gain = cv2.exp((slope * light_in_stops(whole, response) + offset) * np.float32(np.log(2)))
@@ -48,11 +47,21 @@ def develop(
         out[rows] = part
 
     lines = along_edges(stops, light_in_stops(radiance, response))
-    step = max(1, strip_pixels // width)
-    tops = range(0, height, step)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(counted("blending", pool.map(develop_rows, tops), len(tops)))
+    in_strips(develop_rows, height, width, strip_pixels, "blending")
     return out
+
+
+def in_strips(work: Callable[[slice], None], height: int, width: int, pixels: int, what: str = "") -> None:
+    """Calls `work` with the rows of each strip of a picture, of about so many pixels, on all cores.
+
+    Args:
+        what: how a listener is told of it, see `progress`; "" tells nobody.
+    """
+    step = max(1, pixels // width)
+    strips = [slice(top, min(top + step, height)) for top in range(0, height, step)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(work, strips)
+        list(counted(what, done, len(strips)) if what else done)
 
 
 def along_edges(stops: np.ndarray, light: np.ndarray) -> np.ndarray:

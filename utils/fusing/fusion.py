@@ -18,10 +18,10 @@ from utils.errors import UserError, clear, optional, user_errors
 from utils.fusing.hdr import gain_map, light_size, rendition, scene_light
 from utils.fusing.network import Network
 from utils.fusing.onnx import OnnxNetwork
+from utils.pictures import QUALITY
 from utils.pictures.hdr import write_pq, write_radiance
 from utils.pictures.image import (
     MAX_PIXELS,
-    QUALITY,
     RADIANCE_SUFFIXES,
     check_suffix,
     read_photo,
@@ -67,11 +67,12 @@ class Fuser:
 
         Args:
             images: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16. Alpha is averaged.
-            stops: Exposure of each image in stops, as the camera noted it: used where pixels cannot tell (`complete`).
+            stops: Exposure of each image in stops, as the camera noted it: used where pixels cannot tell.
+            hdr: Whether to return the picture as light instead, see `hdr.rendition`.
 
         Raises:
             ValueError: There are fewer than two exposures, their shapes or types differ or are not these, or the device
-                has no memory for the smallest tile.
+                has no memory for the smallest tile; or HDR is wanted of gray ones.
         """
         check_exposures(images)
         fused = self.network.fuse(images, stops)

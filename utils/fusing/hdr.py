@@ -5,17 +5,16 @@ each place how much brighter a screen that can shall show it: as much as the sce
 equal in the mid-tones.
 """
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 
+from utils.fusing.blend import in_strips
 from utils.pictures.hdr import OFFSET, GainMap
 from utils.pictures.light import from_srgb
-from utils.pictures.pixels import to_float
-from utils.stack.response import fit_response, smoothstep
+from utils.pictures.pixels import smoothstep, to_float
+from utils.stack.response import fit_response
 
 MOST, LEAST = 4.0, 0.25  # stops: bounds of a map's largest gain
 MIDDLE = 0.1, 0.4  # light of the picture, 1 is white, that an HDR screen shall show as bright as any
@@ -51,14 +50,11 @@ def scene_light(
         images = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image in images]
     height, width = images[0].shape[:2]
     light = np.empty((height, width, 3)[: images[0].ndim], np.float32)
-    step = max(1, STRIP_PIXELS // width)
 
-    def merge_rows(top: int) -> None:
-        merged = response.merge([np.ascontiguousarray(image[top : top + step]) for image in images])
-        cv2.pow(merged, exponent, light[top : top + step])
+    def merge_rows(rows: slice) -> None:
+        cv2.pow(response.merge([np.ascontiguousarray(image[rows]) for image in images]), exponent, light[rows])
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(merge_rows, range(0, height, step)))
+    in_strips(merge_rows, height, width, STRIP_PIXELS)
     return light
 
 

@@ -39,8 +39,8 @@ class DecidingNetwork(ABC):
         pictures = [image[..., :3] if image.ndim == 3 else image for image in images]  # without alpha
         response = fit_response(pictures, stops)
         small = [to_float(shrink(picture, pixels=self.decision_pixels)) for picture in pictures]
-        y, weights = self.decide(response.expose(small, self.max_gap))
+        radiance = response.merge(small)
+        y, weights = self.decide(response.expose(small, self.max_gap, radiance))
         if not (np.isfinite(y).all() and np.isfinite(weights).all()):
             raise UserError("the network gives values that are not finite: its weights are damaged")
-        radiance = response.merge(small)
         return develop(images, response, stops_for(y, radiance, response), radiance)

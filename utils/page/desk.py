@@ -18,8 +18,9 @@ from typing import Any
 from utils.errors import Defect, UserError
 from utils.fusing.adjust import Look
 from utils.fusing.fusion import Fuser
-from utils.page.task import THUMB_SIDE, Options, Shot, Task, exposures, fitted, show
+from utils.page.task import THUMB_SIDE, Options, Shot, Task, exposures, show
 from utils.pictures.image import IMAGE_SUFFIXES, RADIANCE_SUFFIXES, read_photo
+from utils.pictures.pixels import shrink
 from utils.pictures.scenes import find_scenes
 
 SUFFIXES = (*IMAGE_SUFFIXES, *RADIANCE_SUFFIXES)
@@ -181,7 +182,7 @@ class Desk:
         path = self.folder / f"thumb{number}.jpg"
         if not path.exists():
             image, metadata = read_photo(self.shots[number].path, shrink=4)
-            show(fitted(image, THUMB_SIDE), metadata, path)
+            show(shrink(image, side=THUMB_SIDE), metadata, path)
         return path
 
     @contextlib.contextmanager

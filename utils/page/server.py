@@ -23,7 +23,8 @@ from utils.errors import clear as clear_error
 from utils.fusing.adjust import Look
 from utils.page.desk import MAX_BYTES, MAX_SHOTS, SUFFIXES, Desk, Worker
 from utils.page.task import DEFECT, HDR_SUFFIX, Options
-from utils.pictures.image import QUALITY, check_suffix
+from utils.pictures import QUALITY
+from utils.pictures.image import check_suffix
 
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".jpg": "image/jpeg"}
 TYPES |= {".png": "image/png"}

@@ -18,10 +18,11 @@ from utils.fusing.fusion import Fuser, improve, own_light, read_exposures
 from utils.fusing.hdr import gain_map, light_size, scene_light
 from utils.pictures.image import write_image
 from utils.pictures.metadata import Metadata
-from utils.pictures.pixels import from_float, to_float
+from utils.pictures.pixels import from_float, shrink, to_float
 from utils.pictures.scenes import Scene
 from utils.progress import listening
-from utils.stack.align import METHODS, align_exposures
+from utils.stack import METHODS
+from utils.stack.align import align_exposures
 
 PREVIEW_SIDE = 2400  # pixels, longer side of what is shown before one looks closer
 THUMB_SIDE = 320  # pixels, in a list
@@ -156,7 +157,7 @@ class Task:
         images, metadata, stops = exposures(tuple(self.shots), self.options.align, self.options.deghost)
         kept = {k: image for k, image in enumerate(images) if image is not None}
         for k, image in kept.items():
-            show(fitted(image), metadata, self.folder / f"exposure{k}.jpg")
+            show(shrink(image, side=PREVIEW_SIDE), metadata, self.folder / f"exposure{k}.jpg")
         stack, reference = list(kept.values()), ""
         views = {k: f"exposure {k + 1} of {self.shots[0].label}" for k in kept}  # of a radiance map
         if len(self.shots) > 1:
@@ -169,9 +170,8 @@ class Task:
         fused = fuser.fuse(stack, stops)
         listen("writing", 0, 1)
         np.save(self.file, fused)
-        bounds = light_size(*fused.shape[:2])
-        light = scene_light(stack, stops, bounds) if len(self.shots) > 1 else own_light(self.shots[0].path, bounds)
-        np.save(self.folder / "light.npy", light)  # for HDR
+        if len(self.shots) > 1 and fused.ndim == 3:
+            np.save(self.folder / "light.npy", scene_light(stack, stops, light_size(*fused.shape[:2])))  # for HDR
         size = (fused.shape[1], fused.shape[0])
         return {"size": size, "metadata": metadata, "reference": reference, "views": views}
 
@@ -194,7 +194,7 @@ class Task:
         path = self.folder / f"{which}.jpg"
         if which != "fused":
             return path
-        image = adjust(fitted(self._fused(), THUMB_SIDE if small else PREVIEW_SIDE), self.look)
+        image = adjust(shrink(self._fused(), side=THUMB_SIDE if small else PREVIEW_SIDE), self.look)
         return show(image, self.metadata, self.folder / f"shown{threading.get_ident()}.jpg")
 
     def part(self, which: str, left: int, top: int, width: int, height: int, shrink: int) -> Path:
@@ -236,7 +236,10 @@ class Task:
         if path.name.endswith(HDR_SUFFIX):
             if picture.ndim == 2:
                 raise UserError(f"{self.name} is gray: choose another format than HDR")
-            gain = gain_map(picture, np.load(self.folder / "light.npy"))
+            stack = len(self.shots) > 1
+            bounds = light_size(*picture.shape[:2])
+            light = np.load(self.folder / "light.npy") if stack else own_light(self.shots[0].path, bounds)
+            gain = gain_map(picture, light)
         write_image(path, picture, self.metadata, quality, gain)
         return path
 
@@ -273,9 +276,3 @@ def show(image: np.ndarray, metadata: Metadata, path: Path) -> Path:
     image = image[..., :3] if image.ndim == 3 else image
     write_image(path, from_float(to_float(image), np.uint8), Metadata(icc=metadata.icc))
     return path
-
-
-def fitted(image: np.ndarray, side: int = PREVIEW_SIDE) -> np.ndarray:
-    """Returns a picture (H, W[, C]) shrunk by area to at most `side` pixels, or as it is."""
-    scale = side / max(image.shape[:2])
-    return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -4,3 +4,5 @@
 picture, `light` what its numbers mean; `scenes` sorts files into scenes; `pixels` is the arithmetic of values and
 colours. Imports: nothing of the other wings, no PyTorch.
 """
+
+QUALITY = 92  # of lossy formats: no eye sees the loss, and a JPEG has three quarters of the size at 95

@@ -18,7 +18,7 @@ import numpy as np
 
 from utils.pictures.image import read_image
 from utils.pictures.metadata import EXIF, EXPOSURE_TIME, F_NUMBER, MAIN, SENSITIVITY, Metadata, read_metadata
-from utils.pictures.pixels import to_float
+from utils.pictures.pixels import shrink, to_float
 
 CAMERA = (MAIN, 271), (MAIN, 272), (EXIF, 0xA431), (EXIF, 0xA434)  # make, model, serial number, lens
 FOCAL, FLASH, BIAS, EXPOSURE_MODE, PROGRAM = 0x920A, 0x9209, 0x9204, 0xA402, 0x8822  # tags of EXIF
@@ -289,9 +289,7 @@ class View:
 
 def view_of(image: np.ndarray) -> View:
     """Returns the view of a picture (H, W, 3) BGR, uint8 or uint16."""
-    scale = min(1, LOOK_SIDE / max(image.shape[:2]))
-    size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
-    small = 255 * cv2.resize(to_float(image), size, interpolation=cv2.INTER_AREA)
+    small = 255 * shrink(to_float(image), side=LOOK_SIDE)
     gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
     exposed = cv2.erode(((small.max(2) < EXPOSED[1]) & (gray > EXPOSED[0])).astype(np.float32), np.ones((3, 3)))
     light = GAMMA * np.log2(np.maximum(gray, 1) / 255)

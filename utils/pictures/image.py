@@ -19,6 +19,7 @@ from PIL import Image
 
 from utils.errors import UserError
 from utils.files import replacing
+from utils.pictures import QUALITY
 from utils.pictures.decoders import DECODERS, REDUCED, decode_any, quiet
 from utils.pictures.hdr import GainMap, ultra_hdr
 from utils.pictures.light import to_light
@@ -39,7 +40,6 @@ IMAGE_SUFFIXES = (*WRITTEN_SUFFIXES, ".hif", *RAW_SUFFIXES)  # photographs that 
 HEIF_SUFFIXES = (".heic", ".heif")  # HEIF that can be written
 RADIANCE_SUFFIXES = (".hdr", ".exr")  # linear float, read and written
 HDR_SUFFIXES = (".jpg", ".jpeg", ".avif", *HEIF_SUFFIXES, ".tif", ".tiff", *RADIANCE_SUFFIXES)
-QUALITY = 92  # of lossy formats: no eye sees the loss, and a JPEG has three quarters of the size at 95
 FULL_CHROMA = 90  # least quality of a JPEG whose colours have every pixel; below, one of four, as others do
 MAX_PIXELS = 2**28  # 268 million: two such pictures of 8 bits take 1.6 GB
 # Photographs have at most 16 pixels per byte of their file; a file with more is flat colour, or was made to do harm.

@@ -2,3 +2,5 @@
 
 Imports: `pixels` of the pictures, no PyTorch.
 """
+
+METHODS = ("mtb", "homography")  # of `align`

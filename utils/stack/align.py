@@ -9,8 +9,8 @@ import numpy as np
 from utils.errors import UserError
 from utils.pictures.pixels import shrink
 from utils.progress import step
+from utils.stack import METHODS
 
-METHODS = ("mtb", "homography")
 WORKING_SIDE = 1600  # pixels, longer side of the copies on which a homography is estimated
 LYING = 0.5  # pixels of these copies: shots whose corners are nearer lie on each other
 GAIN = 3e-4  # of correlation: a homography that adds less moved nothing, as on a tripod

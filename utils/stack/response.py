@@ -84,7 +84,7 @@ class Response:
         gray = luma(radiance)
         return cv2.merge([cv2.add(x, cv2.multiply(doubt, cv2.subtract(gray, x))) for x in merged])
 
-    def expose(self, images: Sequence[np.ndarray], max_gap: float) -> np.ndarray:
+    def expose(self, images: Sequence[np.ndarray], max_gap: float, radiance: np.ndarray | None = None) -> np.ndarray:
         """Returns what the network sees of a scene: luminance (K, h, w) float32 in [0, 1] of K exposures.
 
         They are made of the radiance and spread evenly from the darkest shot's to the brightest one's, whatever lies
@@ -94,10 +94,11 @@ class Response:
             images: as for `merge`.
             max_gap: largest distance in stops, for which there are as many exposures as needed, and at least SEEN;
                 infinity: the shots as they are.
+            radiance: of these images, from `merge`, where it is known already.
         """
         if np.isinf(max_gap):
             return np.stack([luma(image) for image in images])
-        span, radiance = max(self.stops), self.merge(images)
+        span, radiance = max(self.stops), self.merge(images) if radiance is None else radiance
         count = max(SEEN, int(np.ceil(span / max_gap)) + 1)
         return np.stack([luma(self.render(radiance, 2.0**stop)) for stop in np.linspace(0, span, count)])
 
