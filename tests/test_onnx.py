@@ -205,5 +205,6 @@ def test_numbers_and_graphs_that_no_network_has_are_refused(tmp_path, monkeypatc
 
 
 def test_an_export_lies_beside_its_weights_by_default():
+    pytest.importorskip("onnxscript", reason="needs PyTorch's exporter: pip install onnxscript")
     assert configs.get_export_args(["--weights", "mine/best.pth"]).output == str(Path("mine/best.onnx"))
     assert Path(configs.get_export_args([]).output) == SHIPPED

@@ -92,6 +92,7 @@ def test_one_class_and_one_entry_are_enough(tmp_path, scenes, monkeypatch, entry
 
 def test_one_that_decides_small_is_exported(tmp_path, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install onnxruntime")
+    pytest.importorskip("onnxscript", reason="needs PyTorch's exporter: pip install onnxscript")
     from run_export import export
     from utils.fusing.onnx import OnnxNetwork
 
