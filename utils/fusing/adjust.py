@@ -76,7 +76,7 @@ def adjust(image: np.ndarray, look: Look) -> np.ndarray:
     def adjust_rows(rows: slice) -> None:
         out[rows] = adjustment.apply(image[rows], rows.start)
 
-    in_strips(adjust_rows, *image.shape[:2], STRIP_PIXELS)
+    in_strips(adjust_rows, image.shape[0], image.shape[1], STRIP_PIXELS)
     return out
 
 
