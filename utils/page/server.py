@@ -26,8 +26,8 @@ from utils.page.task import DEFECT, HDR_SUFFIX, Options
 from utils.pictures import QUALITY
 from utils.pictures.image import check_suffix
 
-TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".jpg": "image/jpeg"}
-TYPES |= {".png": "image/png"}
+TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript"}
+TYPES |= {".jpg": "image/jpeg", ".png": "image/png"}
 FORMATS = {".jpg": "JPEG", HDR_SUFFIX: "HDR JPEG", ".png": "PNG", ".tif": "TIFF", ".webp": "WebP"}
 FORMATS |= {".avif": "AVIF", ".heic": "HEIC"}
 LOSSLESS = (".png", ".tif")
@@ -135,7 +135,8 @@ class Handler(BaseHTTPRequestHandler):
             for method, pattern, respond in ROUTES:
                 found = re.fullmatch(pattern, url.path)
                 if found and method == self.command:
-                    answer = respond(self, self.server.desk(visitor), *found.groups())
+                    varying = [int(one) if one.isdecimal() else one for one in found.groups()]
+                    answer = respond(self, self.server.desk(visitor), *varying)
                     if not self.begun:
                         self.send(200, "application/json", json.dumps(answer).encode())
                     return
@@ -323,8 +324,8 @@ class Chunks(io.RawIOBase):
         return len(data)
 
 
-# Routes: functions of a request, its visitor's desk, and what varies in the path. They return what is sent as JSON,
-# unless they have answered themselves.
+# Routes: functions of a request, its visitor's desk, and what varies in the path (digits as a number). They return what
+# is sent as JSON, unless they have answered themselves.
 
 
 def about(request: Handler, desk: Desk) -> dict[str, Any]:
@@ -338,26 +339,18 @@ def about(request: Handler, desk: Desk) -> dict[str, Any]:
     return limits | {"formats": formats, "quality": QUALITY, "weights": request.server.weights}
 
 
-def state(request: Handler, desk: Desk) -> dict[str, Any]:
-    return desk.state()
+def preview(request: Handler, desk: Desk, scene: int, which: str) -> None:
+    request.send_file(desk.tasks[scene].preview(which, "small" in request.query))
 
 
-def thumb(request: Handler, desk: Desk, shot: str) -> None:
-    request.send_file(desk.thumb(int(shot)))
-
-
-def preview(request: Handler, desk: Desk, scene: str, which: str) -> None:
-    request.send_file(desk.tasks[int(scene)].preview(which, "small" in request.query))
-
-
-def part(request: Handler, desk: Desk, scene: str, which: str) -> None:
+def part(request: Handler, desk: Desk, scene: int, which: str) -> None:
     with user_errors(KeyError, ValueError):
         box = [int(request.query[name]) for name in ("left", "top", "width", "height", "shrink")]
-    request.send_file(desk.tasks[int(scene)].part(which, *box))
+    request.send_file(desk.tasks[scene].part(which, *box))
 
 
-def picture(request: Handler, desk: Desk, scene: str) -> None:
-    with desk.picture(int(scene), *request.form()) as (path, name):
+def picture(request: Handler, desk: Desk, scene: int) -> None:
+    with desk.picture(scene, *request.form()) as (path, name):
         request.send_file(path, name)
 
 
@@ -383,12 +376,12 @@ def begin(request: Handler, desk: Desk) -> int:
     return desk.begin(request.options(asked), count)
 
 
-def receive(request: Handler, desk: Desk, drop: str) -> int:
-    return desk.receive(int(drop), request.query.get("name", ""), request.rfile, request.body(MAX_BYTES)).number
+def receive(request: Handler, desk: Desk, drop: int) -> int:
+    return desk.receive(drop, request.query.get("name", ""), request.rfile, request.body(MAX_BYTES)).number
 
 
-def sort(request: Handler, desk: Desk, drop: str) -> dict[str, Any]:
-    scenes, notes = desk.sort(int(drop))
+def sort(request: Handler, desk: Desk, drop: int) -> dict[str, Any]:
+    scenes, notes = desk.sort(drop)
     return {"scenes": scenes, "notes": notes}
 
 
@@ -397,34 +390,10 @@ def together(request: Handler, desk: Desk) -> int:
     return desk.together(request.shots(asked), request.options(asked))
 
 
-def forget(request: Handler, desk: Desk) -> None:
-    desk.forget(request.shots(request.json()))
-
-
-def clear(request: Handler, desk: Desk) -> None:
-    desk.clear()
-
-
-def fuse(request: Handler, desk: Desk, scene: str) -> None:
-    desk.fuse(int(scene), request.options(request.json()))
-
-
-def look(request: Handler, desk: Desk, scene: str) -> None:
-    desk.change(int(scene), made(Look, request.json()))
-
-
-def cancel(request: Handler, desk: Desk, scene: str) -> None:
-    desk.tasks[int(scene)].cancel()
-
-
-def remove(request: Handler, desk: Desk, scene: str, how: str) -> None:
-    desk.remove(int(scene), apart=how == "apart")
-
-
 ROUTES: list[tuple[str, str, Callable[..., object]]] = [
     ("GET", "/about", about),
-    ("GET", "/state", state),
-    ("GET", r"/shots/(\d+)", thumb),
+    ("GET", "/state", lambda request, desk: desk.state()),
+    ("GET", r"/shots/(\d+)", lambda request, desk, shot: request.send_file(desk.thumb(shot))),
     ("GET", r"/scenes/(\d+)/(fused|exposure\d+)", preview),
     ("GET", r"/scenes/(\d+)/(fused|exposure\d+)/part", part),
     ("GET", r"/scenes/(\d+)/picture", picture),
@@ -433,10 +402,11 @@ ROUTES: list[tuple[str, str, Callable[..., object]]] = [
     ("POST", r"/drops/(\d+)/shots", receive),
     ("POST", r"/drops/(\d+)/sort", sort),
     ("POST", "/scenes", together),
-    ("POST", "/forget", forget),
-    ("POST", "/clear", clear),
-    ("POST", r"/scenes/(\d+)/fuse", fuse),
-    ("POST", r"/scenes/(\d+)/look", look),
-    ("POST", r"/scenes/(\d+)/cancel", cancel),
-    ("POST", r"/scenes/(\d+)/(remove|apart)", remove),
+    ("POST", "/forget", lambda request, desk: desk.forget(request.shots(request.json()))),
+    ("POST", "/clear", lambda request, desk: desk.clear()),
+    ("POST", r"/scenes/(\d+)/fuse", lambda request, desk, scene: desk.fuse(scene, request.options(request.json()))),
+    ("POST", r"/scenes/(\d+)/look", lambda request, desk, scene: desk.change(scene, made(Look, request.json()))),
+    ("POST", r"/scenes/(\d+)/cancel", lambda request, desk, scene: desk.tasks[scene].cancel()),
+    ("POST", r"/scenes/(\d+)/remove", lambda request, desk, scene: desk.remove(scene)),
+    ("POST", r"/scenes/(\d+)/apart", lambda request, desk, scene: desk.remove(scene, apart=True)),
 ]
