@@ -133,6 +133,10 @@ def infer_parser() -> Parser:
     option.help = (
         "skip the scenes whose fused picture is there and no older than its shots; otherwise it is written again"
     )
+    option = add("--one_look", default=False)
+    option.help = (
+        "the scenes are parts of one panorama or series: one decision for all, so that brightness and contrast agree"
+    )
     option = add("--names", default="{name}", metavar="PATTERN")
     option.help = "names of the fused pictures: {name} of the scene, {first} and {last} shot, {number} from 1"
     add = parser.group("files")
@@ -210,8 +214,10 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--input_dir takes no exposures, no --metadata_from and no --reference beside it")
     if args.input_dir and args.output != DEFAULT_OUTPUT:
         parser.error("--input_dir writes into --output_dir: leave out -o, which names the picture of one scene")
-    if not args.input_dir and (args.shots or args.dry_run):
-        parser.error("--shots and --dry_run are for a folder of scenes: give a folder")
+    if not args.input_dir and (args.shots or args.dry_run or args.one_look):
+        parser.error("--shots, --dry_run and --one_look are for a folder of scenes: give a folder")
+    if args.one_look and args.skip_existing:
+        parser.error("--one_look decides anew for all scenes together: leave out --skip_existing")
     args.weights = args.weights or shipped_weights(args.device)
     return args
 

@@ -82,7 +82,8 @@ def shown_in(bar: tqdm) -> Listener:
 
 
 def fuse_all(args: argparse.Namespace, scenes: Sequence[Scene]) -> Iterator[End]:
-    return fuse_scenes(scenes, lambda: load(args), args.align, args.deghost, args.max_pixels, args.hdr, args.quality)
+    how = (args.align, args.deghost, args.max_pixels, args.hdr, args.quality, args.one_look)
+    return fuse_scenes(scenes, lambda: load(args), *how)
 
 
 def load(args: argparse.Namespace) -> Fuser:
@@ -106,6 +107,8 @@ def fuse_folder(args: argparse.Namespace) -> None:
         raise UserError(f"--output_dir {target} lies in --input_dir, whose pictures are inputs: name another folder")
     rank, ranks = place_among_processes()
     if ranks > 1:
+        if args.one_look:
+            raise UserError("--one_look looks at all scenes together: start one process, without torchrun")
         from utils.training import parallel  # imports PyTorch
 
         device = "cpu" if args.weights.endswith(".onnx") else args.device

@@ -19,6 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from utils.fusing.fusion import Fuser
+from utils.fusing.network import DecidingNetwork
 from utils.pictures.image import list_images, read_image
 from utils.pictures.pixels import luma, shrink
 from utils.pictures.scenes import read_pairs
@@ -118,17 +119,27 @@ def steps(args: argparse.Namespace) -> list[tuple]:
 
 
 def views(args: argparse.Namespace) -> list[tuple]:
-    """Returns by scene by how much the left and the right 70 %, fused alone, differ where both show the same."""
-    fuser, rows = Fuser.from_checkpoint(args.weights), []
+    """Returns by scene by how much the left and the right 70 % differ where both show the same.
+
+    Each is fused alone, and both with one look.
+    """
+    network, rows = Fuser.from_checkpoint(args.weights).network, []
+    assert isinstance(network, DecidingNetwork)
     for folder in sorted(path for path in args.folder.iterdir() if path.is_dir()):
         shots = stack_of(folder, args.width)
         width = shots[0].shape[1]
         cut = round(0.7 * width)
-        left, right = ([x[:, part] for x in shots] for part in (slice(0, cut), slice(width - cut, width)))
-        one, other = (fuser.fuse(view).astype(float) for view in (left, right))
-        difference = one[:, width - cut :] - other[:, : 2 * cut - width]
-        rows.append((folder.name, np.abs(difference).mean(), abs(difference.mean())))
-    return [("scene", "difference", "of it bias"), *rows]
+        both = [[x[:, part] for x in shots] for part in (slice(0, cut), slice(width - cut, width))]
+        decisions = network.decide_together([network.small_copy(view) for view in both])
+        row: list = [folder.name]
+        for one, other in (
+            [network.fuse(view).astype(float) for view in both],
+            [decision.develop(view).astype(float) for decision, view in zip(decisions, both, strict=True)],
+        ):
+            difference = one[:, width - cut :] - other[:, : 2 * cut - width]
+            row += [np.abs(difference).mean(), abs(difference.mean())]
+        rows.append(tuple(row))
+    return [("scene", "difference", "of it bias", "with one look", "of it bias"), *rows]
 
 
 def mean(values: np.ndarray) -> float:

@@ -41,6 +41,33 @@ class Mean:
 # Fuser
 
 
+def test_overlapping_scenes_with_one_look_agree_better_than_alone():
+    """Every network sees them as one picture: its mean, its darkest and its brightest part are then those of both."""
+    network = Fuser.from_checkpoint(ROOT / "runs" / "pretrained" / "deepfuse.pth").network
+    shots = [read_photo(path)[0] for path in sorted((ROOT / "data_test" / "courtyard").glob("*.jpg"))[::2]]
+    views = [[shot[:, part] for shot in shots] for part in (slice(0, 700), slice(300, 1000))]
+    decisions = network.decide_together([network.small_copy(view) for view in views])
+    together = [decision.develop(view).astype(int) for decision, view in zip(decisions, views, strict=True)]
+    alone = [network.fuse(view).astype(int) for view in views]
+    apart, nearer = (np.abs(left[:, 300:] - right[:, :400]).mean() for left, right in (alone, together))
+    assert nearer < 0.7 * apart
+
+
+def test_one_look_of_one_scene_is_its_own_and_sizes_and_numbers_of_shots_may_differ(pyramid, stack):
+    network = on_device(pyramid)
+    scenes = [stack(2, (40, 50, 3)), stack(4, (70, 30)), stack(3, (64, 64, 3), darkest=0.01)]
+    decisions = network.decide_together([network.small_copy(scene) for scene in scenes])
+    for decision, scene in zip(decisions, scenes, strict=True):
+        assert decision.stops.shape == decision.scene.radiance.shape[:2]
+        assert decision.develop(scene).shape == scene[0].shape
+    [alone] = network.decide_together([network.small_copy(scenes[0])])
+    np.testing.assert_array_equal(alone.develop(scenes[0]), network.fuse(scenes[0]))
+    mirrored = network.decide_together(
+        [network.small_copy(scenes[0]), network.small_copy([x[:, ::-1] for x in scenes[0]])]
+    )
+    assert np.abs(mirrored[0].stops - mirrored[1].stops[:, ::-1]).mean() < 0.5  # each beside its own mirror picture
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_any_shape_and_type_stays_and_the_order_does_not_matter(pyramid, stack, device, shape, dtype):

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from configs import get_infer_args
+from configs import SAMPLE, get_infer_args
 from run_infer import main, place_among_processes
 from tests.cards import Card, expose
 from utils.errors import UserError, exit_on_error
@@ -350,6 +350,8 @@ def test_folders_that_cannot_be_understood_are_refused(tmp_path, capsys):
         ("a b --names {nobody}", "--names is {nobody}: expected a file's name with {name}"),
         ("a b --names ../{name}", "--names is ../{name}: expected a file's name with {name}"),
         ("a b --reference a", "add --deghost"),
+        ("a b --one_look", "are for a folder of scenes"),
+        ("--input_dir x --output_dir y --one_look --skip_existing", "leave out --skip_existing"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused_with_the_way_out(arguments, expected, capsys):
@@ -413,6 +415,41 @@ def test_shots_per_scene_may_be_told(tmp_path, weights, capsys):
     assert "show different things" in capsys.readouterr().out
     run(tmp_path / "in", "-o", tmp_path / "out", "--shots", "3", "--weights", weights, "--device", "cpu")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["DSC_0001_fused.jpg", "DSC_0004_fused.jpg"]
+
+
+def test_one_look_for_the_views_of_a_panorama(tmp_path, weights, capsys):
+    shots = [read_image(path) for path in SAMPLE]
+    for name, columns in (("left", slice(0, 330)), ("right", slice(182, 512))):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for k, shot in enumerate(shots):
+            write_image(tmp_path / "in" / name / f"{k}.png", np.ascontiguousarray(shot[:163, columns]))
+    shipped = "--weights", str(ROOT / "runs" / "pretrained" / "deepfuse.pth"), "--device", "cpu"
+    (tmp_path / "in" / "broken").mkdir()
+    photo(tmp_path / "in" / "broken" / "a.png", 60)
+    (tmp_path / "in" / "broken" / "b.png").write_bytes(b"no picture")
+    with pytest.raises(SystemExit):
+        run(tmp_path / "in", "-o", tmp_path / "one", "--one_look", *shipped)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "in", "-o", tmp_path / "each", *shipped)
+    left, right = (
+        [read_image(tmp_path / out / f"{name}.png").astype(int) for out in ("one", "each")]
+        for name in ("left", "right")
+    )
+    one, each = (np.abs(a[:, 182:] - b[:, :148]).mean() for a, b in zip(left, right, strict=True))
+    assert one < each
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(
+            tmp_path / "in",
+            "-o",
+            tmp_path / "no",
+            "--one_look",
+            "--weights",
+            ROOT / "runs" / "pretrained" / "deepfuse_recon.pth",
+            "--device",
+            "cpu",
+        )
+    assert "error: one look for many scenes needs weights of DeepFuse_pyramid" in capsys.readouterr().err
 
 
 def test_one_scene_into_a_folder(tmp_path, weights):

@@ -16,7 +16,7 @@ import numpy as np
 
 from utils.errors import UserError, clear, optional, user_errors
 from utils.fusing.hdr import gain_map, light_size, rendition, scene_light
-from utils.fusing.network import Network
+from utils.fusing.network import DecidingNetwork, Decision, Network, SmallCopy
 from utils.fusing.onnx import OnnxNetwork
 from utils.pictures import QUALITY
 from utils.pictures.hdr import write_pq, write_radiance
@@ -122,6 +122,15 @@ class End(NamedTuple):
     reference: Path | None = None  # with deghosting: the exposure whose moving things the picture shows
 
 
+class Stack(NamedTuple):
+    """A scene's exposures, read and improved."""
+
+    images: list[np.ndarray]
+    metadata: Metadata
+    stops: list[float] | None
+    reference: Path | None
+
+
 def fuse_scenes(
     scenes: Sequence[Scene],
     load: Callable[[], Fuser],
@@ -130,6 +139,7 @@ def fuse_scenes(
     max_pixels: int | None = None,
     hdr: bool = False,
     quality: int = QUALITY,
+    one_look: bool = False,
 ) -> Iterator[End]:
     """Yields how each scene ended, when its picture is written or when it failed; the other scenes go on.
 
@@ -141,49 +151,90 @@ def fuse_scenes(
         align, deghost, hdr: as `Fuser.fuse_files`.
         max_pixels: of an exposure, as for `image.read_photo`.
         quality: as for `image.write_image`.
+        one_look: whether the scenes are parts of one panorama or series: a decision for all of them, so that brightness
+            and contrast agree. Then each scene is read twice.
+
+    Raises:
+        ValueError: as `load`; or there can be no decision for all.
     """
     if not scenes:
         return
+    stacks = partial(_stacks, align=align, deghost=deghost, max_pixels=max_pixels, hdr=hdr)
+    decisions: list[Decision | None] = [None] * len(scenes)
+    with ThreadPoolExecutor(1) as loader, ThreadPoolExecutor(1) as writer:
+        loading = loader.submit(load)
+        if one_look:
+            copies: list[tuple[Scene, SmallCopy]] = []
+            for scene, stack in counted("looking", stacks(scenes), len(scenes)):
+                if isinstance(stack, Exception):
+                    yield End(scene, stack)
+                else:
+                    copies.append((scene, _deciding(loading.result()).small_copy(stack.images, stack.stops)))
+                    stack.images.clear()
+            scenes = [scene for scene, _ in copies]
+            decisions = [*_deciding(loading.result()).decide_together([small for _, small in copies])] if copies else []
+            del copies
+        written: list[tuple[End, Future]] = []
+        for (scene, stack), decision in zip(stacks(scenes), decisions, strict=True):
+            write = None  # frees the last picture's memory before this one is fused
+            if isinstance(stack, Exception):
+                yield End(scene, stack)
+                continue
+            try:
+                write = _result(loading.result(), scene, stack, decision, hdr, quality)
+            except Exception as error:
+                yield End(scene, clear(error))
+                continue
+            finally:
+                stack.images.clear()
+            yield from (done(*one) for one in written)  # waits for the disk: at most one picture is being written
+            written = [(End(scene, None, stack.reference), writer.submit(write))]
+        yield from (done(*one) for one in written)
+
+
+def _stacks(
+    scenes: Sequence[Scene], align: str | None, deghost: bool, max_pixels: int | None, hdr: bool
+) -> Iterator[tuple[Scene, Stack | Exception]]:
+    """Yields each scene with its stack, or with the error that there is none; the next one is read meanwhile.
+
+    Whoever is done with a stack clears its list of images, which frees them.
+    """
 
     def read(scene: Scene) -> Future:
         return reader.submit(read_exposures, scene.paths, scene.out, scene.metadata_from, max_pixels, hdr)
 
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with ThreadPoolExecutor(1) as reader:
         reading = [read(scene) for scene in scenes[:1]]
-        fuser = load()
-        written: list[tuple[End, Future]] = []
         for number, scene in enumerate(scenes):
             current = reading.pop()
             reading += [read(following) for following in scenes[number + 1 : number + 2]]
-            write = images = reference = None  # frees the last scene's memory before this one is fused
+            reference = None
             try:
                 images, metadata, stops = current.result()
                 del current
                 if len(scene.paths) > 1:  # exposures of one radiance map need no alignment
                     images, stops, reference = improve(scene, images, stops, align, deghost)
-                write = _result(fuser, scene, images, stops, metadata, hdr, quality)
-                images = None
             except Exception as error:
-                yield End(scene, clear(error))
+                yield scene, clear(error)
                 continue
-            yield from (done(*one) for one in written)  # waits for the disk: at most one picture is being written
-            written = [(End(scene, None, reference), writer.submit(write))]
-        yield from (done(*one) for one in written)
+            yield scene, Stack(images, metadata, stops, reference)
+            images = []
+
+
+def _deciding(fuser: Fuser) -> DecidingNetwork:
+    if not isinstance(fuser.network, DecidingNetwork):
+        raise UserError("one look for many scenes needs weights of DeepFuse_pyramid, such as deepfuse.onnx")
+    return fuser.network
 
 
 def _result(
-    fuser: Fuser,
-    scene: Scene,
-    images: list[np.ndarray],
-    stops: list[float] | None,
-    metadata: Metadata,
-    hdr: bool,
-    quality: int,
+    fuser: Fuser, scene: Scene, stack: Stack, decision: Decision | None, hdr: bool, quality: int
 ) -> Callable[[], None]:
     """Returns a function that writes a scene's result, which is computed now: the fused picture, HDR or radiance.
 
-    The list of images may be empty afterwards.
+    The list of images may be empty afterwards. Without a decision the network makes one for this scene alone.
     """
+    images, metadata, stops, _ = stack
     out, suffix = scene.out, scene.out.suffix.lower()
     single = len(scene.paths) == 1  # a radiance map: what it holds beyond its exposures counts too
     if suffix in RADIANCE_SUFFIXES or hdr and suffix in (".tif", ".tiff"):
@@ -193,7 +244,7 @@ def _result(
         return partial(write_radiance, out, light, metadata, f"linear light; 1 is {one}")
     if hdr and images[0].ndim == 2:
         raise UserError(f"{out}: gray pictures cannot become HDR in {suffix}, but in .exr, .hdr and .tif")
-    fused = fuser.fuse(images, stops)
+    fused = decision.develop(images) if decision else fuser.fuse(images, stops)
     if not hdr:
         return partial(write_image, out, fused, metadata, quality)
     size = light_size(*fused.shape[:2])

@@ -2,15 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from utils.errors import UserError
 from utils.fusing.blend import develop
 from utils.fusing.colour import stops_for
-from utils.pictures.pixels import shrink, to_float
-from utils.stack.response import fit_response
+from utils.pictures.pixels import luma, shrink, to_float
+from utils.stack.response import SEEN, Response, fit_response
 
 
 class Network(Protocol):
@@ -18,6 +18,25 @@ class Network(Protocol):
 
     def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> np.ndarray:
         """Returns the fused picture of exposures that agree in shape and type; as `Fuser.fuse`."""
+
+
+class SmallCopy(NamedTuple):
+    """A scene as a deciding network takes it."""
+
+    shots: list[np.ndarray]  # their luminance, (h, w) float32 in [0, 1]
+    response: Response
+    radiance: np.ndarray  # (h, w) or (h, w, 3) BGR, from `Response.merge`
+
+
+class Decision(NamedTuple):
+    """At which exposure a scene is shown."""
+
+    stops: np.ndarray  # (h, w) float32, of each pixel of the small copy
+    scene: SmallCopy
+
+    def develop(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the fused picture of the scene's shots at full size; it has their shape and dtype."""
+        return develop(images, self.scene.response, self.stops, self.scene.radiance)
 
 
 class DecidingNetwork(ABC):
@@ -36,11 +55,45 @@ class DecidingNetwork(ABC):
         Raises:
             ValueError: The network gives values that are not finite.
         """
+        [decision] = self.decide_together([self.small_copy(images, stops)])
+        return decision.develop(images)
+
+    def small_copy(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> SmallCopy:
+        """Returns what `decide_together` takes of a scene, whose shots are as for `Fuser.fuse`."""
         pictures = [image[..., :3] if image.ndim == 3 else image for image in images]  # without alpha
         response = fit_response(pictures, stops)
         small = [to_float(shrink(picture, pixels=self.decision_pixels)) for picture in pictures]
-        radiance = response.merge(small)
-        y, weights = self.decide(response.expose(small, self.max_gap, radiance))
+        return SmallCopy([luma(picture) for picture in small], response, response.merge(small))
+
+    def decide_together(self, scenes: Sequence[SmallCopy]) -> list[Decision]:
+        """Returns the decisions of one or more scenes; they have one look, since the network sees them as one picture.
+
+        The scenes stand side by side in their order. Every second one is mirrored: then the views of a panorama touch
+        where they show the same.
+
+        Raises:
+            ValueError: The network gives values that are not finite, or it sees the shots as they are and the scenes
+                have different numbers of them.
+        """
+        seen = [self._seen(scene) for scene in scenes]
+        most, height = max(map(len, seen)), max(exposures.shape[1] for exposures in seen)
+        seen = [x if len(x) == most else self._seen(scene, most) for x, scene in zip(seen, scenes, strict=True)]
+        if {len(x) for x in seen} != {most}:
+            raise UserError("for one look, these weights need scenes with one number of shots")
+        turns = [(-1) ** place for place in range(len(scenes))]
+        row = [
+            np.pad(x[:, :, ::turn], ((0, 0), (0, height - x.shape[1]), (0, 0)), "edge")
+            for x, turn in zip(seen, turns, strict=True)
+        ]
+        y, weights = self.decide(np.concatenate(row, 2))
         if not (np.isfinite(y).all() and np.isfinite(weights).all()):
             raise UserError("the network gives values that are not finite: its weights are damaged")
-        return develop(images, response, stops_for(y, radiance, response), radiance)
+        parts = np.split(y, np.cumsum([x.shape[2] for x in seen])[:-1], 1)
+        decisions = []
+        for scene, part, turn in zip(scenes, parts, turns, strict=True):
+            own = np.ascontiguousarray(part[: scene.radiance.shape[0], ::turn])
+            decisions.append(Decision(stops_for(own, scene.radiance, scene.response), scene))
+        return decisions
+
+    def _seen(self, scene: SmallCopy, least: int = SEEN) -> np.ndarray:
+        return scene.response.expose(scene.shots, self.max_gap, scene.radiance, least)

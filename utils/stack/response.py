@@ -23,14 +23,14 @@ DARKEST, BRIGHTEST = 4 / 255, 250 / 255  # values outside are noise, or clipped:
 FEW = 30  # pixels of a level that make its median half as trustworthy as that of many
 SEEN = 5  # exposures that the network sees of a scene, at least: four and six give the same scores
 POWERS, SHOULDERS = (1.0, 3.4), (0.03, 10.0)  # bounds of g and s; with s = 10 the curve is nearly a power
-USUAL_POWER, USUAL_SHOULDER = (1.8, 0.25), (0.12, 1.0)  # of cameras: g and s, and how far their logarithms spread
+USUAL_POWER, USUAL_SHOULDER = (1.8, 0.15), (0.12, 1.0)  # of cameras: g and s, and how far their logarithms spread
 NOTED = 20.0  # levels of 255 that a gap noted by the camera outweighs
 GUESSED = 0.5  # the same of a gap guessed from where the brighter shot clips, or from the mean light
 BLACK = 16  # level of 255 below which curves differ too much to guess by
 TINT = 0.05  # stops: a channel's gain that differs less is more likely the curve's error than white balance
 CLIPPING = 0.85, 0.98  # of the largest channel, between which a shot's pixel loses its trust: hues shift before white
 OWN_CLIPPING = 0.9, 0.99  # the same of a single channel beside others that are clipped
-SINGLE = 0.05  # trust in a channel beside clipped ones, times the darkest shot's
+SINGLE = 0.5  # trust in a channel beside clipped ones, times the darkest shot's
 SURE = 0.95  # values above it follow the fitted curve so badly that colours break; below .95 flares get dark holes
 GRAYED = 5 / 255  # of the largest channel: half of the colour there is noise
 NOISE = 8 / 255  # values below are mostly noise and JPEG's steps
@@ -84,7 +84,9 @@ class Response:
         gray = luma(radiance)
         return cv2.merge([cv2.add(x, cv2.multiply(doubt, cv2.subtract(gray, x))) for x in merged])
 
-    def expose(self, images: Sequence[np.ndarray], max_gap: float, radiance: np.ndarray | None = None) -> np.ndarray:
+    def expose(
+        self, images: Sequence[np.ndarray], max_gap: float, radiance: np.ndarray | None = None, least: int = SEEN
+    ) -> np.ndarray:
         """Returns what the network sees of a scene: luminance (K, h, w) float32 in [0, 1] of K exposures.
 
         They are made of the radiance and spread evenly from the darkest shot's to the brightest one's, whatever lies
@@ -92,14 +94,15 @@ class Response:
 
         Args:
             images: as for `merge`.
-            max_gap: largest distance in stops, for which there are as many exposures as needed, and at least SEEN;
-                infinity: the shots as they are.
+            max_gap: largest distance in stops, for which there are as many exposures as needed; infinity: the shots as
+                they are.
             radiance: of these images, from `merge`, where it is known already.
+            least: number of exposures, at least.
         """
         if np.isinf(max_gap):
             return np.stack([luma(image) for image in images])
         span, radiance = max(self.stops), self.merge(images) if radiance is None else radiance
-        count = max(SEEN, int(np.ceil(span / max_gap)) + 1)
+        count = max(least, int(np.ceil(span / max_gap)) + 1)
         return np.stack([luma(self.render(radiance, 2.0**stop)) for stop in np.linspace(0, span, count)])
 
     def _sums(self, images: Sequence[np.ndarray]) -> tuple[list, list, list, np.ndarray]:
