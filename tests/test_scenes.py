@@ -110,10 +110,6 @@ def test_the_rules_alone():
     assert sizes(find_brackets(shots(0, -2, 2, pause=11), same, patient=True)) == [3]
     assert sizes(find_brackets(shots(0, -2, 2, pause=11, manual=True), same)) == [3]
     assert sizes(find_brackets(shots(0, -2, 2, pause=200, manual=True), same)) == [1, 1, 1]
-    numbered = [Shot(Path(f"{k}.jpg"), k, 0.01, level, number=n) for k, (level, n) in enumerate(
-        [(0, 1), (-2, 2), (2, 3), (1, 1), (-1, 2), (3, 3)]
-    )]  # fmt: skip
-    assert sizes(find_brackets(numbered, same)) == [3, 3]
 
 
 def test_where_the_pictures_cannot_tell_only_even_steps_and_marks_count():

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from utils.pictures.image import read_image
-from utils.pictures.metadata import EXIF, EXPOSURE_TIME, F_NUMBER, MAIN, SENSITIVITY, Metadata, read_metadata
+from utils.pictures.metadata import EXIF, EXPOSURE_TIME, F_NUMBER, MAIN, SENSITIVITY, Metadata
 from utils.pictures.pixels import shrink, to_float
 
 CAMERA = (MAIN, 271), (MAIN, 272), (EXIF, 0xA431), (EXIF, 0xA434)  # make, model, serial number, lens
@@ -51,11 +51,11 @@ class Shot:
     captured: float  # seconds
     time: float = 0.01  # exposure time in seconds
     level: float = 0.0  # exposure in stops, of time, aperture and ISO as far as they are known
+    size: tuple[int, int] = (0, 0)  # width and height, as stored
     kind: tuple = ()  # what all shots of a bracket share: camera, lens, size, orientation ...
     marked: bool = False  # the camera says that it belongs to an automatic bracket
     manual: bool = False  # the camera says that the exposure was set by hand
     bias: float | None = None  # exposure compensation in stops, as it was set
-    number: int | None = None  # its place in the sequence that one press of the button gave, if the camera counts
 
 
 Compare = Callable[[Shot, Shot], bool | None]  # whether two shots show the same; None: the pictures cannot tell
@@ -70,11 +70,11 @@ def read_shot(path: Path, metadata: Metadata) -> Shot:
     known = (bool(aperture), bool(iso))  # exposures compare only where the same is known
     kind = (*camera, focal, flash, metadata.size, metadata.orientation, *known)
     if captured is None or time is None:
-        return Shot(path, math.nan, level=math.nan, kind=kind)
+        return Shot(path, math.nan, level=math.nan, size=metadata.size, kind=kind)
     level = math.log2(time) - 2 * math.log2(aperture or 1) + math.log2(iso or 1)
     mode = metadata.tag(EXIF, EXPOSURE_MODE)
     manual = mode == 1 or metadata.tag(EXIF, PROGRAM) == 1
-    return Shot(path, captured, time, level, kind, mode == 2, manual, metadata.number(BIAS))
+    return Shot(path, captured, time, level, metadata.size, kind, mode == 2, manual, metadata.number(BIAS))
 
 
 def _seconds(captured: str | None) -> float | None:
@@ -171,7 +171,6 @@ def _goes_on(run: Sequence[Shot], shot: Shot, patient: bool) -> bool:
     return (
         shot.kind == last.kind
         and shot.marked == last.marked
-        and (last.number is None or shot.number is None or shot.number > last.number)
         and (patient or _pause(last, shot) <= LONG_PAUSE)
         and all(abs(shot.level - one.level) > SAME_STOPS for one in run)
     )
@@ -345,23 +344,20 @@ def same_view(a: View, b: View, stops: float | None = None) -> bool | None:
     return True
 
 
-class Comparer:
-    """Compares shots by their pictures, each of which is read once; one that cannot be read cannot tell."""
+def comparer() -> Compare:
+    """Returns what compares shots by their pictures; each is read once, and one that cannot be read cannot tell."""
 
-    def __init__(self):
-        self.view = functools.lru_cache(None)(self._view)
-        self.same = functools.lru_cache(None)(self._same)
-
-    def __call__(self, a: Shot, b: Shot) -> bool | None:
-        return self.same(*((a, b) if a.path < b.path else (b, a)))
-
-    def _view(self, path: Path) -> View | None:
+    @functools.cache
+    def view(shot: Shot) -> View | None:
+        reduction = next((n for n in (8, 4, 2) if max(shot.size) >= n * LOOK_SIDE), 1)
         try:
-            size = max(read_metadata(path).size)
-            return view_of(read_image(path, shrink=next((n for n in (8, 4, 2) if size >= n * LOOK_SIDE), 1)))
+            return view_of(read_image(shot.path, shrink=reduction))
         except (OSError, ValueError):
             return None
 
-    def _same(self, a: Shot, b: Shot) -> bool | None:
-        views = self.view(a.path), self.view(b.path)
-        return None if None in views else same_view(*views, b.level - a.level)
+    @functools.cache
+    def same(a: Shot, b: Shot) -> bool | None:
+        one, other = view(a), view(b)
+        return same_view(one, other, b.level - a.level) if one and other else None
+
+    return lambda a, b: same(a, b) if a.path < b.path else same(b, a)

@@ -9,7 +9,7 @@ import io
 import itertools
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,39 +48,50 @@ USUAL_SCANS = 16  # of a progressive JPEG; each scan takes the decoding time aga
 SCAN = b"\xff\xda"  # begins each scan of a JPEG
 
 
-def list_images(
-    folder: str | os.PathLike, recursive: bool = False, suffixes: Sequence[str] = IMAGE_SUFFIXES
-) -> list[Path]:
-    """Returns the paths of the pictures in a folder by their suffix (any case), sorted; `recursive`: also below it.
-
-    Links to folders are followed; a folder that several paths lead to is listed once.
-
-    Camera raw is left out where another picture of the same name lies beside it: the same shot, developed.
+def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
+    """Returns the paths of the photographs in a folder, sorted; `recursive`: also below it, see `walk_images`.
 
     Raises:
         OSError: There is no such folder, or one cannot be read.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
+    found = itertools.islice(walk_images(folder), None if recursive else 1)
+    return sorted(path for _, files in found for path in files)
+
+
+def walk_images(
+    root: str | os.PathLike[str],
+    suffixes: Sequence[str] = IMAGE_SUFFIXES,
+    unreadable: Callable[[OSError], None] | None = None,
+) -> Iterator[tuple[Path, list[Path]]]:
+    """Yields a folder and all folders in it, each with its pictures by their suffix (any case), sorted.
+
+    Links to folders are followed; a folder that several paths lead to is seen once. Hidden ones and a server's previews
+    ("@eaDir") are left out. So is camera raw where another picture of the same name lies beside it: the same shot,
+    developed.
+
+    Args:
+        unreadable: is called for each folder that cannot be read; None raises its error.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+    """
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f"{root}: no such folder")
 
     def fail(error: OSError) -> None:
         raise error
 
-    found, seen = [], set()
-    for root, inner, names in itertools.islice(
-        os.walk(folder, onerror=fail, followlinks=True), None if recursive else 1
-    ):
-        inner.sort()
-        if (real := os.path.realpath(root)) in seen:  # links may lead back
+    seen = set()
+    for folder, inner, names in os.walk(os.fspath(root), onerror=unreadable or fail, followlinks=True):
+        inner[:] = sorted(name for name in inner if name[0] not in ".@")
+        if (real := os.path.realpath(folder)) in seen:  # links may lead back
             inner.clear()
             continue
         seen.add(real)
-        found += [Path(root) / name for name in names]
-    found = [path for path in found if path.suffix.lower() in suffixes and not path.name.startswith(".")]
-    raw = {path for path in found if path.suffix.lower() in RAW_SUFFIXES}
-    developed = {path.with_suffix("") for path in found if path not in raw}
-    return sorted(path for path in found if path not in raw or path.with_suffix("") not in developed)
+        found = [Path(folder, name) for name in names if Path(name).suffix.lower() in suffixes and name[0] != "."]
+        raw = {path for path in found if path.suffix.lower() in RAW_SUFFIXES}
+        developed = {path.with_suffix("") for path in found if path not in raw}
+        yield Path(folder), sorted(path for path in found if path not in raw or path.with_suffix("") not in developed)
 
 
 def read_image(path: str | os.PathLike, max_pixels: int | None = None, shrink: int = 1) -> np.ndarray:

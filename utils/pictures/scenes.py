@@ -5,15 +5,22 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from utils.errors import UserError
 from utils.files import read_table
-from utils.pictures.brackets import Comparer, Shot, find_brackets, find_rounds, one_view, read_shot
-from utils.pictures.image import HEIF_SUFFIXES, IMAGE_SUFFIXES, RADIANCE_SUFFIXES, WRITTEN_SUFFIXES, list_images
+from utils.pictures.brackets import Compare, Shot, comparer, find_brackets, find_rounds, one_view, read_shot
+from utils.pictures.image import (
+    HEIF_SUFFIXES,
+    IMAGE_SUFFIXES,
+    RADIANCE_SUFFIXES,
+    WRITTEN_SUFFIXES,
+    list_images,
+    walk_images,
+)
 from utils.pictures.metadata import RAW_SUFFIXES, Metadata, read_metadata
 
 NUMBERED = re.compile(r"\d{3}\w{5}", re.ASCII)  # a camera's folders in DCIM, such as 100NIKON; each holds 9999 shots
@@ -57,11 +64,17 @@ def find_scenes(folder: str | os.PathLike, shots: int | None = None) -> Found:
         FileNotFoundError: There is no such folder.
         ValueError: There are no pictures in it.
     """
-    root, compare = Path(folder), Comparer()
+    root, compare = Path(folder), comparer()
     found = Found([], [], [], [])
+
+    def unreadable(error: OSError) -> None:
+        if Path(error.filename) == root:
+            raise error
+        found.errors.append(f"{error.filename}: cannot be read ({error.strerror})")
+
     cards: dict[Path, list[Path]] = {}
     numbered = set()
-    for inner, files in _folders(root, found.errors):
+    for inner, files in walk_images(root, (*IMAGE_SUFFIXES, *RADIANCE_SUFFIXES), unreadable):
         if NUMBERED.fullmatch(inner.name):
             inner = inner.parent
             numbered.add(inner)
@@ -92,29 +105,6 @@ def find_scenes(folder: str | os.PathLike, shots: int | None = None) -> Found:
         found.scenes.extend(Scene(card.name if named else f"{paths[0].stem}_fused", paths) for paths in stacks)
         found.scenes.extend(Scene(f"{path.stem}_fused", [path]) for path in alone)
     return found
-
-
-def _folders(root: Path, errors: list[str]) -> Iterator[tuple[Path, list[Path]]]:
-    """Yields each folder in `root`, itself first, and its pictures; hidden ones are left out, and each is seen once.
-
-    A folder that cannot be read adds a line to `errors`.
-    """
-    folders, seen = [root], set()
-    while folders:
-        folder = folders.pop()
-        if (real := folder.resolve()) in seen:  # links may lead back
-            continue
-        seen.add(real)
-        try:
-            files = list_images(folder, suffixes=(*IMAGE_SUFFIXES, *RADIANCE_SUFFIXES))
-            inner = sorted((path for path in folder.iterdir() if path.is_dir()), reverse=True)
-        except OSError as error:
-            if folder == root:
-                raise
-            errors.append(f"{folder}: cannot be read ({error.strerror})")
-            continue
-        folders += [path for path in inner if path.name[0] not in ".@"]  # "@eaDir": a server's previews
-        yield folder, files
 
 
 def _metadata(path: Path) -> Metadata | None:
@@ -149,7 +139,7 @@ def _without_copies(seen: dict[Path, Shot], taken: dict[tuple, Path], notes: lis
     return {path: kept[path] for path in seen if path in kept}
 
 
-def _groups(seen: list[Shot], compare: Comparer, card: Path, numbered: bool) -> tuple[list[list[Shot]], list[str]]:
+def _groups(seen: list[Shot], compare: Compare, card: Path, numbered: bool) -> tuple[list[list[Shot]], list[str]]:
     """Returns the groups of a card's or folder's shots, and notes, as `find_brackets`; those without EXIF join it."""
     dated = [shot for shot in seen if not math.isnan(shot.captured)]
     undated = [shot for shot in seen if math.isnan(shot.captured)]
