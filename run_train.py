@@ -255,7 +255,7 @@ def network(args: argparse.Namespace, objective: "Objective") -> Network:
         name = objective.network
     with user_errors(WeightsError):
         model = fuse_model(name, args.resume_path or args.weights, 1 if args.gray else 3)
-    if max_gap_of(model) is not None:
+    if model.halo is None:
         max_gap = PyramidArchitecture().max_gap if args.hidden else math.inf
         model.arch = dataclasses.replace(model.arch, max_gap=max_gap)
     free = objective.loss is mef_loss and args.lum_weight == args.clip_weight == 0  # brightness is
@@ -264,11 +264,6 @@ def network(args: argparse.Namespace, objective: "Objective") -> Network:
     if parallel.ranks() > 1 and any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         raise UserError(f"{model.name} has BatchNorm, which needs whole batches: train it in one process")
     return model
-
-
-def max_gap_of(model: Network) -> float | None:
-    """Returns the `max_gap` of a network that decides on a small copy, None for the paper's networks."""
-    return model.arch.max_gap if model.halo is None else None
 
 
 # Data: (samples to train on, held-out data for validation or None, description of both)
@@ -292,7 +287,7 @@ def photographs(args: argparse.Namespace, model: Network, say: Callable) -> Data
 def simulated_shots(args: argparse.Namespace, model: Network, say: Callable) -> Data:
     """Returns the data of objective exposure: stacks simulated from photographs, to be fused."""
     paths, held_out = split_photographs(args, say)
-    samples = data.Photographs(paths, args.crop_size, 1, True, args.hidden, max_gap_of(model), args.shots, args.patches)
+    samples = data.Photographs(paths, args.crop_size, 1, fusing_of(args, model))
     pairs = data.SimulatedPairs(held_out, args.seed, parallel.rank(), parallel.ranks()) if held_out else None
     return samples, pairs, f"shots simulated from {len(paths)} photographs, validated on {len(held_out)} others"
 
@@ -307,18 +302,21 @@ def brackets(args: argparse.Namespace, model: Network, say: Callable) -> Data:
         pairs = read_pairs(args.val_path, args.val_pairs)
     else:
         pairs = data.pairs_of(data.read_brackets([args.val_path], 0, scanning(say)))
-    described, simulated = f"{len(scenes)} scenes", None
-    shown = args.hidden, max_gap_of(model), args.shots, args.patches
+    described, simulated, fusing = f"{len(scenes)} scenes", None, fusing_of(args, model)
     if args.photo_path:
         paths = data.find_photographs(args.photo_path, scanning(say))
-        simulated = data.Photographs(paths, args.crop_size, 1, True, *shown)
-        simulated[
-            data.Draw(0, args.seed, args.seed)
-        ]  # bad photographs raise here, even if the first sample is a bracket
+        simulated = data.Photographs(paths, args.crop_size, 1, fusing)
+        simulated[data.Draw(0, args.seed, args.seed)]  # bad ones raise here, even if the first sample is a bracket
         described += f" and shots simulated from {len(paths)} photographs"
-    samples = data.BracketStacks(scenes, args.crop_size, simulated, *shown)
+    samples = data.BracketStacks(scenes, args.crop_size, simulated, fusing)
     whole = data.WholePairs(parallel.share(pairs), args.hidden) if pairs else None
     return samples, whole, f"{described}, validated on {len(pairs)} pairs"
+
+
+def fusing_of(args: argparse.Namespace, model: Network) -> data.Fusing:
+    """Returns how samples to fuse are made: networks that work at full size see the shots as they are."""
+    max_gap = model.arch.max_gap if model.halo is None else math.inf
+    return data.Fusing(max_gap, args.hidden, args.shots, args.patches)
 
 
 def split_photographs(args: argparse.Namespace, say: Callable) -> tuple[list[str], list[str]]:

@@ -20,7 +20,7 @@ from utils.pictures.scenes import Scene, read_pairs
 from utils.stack.response import SEEN, fit_response
 from utils.training import augment
 from utils.training import dataset as data
-from utils.training.dataset import BracketStacks, Draws, Photographs, SimulatedPairs, WholePairs
+from utils.training.dataset import BracketStacks, Draws, Fusing, Photographs, SimulatedPairs, WholePairs
 
 
 def picture(rng, height=90, width=120):
@@ -111,7 +111,7 @@ def test_rgb_photographs_are_in_the_order_of_rgb_networks(tmp_path):
 
 @pytest.mark.parametrize("simulate", [True, False])
 def test_samples_do_not_depend_on_the_workers(photographs, simulate):
-    samples = Photographs(data.find_photographs([photographs]), 32, simulate=simulate)
+    samples = Photographs(data.find_photographs([photographs]), 32, fusing=Fusing() if simulate else None)
     one, two = (
         list(DataLoader(samples, 3, sampler=Draws(6, 9, 1, 3), collate_fn=data.stack_alike, num_workers=workers))
         for workers in (0, 2)
@@ -128,14 +128,14 @@ def test_scenes_of_a_batch_give_alike_samples(tmp_path):
     scenes = []
     for name, (height, width) in {"a": (356, 536), "b": (324, 484), "c": (612, 408), "d": (200, 300)}.items():
         scenes += ramp_scene(tmp_path / name, height, width)
-    samples = BracketStacks(scenes, 192, max_gap=math.inf)
+    samples = BracketStacks(scenes, 192, fusing=Fusing(max_gap=math.inf))
     batches = [data.stack_alike([samples[(item, item, common)] for item in range(4)]) for common in range(30)]
     assert sum(len(batch) == 1 for batch in batches) > 15  # a border of rounding can lie between them
     assert len({group.exposures.shape for batch in batches for group in batch}) > 10
 
 
 def test_batches_stack_what_is_alike_and_lose_nothing(photographs):
-    samples = Photographs(data.find_photographs([photographs]), 32, simulate=True, max_gap=3.0)
+    samples = Photographs(data.find_photographs([photographs]), 32, fusing=Fusing(max_gap=3.0))
     drawn = [samples[(seed % 6, seed, seed)]._replace(name=str(seed)) for seed in range(60)]
     groups = data.stack_alike(drawn + drawn[:20])  # some of one shape are sure to be among them
     kinds = [(*group.exposures.shape[1:], *group.judges.shape[1:]) for group in groups]
@@ -179,12 +179,12 @@ def test_simulated_stacks_are_judged_by_what_is_hidden(photographs):
     paths = data.find_photographs([photographs])
     counts = Counter()
     for seed in range(40):
-        shown, judges, *_ = Photographs(paths, 32, simulate=True)[(seed % 6, seed, seed)]
+        shown, judges, *_ = Photographs(paths, 32, fusing=Fusing())[(seed % 6, seed, seed)]
         counts[len(shown)] += 1
         assert len(judges) == data.JUDGES
         given = sum(any(torch.equal(judge, shot) for shot in shown) for judge in judges)
         assert given == min(len(shown), data.JUDGES - 1)  # at least one is hidden
-        shown, judges, *_ = Photographs(paths, 32, simulate=True, hidden=False)[(seed % 6, seed, seed)]
+        shown, judges, *_ = Photographs(paths, 32, fusing=Fusing(hidden=False))[(seed % 6, seed, seed)]
         assert torch.equal(shown, judges)
     assert counts.keys() == set(augment.SHOTS)
 
@@ -196,7 +196,7 @@ def test_a_photograph_judges_its_simulated_shots(photographs, monkeypatch):
     monkeypatch.setattr(data, "simulate_shots", flat)
     paths = data.find_photographs([photographs])
     for seed in range(10):
-        judges = (Photographs(paths, 64, simulate=True)[(seed % 6, seed, seed)].judges[:, 0, 0, 0] * 255).round()
+        judges = (Photographs(paths, 64, fusing=Fusing())[(seed % 6, seed, seed)].judges[:, 0, 0, 0] * 255).round()
         assert judges[2] == 128 and judges[0] == judges.min() < 128 < judges.max() == judges[1]
 
 
@@ -216,7 +216,7 @@ def test_a_wide_pair_is_seen_as_when_it_is_fused(pyramid, monkeypatch, max_gap, 
     decide = fuser.network.decide
     monkeypatch.setattr(fuser.network, "decide", lambda shown: decide(given.append(shown) or shown))
     fuser.fuse(pair)
-    shown, judges, name = data.fusion_sample(pair, [pair[1]], True, max_gap, "a")
+    shown, judges, name = Fusing(max_gap).sample(pair, [pair[1]], "a")
     assert len(shown) == {1.0: len(shown), 3.0: SEEN, math.inf: 2}[max_gap] and name == "a"
     np.testing.assert_allclose(shown[:, 0].numpy(), given[0], atol=1e-6)
     assert len(judges) == 1 and np.abs(judges[0, 0].numpy() - luma(pair[1])).max() == 0
@@ -224,10 +224,9 @@ def test_a_wide_pair_is_seen_as_when_it_is_fused(pyramid, monkeypatch, max_gap, 
 
 def test_nothing_is_added_without_a_bound_and_nothing_virtual_judges():
     pair = wide_pair()
-    for max_gap in (None, math.inf):
-        shown, *_ = data.fusion_sample(pair, pair, True, max_gap)
-        assert np.array_equal(np.rint(shown[:, 0].numpy() * 255), pair)
-    shown, judges, *_ = data.fusion_sample(pair, [], False, 3.0)
+    shown, *_ = Fusing().sample(pair, pair)
+    assert np.array_equal(np.rint(shown[:, 0].numpy() * 255), pair)
+    shown, judges, *_ = Fusing(3.0, hidden=False).sample(pair, [])
     assert len(shown) > 2 and np.array_equal(np.rint(judges[:, 0].numpy() * 255), pair)
 
 
@@ -285,7 +284,7 @@ def ramp_scene(folder, height, width):
 
 @pytest.mark.parametrize("height, width", [(600, 800), (800, 600)])
 def test_most_stacks_show_the_whole_scene_in_its_proportions(tmp_path, monkeypatch, height, width):
-    samples = BracketStacks(ramp_scene(tmp_path / "a", height, width), 192, max_gap=math.inf)
+    samples = BracketStacks(ramp_scene(tmp_path / "a", height, width), 192, fusing=Fusing(max_gap=math.inf))
     whole = []
     for seed in range(200):
         shown, judges, _ = samples[(0, seed, seed)]
@@ -306,8 +305,8 @@ def test_most_stacks_show_the_whole_scene_in_its_proportions(tmp_path, monkeypat
 @pytest.mark.parametrize("height, width", [(100, 600), (600, 100)])
 def test_of_panoramas_windows_of_two_to_one(tmp_path, height, width):
     cv2.imwrite(str(tmp_path / "panorama.png"), np.zeros((height, width, 3), np.uint8))
-    photographs = Photographs([str(tmp_path / "panorama.png")], 64, simulate=True, max_gap=math.inf)
-    brackets = BracketStacks(ramp_scene(tmp_path / "a", height, width), 64, max_gap=math.inf)
+    photographs = Photographs([str(tmp_path / "panorama.png")], 64, fusing=Fusing(max_gap=math.inf))
+    brackets = BracketStacks(ramp_scene(tmp_path / "a", height, width), 64, fusing=Fusing(max_gap=math.inf))
     for samples in (photographs, brackets):
         for seed in range(30):
             shown, *_ = samples[(0, seed, seed)]
@@ -318,8 +317,8 @@ def test_of_panoramas_windows_of_two_to_one(tmp_path, height, width):
 def test_stacks_of_brackets_are_merged(scenes):
     brackets = data.read_brackets([scenes])
     for seed in range(30):
-        bare = BracketStacks(brackets, 48, max_gap=math.inf)[(seed % 3, seed, seed)]
-        full = BracketStacks(brackets, 48, max_gap=3.0)[(seed % 3, seed, seed)]
+        bare = BracketStacks(brackets, 48, fusing=Fusing(max_gap=math.inf))[(seed % 3, seed, seed)]
+        full = BracketStacks(brackets, 48, fusing=Fusing(max_gap=3.0))[(seed % 3, seed, seed)]
         assert len(full.exposures) >= SEEN and torch.equal(full.judges, bare.judges)
         shots = [np.rint(shot[0].numpy() * 255).astype(np.uint8) for shot in bare.exposures]  # they are gray
         expected = fit_response(shots).expose(shots, 3.0)
@@ -338,14 +337,14 @@ def test_brackets_are_judged_by_what_is_hidden(scenes, monkeypatch):
         assert means[0] <= low and means[-1] >= high and (means.diff() >= -1e-6).all()
         beyond += bool(means[0] < low - 0.01 or means[-1] > high + 0.01)
         hidden += not all(any(torch.equal(judge, shot) for shot in shown) for judge in judges)
-        shown, judges, *_ = BracketStacks(brackets, 32, hidden=False)[(seed % 3, seed, seed)]
+        shown, judges, *_ = BracketStacks(brackets, 32, fusing=Fusing(hidden=False))[(seed % 3, seed, seed)]
         assert torch.equal(shown, judges)
     assert hidden > 15 and beyond > 5  # the others are the scene's widest pairs, or whole stacks
 
 
 def test_photographs_join_the_brackets(scenes, tmp_path):
     cv2.imwrite(str(tmp_path / "black.png"), np.zeros((40, 40, 3), np.uint8))
-    black = Photographs([str(tmp_path / "black.png")], 32, simulate=True)
+    black = Photographs([str(tmp_path / "black.png")], 32, fusing=Fusing())
     samples = BracketStacks(data.read_brackets([scenes]), 32, black)
     drawn = [samples[(seed % 3, seed, seed)] for seed in range(200)]
     share = np.mean([sample.exposures.mean().item() < 0.05 for sample in drawn])
@@ -364,7 +363,7 @@ def test_photographs_beside_brackets_are_cut_everywhere_at_any_scale(scenes, mon
     monkeypatch.setattr(data, "SIMULATED", 0.5)
     monkeypatch.setattr(augment, "WHOLE", 0.5)
     cv2.imwrite(str(scenes.parent / "photo.png"), np.zeros((400, 500), np.uint8))
-    photo = Photographs([str(scenes.parent / "photo.png")], 32, simulate=True)
+    photo = Photographs([str(scenes.parent / "photo.png")], 32, fusing=Fusing())
     samples = BracketStacks(data.read_brackets([scenes]), 32, photo)
     for seed in range(200):
         samples[(seed % 3, seed, seed)]
@@ -377,9 +376,9 @@ def test_patches_are_squares_of_own_pixels_of_as_many_shots_as_asked(scenes, pho
     windows, window = [], augment.random_window
     monkeypatch.setattr(augment, "random_window", lambda *of, **how: windows.append(window(*of, **how)) or windows[-1])
     if name == "brackets":
-        samples = BracketStacks(data.read_brackets([scenes]), 24, shots=[2], patches=True)
+        samples = BracketStacks(data.read_brackets([scenes]), 24, fusing=Fusing(shots=[2], patches=True))
     else:
-        samples = Photographs(data.find_photographs([photographs]), 24, simulate=True, shots=[3], patches=True)
+        samples = Photographs(data.find_photographs([photographs]), 24, fusing=Fusing(shots=[3], patches=True))
     for seed in range(20):
         shown = samples[(seed % 3, seed, seed)].exposures
         assert shown.shape == (2 if name == "brackets" else 3, 1, 24, 24)

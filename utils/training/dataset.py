@@ -8,6 +8,7 @@ A sample is made from its `Draw` alone, which `Draws` hands out. So it is the sa
 an interruption, without a random state to be kept.
 """
 
+import math
 import os
 import signal
 import warnings
@@ -144,27 +145,30 @@ def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
     )
 
 
-def fusion_sample(
-    shots: Pictures,
-    judges: Pictures,
-    hidden: bool,
-    max_gap: float | None,
-    name: str = "",
-    response: Response | None = None,
-) -> Sample:
-    """Returns a sample of shots and judges, uint8 each; the network sees of the shots what it sees when one fuses.
+class Fusing(NamedTuple):
+    """How samples to fuse are made, of whatever scenes."""
 
-    Args:
-        hidden: otherwise the shots are their own judges.
-        max_gap: as for `Response.expose`; None, or infinity, shows the shots as they are.
-        response: of the shots; None fits it to what the sample shows of them.
-    """
-    judging = np.stack([luma(picture) for picture in (judges if hidden else shots)])
-    if max_gap is None or np.isinf(max_gap):
-        seen = np.stack([luma(shot) for shot in shots])
-    else:
-        seen = (response or fit_response([*shots])).expose([*shots], max_gap)
-    return Sample(torch.from_numpy(seen)[:, None], torch.from_numpy(judging)[:, None], name)
+    max_gap: float = math.inf  # as for `Response.expose`; infinity shows the shots as they are
+    hidden: bool = True  # judge by shots that the network is not shown, too; otherwise by those that it is shown
+    shots: Sequence[int] = SHOTS  # numbers of shots to show, each as likely as the others
+    patches: bool = False  # as `patch` in `Shape`
+
+    def shape(self, crop_size: int, batch_seed: int) -> Shape:
+        """Returns the shape of all samples of a batch, see `random_shape`."""
+        return random_shape(crop_size, np.random.default_rng(batch_seed), self.shots, self.patches)
+
+    def sample(self, shots: Pictures, judges: Pictures, name: str = "", response: Response | None = None) -> Sample:
+        """Returns a sample of shots and judges, uint8 each; the network sees of the shots what it sees when one fuses.
+
+        Args:
+            response: of the shots; None fits it to what the sample shows of them.
+        """
+        judging = np.stack([luma(picture) for picture in (judges if self.hidden else shots)])
+        if math.isinf(self.max_gap):
+            seen = np.stack([luma(shot) for shot in shots])
+        else:
+            seen = (response or fit_response([*shots])).expose([*shots], self.max_gap)
+        return Sample(torch.from_numpy(seen)[:, None], torch.from_numpy(judging)[:, None], name)
 
 
 # Photographs
@@ -186,33 +190,18 @@ def find_photographs(folders: Sequence[str | os.PathLike], progress: Hook = iter
 class Photographs(Dataset):
     """Random windows of photographs, decoded when they are asked for."""
 
-    def __init__(
-        self,
-        paths: Sequence[str],
-        crop_size: int,
-        image_channels: int = 1,
-        simulate: bool = False,
-        hidden: bool = True,
-        max_gap: float | None = None,
-        shots: Sequence[int] = SHOTS,
-        patches: bool = False,
-    ):
+    def __init__(self, paths: Sequence[str], crop_size: int, image_channels: int = 1, fusing: Fusing | None = None):
         """Takes the photographs' paths; none is opened yet.
 
         Args:
             paths: from `find_photographs`.
-            crop_size: side of the square windows, see `random_shape` for those with `simulate`. Smaller photographs
-                are enlarged, but not more than 4 times.
+            crop_size: side of the square windows, see `random_shape` for those with `fusing`. Smaller photographs are
+                enlarged, but not more than 4 times.
             image_channels: 1 for luminance, 3 for RGB.
-            simulate: make exposures of each to fuse (luminance only), from windows at any scale.
-            hidden: judge by shots that are not shown, too, see `fusion_sample`.
-            max_gap: of a network that decides at a smaller size; None of one that fuses at full size.
-            shots, patches: as for `random_shape`.
+            fusing: make exposures of each to fuse (luminance only), from windows at any scale.
         """
-        self.shots, self.patches = shots, patches
-        self.hidden, self.max_gap = hidden, max_gap
         self.paths = np.array(paths)  # one block of memory: forked workers do not copy it
-        self.crop_size, self.image_channels, self.simulate = crop_size, image_channels, simulate
+        self.crop_size, self.image_channels, self.fusing = crop_size, image_channels, fusing
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -225,9 +214,7 @@ class Photographs(Dataset):
         """
         item, seed, batch_seed = draw
         rng = np.random.default_rng(seed)
-        shape = None
-        if self.simulate:
-            shape = random_shape(self.crop_size, np.random.default_rng(batch_seed), self.shots, self.patches)
+        shape = self.fusing and self.fusing.shape(self.crop_size, batch_seed)
         problems = []
         for _ in range(TRIES):
             try:
@@ -242,14 +229,13 @@ class Photographs(Dataset):
             warnings.warn(f"skipped: {problem}", stacklevel=2)
         turned = random_symmetry(np.moveaxis(window, -1, 0), rng, shape.upright if shape else None)
         y = np.ascontiguousarray(turned, np.float32)  # (C, H, W)
-        if shape is None:
+        if self.fusing is None or shape is None:
             photograph = torch.from_numpy(y)[None]
             return Sample(photograph, photograph, name=str(self.paths[item]))
         stops = simulated_stops(max(JUDGES - 1, shape.shots), rng)
         *shots, photograph = simulate_shots(y[0], [*stops, 0.0], rng)
         judges = [*shots[:2], photograph, *reversed(shots[2:])][:JUDGES]  # the last ones are not shown
-        shown = shots[: shape.shots]
-        return fusion_sample(shown, judges, self.hidden, self.max_gap, str(self.paths[item]))
+        return self.fusing.sample(shots[: shape.shots], judges, str(self.paths[item]))
 
     def _window(self, path: str, shape: Shape | None, rng: np.random.Generator) -> np.ndarray:
         """Returns (H, W, C) float32 in [0, 1]: a square of crop_size, or what the shape asks for."""
@@ -404,10 +390,7 @@ class BracketStacks(Dataset):
         brackets: Sequence[Bracket],
         crop_size: int,
         simulated: Photographs | None = None,
-        hidden: bool = True,
-        max_gap: float | None = None,
-        shots: Sequence[int] = SHOTS,
-        patches: bool = False,
+        fusing: Fusing | None = None,
     ):
         """Takes scenes that can give such windows.
 
@@ -415,16 +398,14 @@ class BracketStacks(Dataset):
             brackets: from `read_brackets`.
             crop_size: the largest windows have as many pixels as this square, see `random_shape`. They show anything
                 from so many pixels of the scene to all of it.
-            simulated: photographs with `simulate`, the same crop_size and max_gap, to take a share SIMULATED of the
-                samples from: more kinds of scene than there are brackets of.
-            hidden, max_gap, shots, patches: as for `Photographs`.
+            simulated: photographs with the same crop_size and `fusing`, to take a share SIMULATED of the samples from:
+                more kinds of scene than there are brackets of.
 
         Raises:
             ValueError: a scene is too small, even enlarged 4 times.
         """
         self.brackets, self.crop_size, self.simulated = list(brackets), crop_size, simulated
-        self.hidden, self.max_gap = hidden, max_gap
-        self.shots, self.patches = shots, patches
+        self.fusing = fusing or Fusing()
         self.responses: dict[tuple[int, ...], Response] = {}
         for bracket in brackets:
             height, width = bracket.size
@@ -443,7 +424,7 @@ class BracketStacks(Dataset):
         if self.simulated and rng.random() < SIMULATED:
             return self.simulated[Draw(int(rng.integers(len(self.simulated))), int(rng.integers(2**62)), batch_seed)]
         bracket = self.brackets[item]
-        shape = random_shape(self.crop_size, np.random.default_rng(batch_seed), self.shots, self.patches)
+        shape = self.fusing.shape(self.crop_size, batch_seed)
         numbers = draw_shots(bracket.means, shape.shots, rng)
         last, between = len(bracket.means) - 1, rng.permutation(len(bracket.means) - 2) + 1
         spread = sorted({0, *between[: JUDGES - 2].tolist(), last})
@@ -453,8 +434,8 @@ class BracketStacks(Dataset):
         planes = np.moveaxis(np.stack(shots + judges), -1, 0)  # (3, K, H, W)
         pictures = np.ascontiguousarray(np.moveaxis(random_symmetry(planes, rng, shape.upright), 0, -1))
         shown, judging = np.split(pictures, [len(shots)])
-        response = self._response(item, numbers) if self.max_gap and np.isfinite(self.max_gap) else None
-        return fusion_sample(shown, judging, self.hidden, self.max_gap, str(bracket.folder), response)
+        response = None if math.isinf(self.fusing.max_gap) else self._response(item, numbers)
+        return self.fusing.sample(shown, judging, str(bracket.folder), response)
 
     def _response(self, item: int, numbers: Sequence[int]) -> Response:
         """Returns the response of these shots of a scene, fitted to the whole scene, as when one fuses; only once."""
