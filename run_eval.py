@@ -8,7 +8,7 @@ import platform
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -29,18 +29,7 @@ import torch
 from tqdm import tqdm
 
 from utils.evaluation import metric, report, scoring
-from utils.evaluation.report import (
-    COLOUR,
-    FIDELITY,
-    LOOK,
-    LPIPS,
-    MEF_SSIM_FUSED,
-    PROFILE,
-    REFERENCE,
-    Column,
-    Row,
-    Table,
-)
+from utils.evaluation.report import Column, Row, Table
 from utils.evaluation.scoring import Method
 from utils.pictures.scenes import Scene
 
@@ -71,8 +60,10 @@ def main(args: argparse.Namespace) -> None:
 
     found = tables(rows, extra)
     text = "\n".join([describe(args, rows, extra), *map(report.markdown, found)])
-    with replacing(output / "results.csv") as path:
-        write_csv(path, rows)
+    with replacing(output / "results.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
+        sheet = csv.DictWriter(file, rows[0])
+        sheet.writeheader()
+        sheet.writerows(rows)
     for name, written in (("results.md", text), ("results.tex", "\n".join(map(report.latex, found)))):
         with replacing(output / name) as path:
             path.write_text(written, encoding="utf-8")
@@ -92,8 +83,8 @@ def extra_columns(args: argparse.Namespace) -> tuple[Column, ...]:
         metric.load_lpips()
     lower = {name: metric.load_iqa(name)[1] for name in args.iqa}
     return (
-        *(REFERENCE if args.reference else ()),
-        *(LPIPS if args.lpips else ()),
+        *(report.REFERENCE if args.reference else ()),
+        *(report.LPIPS if args.lpips else ()),
         *(Column(name, name, ".3f", "without a reference", "lower" if lower[name] else "higher") for name in lower),
     )
 
@@ -122,40 +113,28 @@ def attempt(scene: Scene, **how) -> tuple[list[Row], str | None]:
 
 def score_all(score: partial, scenes: Sequence[Scene], jobs: int) -> tuple[list[Row], list[str]]:
     """Returns the rows of all scenes that could be scored, and a line for each that could not."""
-    with tqdm(total=len(scenes), desc="Scoring scenes", unit="scene") as bar:
-        if jobs > 1:
-            results = score_in_processes(score, scenes, jobs, bar)
-        else:
-            results = []
-            for scene in scenes:
-                results.append(score(scene))
-                bar.update()
+    results = map(score, scenes) if jobs == 1 else score_in_processes(score, scenes, jobs)
+    results = list(tqdm(results, "Scoring scenes", len(scenes), unit="scene"))
     return [row for rows, _ in results for row in rows], [fault for _, fault in results if fault is not None]
 
 
-def score_in_processes(
-    score: partial, scenes: Sequence[Scene], jobs: int, bar: tqdm
-) -> list[tuple[list[Row], str | None]]:
-    """Returns what `score` returns for each scene, computed in `jobs` processes.
+def score_in_processes(score: partial, scenes: Sequence[Scene], jobs: int) -> Iterator[tuple[list[Row], str | None]]:
+    """Yields what `score` returns for each scene, computed in `jobs` processes.
 
     If a process is killed, the pool is lost with it: every scene without a result gets a line that says so.
     """
     spawn = multiprocessing.get_context("spawn")  # PyTorch's threads do not survive a fork
-    results: list[tuple[list[Row], str | None]] = []
     with ProcessPoolExecutor(jobs, spawn, set_up_worker, (max(1, (os.cpu_count() or 1) // jobs),)) as pool:
         futures = [pool.submit(score, scene) for scene in scenes]
         try:
             for scene, future in zip(scenes, futures, strict=True):
                 try:
-                    results.append(future.result())
+                    yield future.result()
                 except BrokenProcessPool:
                     why = "not scored, since a process was killed, as when memory runs out: use fewer --jobs"
-                    results.append(([], f"error: {scene.name}: {why}"))
-                bar.update()
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)  # scenes under way are finished
-            raise
-    return results
+                    yield [], f"error: {scene.name}: {why}"
+        finally:
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C, scenes under way are finished
 
 
 def set_up_worker(threads: int) -> None:
@@ -180,8 +159,8 @@ def describe(args: argparse.Namespace, rows: list[Row], extra: Sequence[Column])
     if "enfuse" in {row["method"] for row in rows}:
         programs.append(scoring.enfuse_version() or "enfuse")
     shrunk = f"; wider ones were shrunk to {args.max_width} before they were fused" if args.max_width else ""
-    pair = (MEF_SSIM_FUSED,) if more_than_fused(rows) else ()
-    columns = (*FIDELITY, *pair, *COLOUR, *LOOK, *extra)
+    pair = (report.MEF_SSIM_FUSED,) if more_than_fused(rows) else ()
+    columns = (*report.FIDELITY, *pair, *report.COLOUR, *report.LOOK, *extra)
     lines = [
         f"{len(scenes)} scenes of {Path(args.data).name}, {' to '.join(sizes)} pixels{shrunk}",
         f"fused: {span(rows, 'fused')} shots per scene; scored against {judges(rows)}",
@@ -198,14 +177,14 @@ def describe(args: argparse.Namespace, rows: list[Row], extra: Sequence[Column])
 def tables(rows: list[Row], extra: Sequence[Column]) -> list[Table]:
     """Returns the tables: fidelity, colour, MEF-SSIM by scale, looks, the columns of `extra`, MEF-SSIM by scene."""
     unseen = "the shots that were not fused" if more_than_fused(rows) else "the shots"
-    references = [column for column in extra if column in (*REFERENCE, *LPIPS)]
+    references = [column for column in extra if column in (*report.REFERENCE, *report.LPIPS)]
     others = [column for column in extra if column not in references]
     mean = partial(report.mean_table, rows)
     found = [
         report.fidelity_table(rows, f"Fidelity to {judges(rows)}, mean over the scenes"),
-        mean(COLOUR, f"Colour against the best exposed of {unseen} at each pixel"),
-        mean(PROFILE, "MEF-SSIM by scale: halos and grey veils sit in the coarse ones"),
-        mean(LOOK, "How the pictures look: no measure of quality by itself"),
+        mean(report.COLOUR, f"Colour against the best exposed of {unseen} at each pixel"),
+        mean(report.PROFILE, "MEF-SSIM by scale: halos and grey veils sit in the coarse ones"),
+        mean(report.LOOK, "How the pictures look: no measure of quality by itself"),
     ]
     if references:
         found.append(mean(references, "Against the reference pictures"))
@@ -227,13 +206,6 @@ def judges(rows: list[Row]) -> str:
 def span(rows: list[Row], key: str) -> str:
     numbers = [row[key] for row in rows]
     return " to ".join(map(str, dict.fromkeys((min(numbers), max(numbers)))))
-
-
-def write_csv(path: Path, rows: list[Row]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, rows[0])
-        table.writeheader()
-        table.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -52,9 +52,7 @@ class Options:
 
     align: str | None = None
     deghost: bool = False
-    reference: int | None = (
-        None  # number of the shot that shows moving things where they shall stay; None: best exposed
-    )
+    reference: int | None = None  # number of the shot that shows where moving things stay; None: the best exposed
     weights: str = ""
 
     def __post_init__(self) -> None:

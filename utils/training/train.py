@@ -22,15 +22,8 @@ from utils.training.dataset import Sample
 from utils.training.loss import Loss
 
 WARM_UP = 0.02  # share of a cosine run in which the learning rate rises
-PROGRESS = (
-    "epoch",
-    "batch",
-    "step",
-    "loss_sum",
-    "loss",
-    "validated",
-    "best_loss",
-)  # of a `Training`, kept in its checkpoints
+# fields of a `Training` that its checkpoints keep
+PROGRESS = ("epoch", "batch", "step", "loss_sum", "loss", "validated", "best_loss")
 
 
 def learning_rate(base: float, schedule: str, epochs_done: float, num_epochs: int) -> float:
