@@ -389,12 +389,7 @@ OBJECTIVES = {
         scores=("validation/ssim",),
     ),
     "mef": Objective(
-        "DeepFuse_pyramid",
-        brackets,
-        mef_loss,
-        validation.validate_pairs,
-        MIN_SIDE,
-        takes=("val_path", "photo_path"),
+        "DeepFuse_pyramid", brackets, mef_loss, validation.validate_pairs, MIN_SIDE, takes=("val_path", "photo_path")
     ),
     "exposure": Objective("DeepFuse_pyramid", simulated_shots, mef_loss, validation.validate_pairs, MIN_SIDE),
 }

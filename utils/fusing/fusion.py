@@ -20,14 +20,7 @@ from utils.fusing.network import DecidingNetwork, Decision, Network, SmallCopy
 from utils.fusing.onnx import OnnxNetwork
 from utils.pictures import QUALITY
 from utils.pictures.hdr import write_pq, write_radiance
-from utils.pictures.image import (
-    MAX_PIXELS,
-    RADIANCE_SUFFIXES,
-    check_suffix,
-    read_photo,
-    read_radiance,
-    write_image,
-)
+from utils.pictures.image import MAX_PIXELS, RADIANCE_SUFFIXES, check_suffix, read_photo, read_radiance, write_image
 from utils.pictures.light import same_colours
 from utils.pictures.metadata import Metadata, read_metadata
 from utils.pictures.pixels import finite

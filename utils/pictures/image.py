@@ -108,10 +108,7 @@ def read_image(path: str | os.PathLike, max_pixels: int | None = None, shrink: i
 
 
 def read_photo(
-    path: str | os.PathLike,
-    max_pixels: int | None = None,
-    white: tuple[float, ...] | None = None,
-    shrink: int = 1,
+    path: str | os.PathLike, max_pixels: int | None = None, white: tuple[float, ...] | None = None, shrink: int = 1
 ) -> tuple[np.ndarray, Metadata]:
     """Returns a picture, upright, and its metadata.
 

@@ -35,12 +35,7 @@ RAW_SUFFIXES = (
 RAW_HEADERS = (b"II*\0", b"MM\0*", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")  # TIFF, also Olympus's and Panasonic's kinds
 FLIPS = {3: 3, 5: 8, 6: 6}  # LibRaw's turn -> EXIF orientation
 # Import name and name to install; needed only when such a file is read or written.
-PACKAGES = {
-    "RAW": "rawpy",
-    "HEIF": "pillow-heif",
-    "EXR": "OpenEXR",
-    "HDR AVIF": "imagecodecs",
-}
+PACKAGES = {"RAW": "rawpy", "HEIF": "pillow-heif", "EXR": "OpenEXR", "HDR AVIF": "imagecodecs"}
 REFUSED = ("CMYK", "LAB", "I")  # Pillow's modes of other than gray or RGB values
 ADVICE = "convert it to RGB or gray, interleaved, of 8 or 16 bits"
 FLOAT = "F"  # the kind of a radiance map
