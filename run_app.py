@@ -18,7 +18,8 @@ from utils.page.server import PageServer
 
 
 def main(args: argparse.Namespace) -> None:
-    weights = known_weights(args.weights)
+    beside = sorted(str(path) for path in Path(args.weights).parent.glob("*") if path.suffix in (".pth", ".onnx"))
+    weights = {Path(path).name: path for path in [args.weights, *beside]}  # to choose from
     worker = Worker(lambda name: Fuser.from_checkpoint(weights[name], args.device), report)
     with temporary_folder() as folder, listen(args, folder, worker, list(weights)) as server:
         address = f"http://{own_address(args.host)}:{args.port}"
@@ -100,12 +101,6 @@ def held(folder: Path) -> Iterator[None]:
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-
-
-def known_weights(first: str) -> dict[str, str]:
-    """Returns name -> path of the weights to choose from: `first`, then the others in its folder."""
-    beside = sorted(str(path) for path in Path(first).parent.glob("*") if path.suffix in (".pth", ".onnx"))
-    return {Path(path).name: path for path in [first, *beside]}
 
 
 if __name__ == "__main__":

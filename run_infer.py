@@ -26,17 +26,11 @@ SLOWEST = timedelta(days=7)  # longest wait of the first process for the last; i
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.quiet:
-        with contextlib.redirect_stdout(None):
-            fuse(args)
-    else:
-        fuse(args)
+    with contextlib.redirect_stdout(None) if args.quiet else contextlib.nullcontext():
+        fuse_folder(args) if args.input_dir else fuse_scene(args)
 
 
-def fuse(args: argparse.Namespace) -> None:
-    if args.input_dir:
-        fuse_folder(args)
-        return
+def fuse_scene(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     out = Path(args.output)
     paths = [Path(path) for path in args.images]
@@ -82,12 +76,11 @@ def shown_in(bar: tqdm) -> Listener:
 
 
 def fuse_all(args: argparse.Namespace, scenes: Sequence[Scene]) -> Iterator[End]:
+    def load() -> Fuser:
+        return Fuser.from_checkpoint(args.weights, args.device, args.model)
+
     how = (args.align, args.deghost, args.max_pixels, args.hdr, args.quality, args.one_look)
-    return fuse_scenes(scenes, lambda: load(args), *how)
-
-
-def load(args: argparse.Namespace) -> Fuser:
-    return Fuser.from_checkpoint(args.weights, args.device, args.model)
+    return fuse_scenes(scenes, load, *how)
 
 
 def fuse_folder(args: argparse.Namespace) -> None:

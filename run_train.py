@@ -10,11 +10,12 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from configs import APART, NEW_BEST, SESSION, command, get_infer_args, get_train_args, settings_with
 from utils.errors import UserError, exit_on_error, user_errors
-from utils.files import duration, git_sha, make_run_folder, settings_block, write_json
+from utils.files import git_sha, make_run_folder, settings_block, write_json
 
 if __name__ == "__main__":  # before the slow imports, so that --help is instant
     with exit_on_error():
@@ -78,8 +79,9 @@ def main(args: argparse.Namespace) -> None:
                 break
             with run.epoch() as bar:
                 trained = train.train_one_epoch(training, bar, loss, lr_at, args.clip_grad, args.amp, run.after_step)
-            run.after_epoch(trained)
-    taken = duration(time.perf_counter() - start)
+            run.log({"epoch": training.epoch, "images_per_second": trained["images_per_second"]})
+            run.save()
+    taken = timedelta(seconds=round(time.perf_counter() - start))
     say(f"Finished Training in {taken}, best loss {training.best_loss:.4f}: {run.folder}")
     say(f"{command('infer')} UNDER OVER --weights {run.checkpoints / 'best.pth'}")
 
@@ -160,10 +162,6 @@ class Run:
         if stop:
             raise KeyboardInterrupt(*self.asked)
 
-    def after_epoch(self, trained: dict[str, float]) -> None:
-        self.log({"epoch": self.training.epoch, "images_per_second": trained["images_per_second"]})
-        self.save()
-
     def after_validation(self, scores: dict[str, float], pictures: dict[str, np.ndarray]) -> str:
         """Logs the scores, saves the checkpoints, and returns a line to print."""
         training = self.training
@@ -175,7 +173,8 @@ class Run:
             scores_by_tag = {f"validation/{name}": score for name, score in scores.items()}
             validation.log(self.writer, training.step, scores_by_tag, pictures)
             if improved:
-                train.save_best(self.checkpoints, training, loss, self.settings)
+                train.save_checkpoint(self.checkpoints / f"epoch{training.epoch:03}-loss{loss:.3f}.pth", training)
+                train.save_weights(self.checkpoints / "best.pth", training, self.settings)
             self.save()  # last: if the run is stopped before this line, the resumed one validates again
         shown = ", ".join(f"{name} {score:.4f}" for name, score in scores.items()) or "nothing is held out"
         return f"validation: {shown}" + " (best)" * improved

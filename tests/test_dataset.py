@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from utils.fusing.fusion import Fuser
 from utils.fusing.tiles import on_device
 from utils.pictures.image import read_image
-from utils.pictures.pixels import luma
+from utils.pictures.pixels import eight_bits, luma
 from utils.pictures.scenes import Scene, read_pairs
 from utils.stack.response import SEEN, fit_response
 from utils.training import augment
@@ -436,12 +436,13 @@ def test_validation_pairs(scenes, tmp_path):
     assert (name, len(pairs), len(judges)) == ("b", 1, 5)
     expected = cv2.cvtColor(cv2.imread(str(scenes / "b" / "1.png")), cv2.COLOR_BGR2GRAY)
     assert under.dtype == np.uint8 and under.shape == (90, 120, 3) and under.mean() < over.mean()
-    assert np.abs(data.luma8(under).astype(int) - expected).max() <= 1
+    assert np.abs(eight_bits(luma(under)).astype(int) - expected).max() <= 1
     assert [judge.mean() for judge in judges] == [
-        data.luma8(read_image(path)).mean() for path in sorted((scenes / "b").iterdir())
+        eight_bits(luma(read_image(path))).mean() for path in sorted((scenes / "b").iterdir())
     ]
     ((_, pair, judges),) = WholePairs(read_pairs(scenes, table), hidden=False)
-    assert all(map(np.array_equal, map(data.luma8, pair), judges)) and len(judges) == 2
+    assert all(np.array_equal(eight_bits(luma(shot)), judge) for shot, judge in zip(pair, judges, strict=True))
+    assert len(judges) == 2
     cv2.imwrite(str(scenes / "b" / "small.png"), np.zeros((50, 60, 3), np.uint8))
     table.write_text("scene,under,over\nb,small.png,4.png\n")
     with pytest.raises(ValueError, match=r"0.png is \(120, 90\), expected the size of .*small.png, \(60, 50\)"):

@@ -69,7 +69,6 @@ def test_run_folders_are_never_shared(tmp_path):
 
 
 def test_small_formats():
-    assert [files.duration(seconds) for seconds in (0.4, 59.6, 3725)] == ["0:00:00", "0:01:00", "1:02:05"]
     assert files.settings_block({"lr": 1, "model": "x"}) == "--------\n   lr: 1\nmodel: x\n--------"
 
 
@@ -85,11 +84,6 @@ def test_files_have_the_modes_that_the_user_wants(tmp_path, mask, mode):
         os.umask(before)
 
 
-@pytest.mark.parametrize("seconds, shown", [(0, "0:00:00"), (59.4, "0:00:59"), (60, "0:01:00"), (36000, "10:00:00")])
-def test_durations(seconds, shown):
-    assert files.duration(seconds) == shown
-
-
 def test_what_is_left_behind_is_removed_after_an_hour(tmp_path):
     for age in (3500, 3700):
         (tmp_path / f".deepfuse-{age}.part").touch()
@@ -100,5 +94,5 @@ def test_what_is_left_behind_is_removed_after_an_hour(tmp_path):
 
 
 def test_run_folders_are_numbered_from_two(tmp_path):
-    names = [files.make_run_folder(tmp_path, "eval").name for _ in range(3)]
-    assert re.fullmatch(r"eval_\d\d-\d\d_\d\d-\d\d", names[0]) and names[1:] == [f"{names[0]}_2", f"{names[0]}_3"]
+    names = [files.make_run_folder(tmp_path).name for _ in range(3)]
+    assert re.fullmatch(r"train_\d\d-\d\d_\d\d-\d\d", names[0]) and names[1:] == [f"{names[0]}_2", f"{names[0]}_3"]

@@ -426,7 +426,7 @@ def test_measures_of_other_packages():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "pyiqa", stand_in)
         assert metric.load_iqa("musiq")[1] is False
-        assert metric.iqa_score(patches((255, 0, 51)), "musiq") == pytest.approx(0.4)
+        assert metric.load_iqa("musiq")[0](patches((255, 0, 51))) == pytest.approx(0.4)
         with pytest.raises(ValueError, match="pyiqa has no measure psnr without a reference, only musiq"):
             metric.load_iqa("psnr")
     metric.load_iqa.cache_clear()

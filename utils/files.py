@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import functools
+import itertools
 import json
 import os
 import subprocess
@@ -55,18 +56,14 @@ def _remove_abandoned(folder: Path) -> None:
                 path.unlink()
 
 
-def make_run_folder(root: str | os.PathLike, kind: str = "train") -> Path:
-    """Returns a new folder root/kind_MM-DD_HH-MM, with a number added if it exists already."""
-    stem = f"{kind}_{datetime.now():%m-%d_%H-%M}"
-    Path(root).mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        folder = Path(root) / (stem if number == 1 else f"{stem}_{number}")
-        try:
-            folder.mkdir()
-            return folder
-        except FileExistsError:
-            number += 1
+def make_run_folder(root: str | os.PathLike) -> Path:
+    """Returns a new folder root/train_MM-DD_HH-MM, with a number added if it exists already."""
+    stem = f"train_{datetime.now():%m-%d_%H-%M}"
+    for name in itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2))):
+        with contextlib.suppress(FileExistsError):
+            Path(root, name).mkdir(parents=True)
+            break
+    return Path(root, name)
 
 
 def write_json(path: str | os.PathLike, content: dict) -> None:
@@ -110,9 +107,3 @@ def settings_block(settings: dict) -> str:
     rows = [f"{name:>{width}}: {value}" for name, value in settings.items()]
     rule = "-" * max(map(len, rows), default=0)
     return "\n".join([rule, *rows, rule])
-
-
-def duration(seconds: float) -> str:
-    """Returns 3725 as "1:02:05"."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"

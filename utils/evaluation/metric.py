@@ -285,16 +285,6 @@ def ssim(gray: np.ndarray, reference: np.ndarray) -> float:
     return float(structural_similarity(reference, gray, **settings))
 
 
-def lpips_distance(image: np.ndarray, reference: np.ndarray) -> float:
-    """Returns LPIPS 0.1 with AlexNet (Zhang et al., CVPR 2018) of BGR uint8 to a reference: lower is better.
-
-    Raises:
-        ValueError: Pictures of another form, or the package lpips is not installed (see `load_lpips`).
-    """
-    _check_alike(image, reference)
-    return load_lpips()(image, reference)
-
-
 def ntire_score(psnr: float, ssim: float, lpips: float) -> float:
     """Returns the score of the NTIRE 2026 challenge on exposure fusion of dynamic scenes, as far as fidelity goes.
 
@@ -304,15 +294,11 @@ def ntire_score(psnr: float, ssim: float, lpips: float) -> float:
     return 30 * psnr / 50 + 22.5 * (ssim - 0.5) / 0.5 + 30 * (1 - lpips / 0.4)
 
 
-def iqa_score(image: np.ndarray, name: str) -> float:
-    """Returns a measure of BGR uint8 that needs no reference; `name` and errors as for `load_iqa`."""
-    _check_colour(image)
-    return load_iqa(name)[0](image)
-
-
 @functools.cache
 def load_lpips() -> Callable[[np.ndarray, np.ndarray], float]:
-    """Returns LPIPS as a function of two pictures BGR uint8; AlexNet's weights are downloaded at the first use.
+    """Returns LPIPS 0.1 with AlexNet (Zhang et al., CVPR 2018), as a function of a picture and a reference, BGR uint8.
+
+    Lower is better. AlexNet's weights are downloaded at the first use.
 
     Raises:
         ValueError: The package lpips, which is not among the requirements, is not installed.
@@ -322,6 +308,7 @@ def load_lpips() -> Callable[[np.ndarray, np.ndarray], float]:
     def distance(image: np.ndarray, reference: np.ndarray) -> float:
         import torch
 
+        _check_alike(image, reference)
         with torch.no_grad():
             return float(network(*(2 * _rgb_tensor(x) - 1 for x in (image, reference))))
 
@@ -349,6 +336,7 @@ def _rgb_tensor(image: np.ndarray):
     """Returns BGR uint8 as a PyTorch tensor (1, 3, H, W), RGB in [0, 1]."""
     import torch
 
+    _check_colour(image)
     return torch.from_numpy(image[..., ::-1] / 255).permute(2, 0, 1)[None].float()
 
 

@@ -17,7 +17,7 @@ from utils.evaluation.report import PROFILE, Row, contact_sheet
 from utils.files import write_json
 from utils.fusing.fusion import Fuser
 from utils.pictures.image import IMAGE_SUFFIXES, list_images, read_image, write_image
-from utils.pictures.pixels import from_float, shrink, to_float
+from utils.pictures.pixels import eight_bits, shrink
 from utils.pictures.scenes import Scene, read_pairs
 
 Method = Callable[[Sequence[np.ndarray]], np.ndarray]  # exposures (H, W, 3) BGR uint8 -> picture of the same form
@@ -59,7 +59,7 @@ def average(images: Sequence[np.ndarray]) -> np.ndarray:
 
 def mertens(images: Sequence[np.ndarray]) -> np.ndarray:
     """Returns OpenCV's MergeMertens (default weights) of exposures (H, W, 3) uint8, clipped to 0..255 and rounded."""
-    return from_float(cv2.createMergeMertens().process(list(images)), np.uint8)
+    return eight_bits(cv2.createMergeMertens().process(list(images)))
 
 
 def enfuse(images: Sequence[np.ndarray]) -> np.ndarray:
@@ -128,8 +128,7 @@ def clear_output(output: Path, settings: dict, inputs: Sequence[str | os.PathLik
 
 def read_8bit(path: str | os.PathLike, max_width: int | None = None) -> np.ndarray:
     """Returns a picture (H, W, 3) BGR uint8, shrunk by area to at most `max_width`, then rounded to 8 bits."""
-    image = shrink(read_image(path), width=max_width or np.inf)
-    return image if image.dtype == np.uint8 else from_float(to_float(image), np.uint8)
+    return eight_bits(shrink(read_image(path), width=max_width or np.inf))
 
 
 def picture_of(folder: Path, scene: str) -> Path:
@@ -182,7 +181,7 @@ def score_scene(
         {"scene": scene.name, "method": name, "fused": len(fused), "exposures": len(shots)}
         | {"width": first[1], "height": first[0]}
         | scores(picture, fused, unseen)
-        | {measure: metric.iqa_score(picture, measure) for measure in iqa}
+        | {measure: metric.load_iqa(measure)[0](picture) for measure in iqa}
         | ({} if truth is None else reference_scores(picture, truth, lpips))
         for name, picture in pictures.items()
     ]
@@ -236,7 +235,7 @@ def reference_scores(image: np.ndarray, reference: np.ndarray, lpips: bool = Fal
     ssim = metric.ssim(metric.matlab_gray(image), metric.matlab_gray(reference))
     row = {"psnr": psnr, "ssim": ssim}
     if lpips:
-        distance = metric.lpips_distance(image, reference)
+        distance = metric.load_lpips()(image, reference)
         row |= {"lpips": distance, "ntire": metric.ntire_score(psnr, ssim, distance)}
     return row
 

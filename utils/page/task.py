@@ -18,7 +18,7 @@ from utils.fusing.fusion import Fuser, improve, own_light, read_exposures
 from utils.fusing.hdr import gain_map, light_size, scene_light
 from utils.pictures.image import write_image
 from utils.pictures.metadata import Metadata
-from utils.pictures.pixels import from_float, shrink, to_float
+from utils.pictures.pixels import eight_bits, shrink
 from utils.pictures.scenes import Scene
 from utils.progress import listening
 from utils.stack import METHODS
@@ -272,5 +272,5 @@ def exposures(
 def show(image: np.ndarray, metadata: Metadata, path: Path) -> Path:
     """Writes a picture to be shown by a browser, of 8 bits, without alpha, with its colour profile; returns `path`."""
     image = image[..., :3] if image.ndim == 3 else image
-    write_image(path, from_float(to_float(image), np.uint8), Metadata(icc=metadata.icc))
+    write_image(path, eight_bits(image), Metadata(icc=metadata.icc))
     return path

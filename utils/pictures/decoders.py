@@ -38,14 +38,9 @@ def quiet() -> Iterator[None]:
                 cv2.utils.logging.setLogLevel(level)
 
 
-def decode_any(data: bytes, metadata: Metadata) -> np.ndarray | None:
+def decode_any(data: bytes, metadata: Metadata, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray | None:
     """Returns the picture that OpenCV decodes from a file's bytes, not turned; None if it cannot."""
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-
-
-def decode_reduced(flag: int, data: bytes, metadata: Metadata) -> np.ndarray | None:
-    """Returns a JPEG's picture at a fraction of its sides (`flag`), (H, W, 3) BGR uint8, not turned."""
-    return cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def decode_png(data: bytes, metadata: Metadata) -> np.ndarray | None:
@@ -174,4 +169,5 @@ DECODERS = {
     "AVIF": decode_avif,
     "EXR": decode_exr,
 }
-REDUCED = {n: functools.partial(decode_reduced, getattr(cv2, f"IMREAD_REDUCED_COLOR_{n}")) for n in (2, 4, 8)}
+# of a JPEG: at a fraction of its sides, as BGR
+REDUCED = {n: functools.partial(decode_any, flags=getattr(cv2, f"IMREAD_REDUCED_COLOR_{n}")) for n in (2, 4, 8)}

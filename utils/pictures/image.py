@@ -33,7 +33,7 @@ from utils.pictures.metadata import (
     read_metadata,
 )
 from utils.pictures.overhear import HARMLESS, overhear
-from utils.pictures.pixels import from_float, to_float, upright
+from utils.pictures.pixels import eight_bits, to_float, upright
 
 WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".heic", ".heif")
 IMAGE_SUFFIXES = (*WRITTEN_SUFFIXES, ".hif", *RAW_SUFFIXES)  # photographs that can be read
@@ -218,7 +218,7 @@ def write_image(
     if suffix in (".jpg", ".jpeg", ".bmp") and image.shape[2:] == (4,):
         raise UserError(f"{path}: {suffix} cannot hold the picture's alpha: write .png, .tif or .webp")
     if suffix not in (".png", ".tif", ".tiff", *HEIF_SUFFIXES) and image.dtype == np.uint16:
-        image = from_float(to_float(image), np.uint8)
+        image = eight_bits(image)
     options = []
     if suffix in (".jpg", ".jpeg"):
         kinds = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444

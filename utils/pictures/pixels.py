@@ -49,6 +49,11 @@ def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
+def eight_bits(image: np.ndarray) -> np.ndarray:
+    """Returns a picture of any shape, uint8, uint16 or float32, as uint8, clamped and rounded."""
+    return image if image.dtype == np.uint8 else from_float(to_float(image), np.uint8)
+
+
 def luma(image: np.ndarray) -> np.ndarray:
     """Returns the luminance (H, W) float32 in [0, 1] of (H, W), (H, W, 3) or (H, W, 4) BGR[A], as `to_float` takes it.
 

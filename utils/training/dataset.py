@@ -26,7 +26,7 @@ from utils.errors import UserError
 from utils.evaluation import MIN_SIDE
 from utils.pictures.image import IMAGE_SUFFIXES, list_images, read_image
 from utils.pictures.metadata import read_metadata
-from utils.pictures.pixels import from_float, luma, to_float
+from utils.pictures.pixels import eight_bits, luma, to_float
 from utils.pictures.scenes import Scene
 from utils.stack.response import Response, fit_response
 from utils.training import SHOTS
@@ -183,7 +183,9 @@ def find_photographs(folders: Sequence[str | os.PathLike], progress: Hook = iter
     paths = [str(path) for folder in folders for path in list_images(folder, recursive=True)]
     paths = [path for path in progress(paths) if not os.path.isfile(path) or os.path.getsize(path)]
     if not paths:
-        raise FileNotFoundError(f"no photograph in {_names(folders)} or below: looked for {', '.join(IMAGE_SUFFIXES)}")
+        raise FileNotFoundError(
+            f"no photograph in {', '.join(map(str, folders))} or below: looked for {', '.join(IMAGE_SUFFIXES)}"
+        )
     return paths
 
 
@@ -262,7 +264,7 @@ class SimulatedPairs:
         """Yields luminance (H, W) uint8, see `narrow`; an unusable photograph is named in a warning and skipped."""
         for number, path in self.numbered:
             try:
-                y = to_float(narrow(luma8(read_image(path))))
+                y = to_float(narrow(eight_bits(luma(read_image(path)))))
                 if min(y.shape) < MIN_SIDE:
                     raise UserError(f"{path}: its short side is {min(y.shape)}, expected at least {MIN_SIDE} pixels")
             except (UserError, OSError) as error:
@@ -314,16 +316,6 @@ def read_window(
     return image[tuple(slice(part.start // n, part.stop // n) for part in window)]
 
 
-def luma8(image: np.ndarray) -> np.ndarray:
-    """Returns the luminance (H, W) uint8 of a picture, as `luma` takes it."""
-    return np.rint(luma(image) * 255).astype(np.uint8)
-
-
-def eight_bits(image: np.ndarray) -> np.ndarray:
-    """Returns a picture of any shape, uint8 or uint16, as uint8."""
-    return image if image.dtype == np.uint8 else from_float(to_float(image), np.uint8)
-
-
 def read_brackets(folders: Sequence[str | os.PathLike], cache_mb: float = 512, progress: Hook = iter) -> list[Bracket]:
     """Returns the scenes in folders: every folder at or below them that holds two or more shots of one size.
 
@@ -362,9 +354,8 @@ def read_brackets(folders: Sequence[str | os.PathLike], cache_mb: float = 512, p
         paths, size = tuple(shots[k][0] for k in order), shots[0][1].shape[:2]
         brackets.append(Bracket(folder, paths, size, tuple(means[k] for k in order), tuple(cached)))
     if not brackets:
-        raise FileNotFoundError(
-            f"no scene in {_names(folders)}: looked for folders of two or more exposures ({', '.join(IMAGE_SUFFIXES)})"
-        )
+        looked = f"looked for folders of two or more exposures ({', '.join(IMAGE_SUFFIXES)})"
+        raise FileNotFoundError(f"no scene in {', '.join(map(str, folders))}: {looked}")
     return brackets
 
 
@@ -493,7 +484,7 @@ class WholePairs:
                     expected = shots[first].shape[1::-1]
                     raise UserError(f"{path} is {y.shape[1::-1]}, expected the size of {first}, {expected}")
             shots = {path: narrow(y) for path, y in shots.items()}
-            yield scene.name, [shots[path] for path in scene.paths], [luma8(shot) for shot in shots.values()]
+            yield scene.name, [shots[path] for path in scene.paths], [eight_bits(luma(shot)) for shot in shots.values()]
 
 
 def pairs_of(brackets: Sequence[Bracket]) -> list[Scene]:
@@ -505,7 +496,3 @@ def pairs_of(brackets: Sequence[Bracket]) -> list[Scene]:
             under, over = 0, len(bracket.paths) - 1
         scenes.append(Scene(bracket.folder.name, (bracket.paths[under], bracket.paths[over]), bracket.paths))
     return scenes
-
-
-def _names(folders: Sequence[str | os.PathLike]) -> str:
-    return ", ".join(map(str, folders))

@@ -98,12 +98,6 @@ def save_checkpoint(path: Path, training: Training) -> None:
     write(path, content)
 
 
-def save_best(folder: Path, training: Training, loss: float, settings: dict) -> None:
-    """Writes the epoch's checkpoint, and best.pth to ship."""
-    save_checkpoint(folder / f"epoch{training.epoch:03}-loss{loss:.3f}.pth", training)
-    save_weights(folder / "best.pth", training, settings)
-
-
 def resume_training(path: str | Path, training: Training) -> None:
     """Restores what `save_checkpoint` wrote into a run at its start, of the same network.
 

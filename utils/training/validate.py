@@ -16,10 +16,10 @@ from utils.errors import UserError
 from utils.evaluation.metric import combine_scales
 from utils.fusing.fusion import Fuser
 from utils.fusing.tiles import on_device
-from utils.pictures.pixels import captioned, from_float, to_float
+from utils.pictures.pixels import captioned, eight_bits, luma, to_float
 from utils.training import parallel
 from utils.training.augment import narrow
-from utils.training.dataset import Sample, luma8
+from utils.training.dataset import Sample
 from utils.training.loss import mef_ssim_lum, mef_ssim_scales, ssim
 
 SCALES = 6  # of MEF-SSIM, from full size to 1/32
@@ -73,7 +73,7 @@ def validate_pairs(model: Network, pairs: Iterable, loss: nn.Module, shown: int 
     pictures: dict[str, np.ndarray] = {}
     for name, pair, judges in pairs:
         picture = fuser.fuse(pair)
-        gray = luma8(picture)
+        gray = eight_bits(luma(picture))
         fused, stack = (torch.from_numpy(to_float(y))[None].to(device) for y in (gray[None], np.stack(judges)))
         profile = mef_ssim_scales(fused, stack, SCALES)[0].cpu().numpy()  # small pictures have fewer scales
         score = combine_scales(profile)
@@ -95,7 +95,7 @@ def validate_pairs(model: Network, pairs: Iterable, loss: nn.Module, shown: int 
 
 def to_rgb(y: np.ndarray) -> np.ndarray:
     """Returns luminance (1, H, W) or RGB (3, H, W), float, as (H, W, 3) RGB uint8, clamped to [0, 1] and rounded."""
-    picture = np.moveaxis(from_float(y, np.uint8), 0, -1)
+    picture = np.moveaxis(eight_bits(y), 0, -1)
     return np.ascontiguousarray(np.broadcast_to(picture, (*y.shape[1:], 3)))
 
 
