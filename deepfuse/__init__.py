@@ -11,7 +11,7 @@ import numpy as np
 from configs import shipped_weights
 from utils import __version__
 from utils.errors import UserError
-from utils.fusing.fusion import Fuser, check_exposures, improve, read_exposures
+from utils.fusing.fusion import Fuser, as_array, check_exposures, improve, read_exposures
 from utils.pictures.scenes import Scene
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Fuser", "MEFLoss", "__version__", "fuse", "fuser", "mef_ssim"]
 
 File = str | os.PathLike
-ARRAYS = {  # how to turn pictures of other libraries into arrays
-    "PIL": "np.asarray(picture), with rgb=True",
-    "torch": "(255 * tensor).round().byte().permute(1, 2, 0).cpu().numpy(), with rgb=True for RGB",
-}
 
 
 @functools.lru_cache(1)
@@ -66,10 +62,12 @@ def fuse(
     images = [images] if isinstance(images, File) else list(images)
     paths = [Path(image) for image in images if isinstance(image, File)]
     stops = None
-    if paths and len(paths) == len(images):
+    if 0 < len(paths) < len(images):
+        raise UserError("expected files or pictures as arrays, not mixed")
+    if paths:
         pictures, _, stops = read_exposures(paths)
     else:
-        pictures = [_checked(image) for image in images]
+        pictures = [as_array(image) for image in images]
         check_exposures(pictures)
         pictures = [_swapped(image) for image in pictures] if rgb else pictures
         paths = [Path(f"image {k}") for k in range(len(images))]
@@ -97,7 +95,7 @@ def mef_ssim(fused: np.ndarray, exposures: Sequence[np.ndarray]) -> float:
     """
     from utils.evaluation import metric
 
-    pictures = map(_checked, (fused, *exposures))
+    pictures = map(as_array, (fused, *exposures))
     gray, *stack = (x if x.ndim == 2 else metric.matlab_gray(x) for x in pictures)
     return metric.mef_ssim(gray, np.stack(stack))
 
@@ -108,15 +106,6 @@ def __getattr__(name: str):
 
         return MEFLoss
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _checked(image: object) -> np.ndarray:
-    """Returns a picture that is an array; raises ValueError with what to do for anything else."""
-    if isinstance(image, np.ndarray):
-        return image
-    library, kind = type(image).__module__.split(".")[0], type(image).__name__
-    fix = f": give {ARRAYS[library]}" if library in ARRAYS else " (cv2.imread gives None for what it cannot read)"
-    raise UserError(f"expected files or pictures as NumPy arrays, not mixed, got a {library} {kind}{fix}")
 
 
 def _swapped(image: np.ndarray) -> np.ndarray:

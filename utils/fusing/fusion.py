@@ -30,6 +30,11 @@ from utils.stack.align import align_exposures, unsteady
 from utils.stack.ghost import remove_ghosts
 from utils.stack.radiance import expose
 
+ARRAYS = {  # how to turn pictures of other libraries into arrays
+    "PIL": "np.asarray(picture), with rgb=True",
+    "torch": "(255 * tensor).round().byte().permute(1, 2, 0).cpu().numpy(), with rgb=True for RGB",
+}
+
 
 class Fuser:
     """Fuses exposures of any number and size with a network."""
@@ -398,14 +403,22 @@ def size_in_words(image: np.ndarray) -> str:
     return f"{image.shape[1]}x{image.shape[0]} in {kind}"
 
 
+def as_array(image: object) -> np.ndarray:
+    """Returns a picture that is an array; raises ValueError, with what to do, for anything else."""
+    if isinstance(image, np.ndarray):
+        return image
+    library, kind = type(image).__module__.split(".")[0], type(image).__name__
+    fix = f"give {ARRAYS[library]}" if library in ARRAYS else "cv2.imread gives None for what it cannot read"
+    kind = f"{library} {kind}".removeprefix("builtins ")
+    raise UserError(f"expected pictures as arrays, got {kind}: {fix}")
+
+
 def check_exposures(images: Sequence[np.ndarray]) -> None:
     """Raises ValueError unless these are two or more (H, W[, 3 or 4]) uint8 or uint16 of one shape and dtype."""
     if len(images) < 2:
         raise UserError(f"fusing needs two or more exposures, got {len(images)}")
     for image in images:
-        if not isinstance(image, np.ndarray):
-            kind = type(image).__name__
-            raise UserError(f"expected pictures as arrays, got {kind}: cv2.imread gives None for what it cannot read")
+        as_array(image)
     shape, dtype = images[0].shape, images[0].dtype
     if dtype not in (np.uint8, np.uint16) or shape[2:] not in ((), (3,), (4,)) or 0 in shape or len(shape) < 2:
         raise UserError(f"expected (H, W), (H, W, 3) or (H, W, 4) uint8 or uint16, got {shape} {dtype}")

@@ -4,12 +4,9 @@ A decoder takes (bytes, metadata) and returns a picture as it is in the file: (H
 with alpha, not turned unless it says so; or None if it cannot.
 """
 
-import contextlib
 import functools
 import io
 import struct
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -19,23 +16,6 @@ from PIL import TiffTags
 from utils.errors import UserError
 from utils.pictures.light import to_xyz, white
 from utils.pictures.metadata import ORIENTATION, Metadata, open_picture
-
-QUIET: list[int] = []  # OpenCV's level of messages before `quiet`, once per caller in it
-LOCK = threading.Lock()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps OpenCV from printing lines of its own; its level is the old one again when the last caller has left."""
-    with LOCK:
-        QUIET.append(QUIET[0] if QUIET else cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT))
-    try:
-        yield
-    finally:
-        with LOCK:
-            level = QUIET.pop()
-            if not QUIET:
-                cv2.utils.logging.setLogLevel(level)
 
 
 def decode_any(data: bytes, metadata: Metadata, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray | None:

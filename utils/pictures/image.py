@@ -20,7 +20,7 @@ from PIL import Image
 from utils.errors import UserError
 from utils.files import replacing
 from utils.pictures import QUALITY
-from utils.pictures.decoders import DECODERS, REDUCED, decode_any, quiet
+from utils.pictures.decoders import DECODERS, REDUCED, decode_any
 from utils.pictures.hdr import GainMap, ultra_hdr
 from utils.pictures.light import to_light
 from utils.pictures.metadata import (
@@ -161,7 +161,7 @@ def _read(
     decode = DECODERS.get(metadata.format, decode_any)
     if shrink > 1 and metadata.format == "JPEG":
         decode = REDUCED[shrink]
-    with named_errors(path), quiet():
+    with named_errors(path):
         image, said = overhear(decode, data, metadata)
         if image is None or image.dtype not in dtypes or image.shape[2:] not in ((), (3,), (4,)):
             raise ValueError(said.decode(errors="replace") or "expected a whole one of 8 or 16 bits")
@@ -228,10 +228,10 @@ def write_image(
         options = [cv2.IMWRITE_WEBP_QUALITY, quality]
     elif suffix in (".avif", *HEIF_SUFFIXES):
         options = [quality]
-    pieces = _encode(suffix, image, options, metadata)
+    pieces, _ = overhear(_encode, suffix, image, options, metadata)
     if suffix == ".bmp" and metadata and metadata.icc:
         warnings.warn(f"{path}: the colour profile does not fit into {suffix}, and was left out", stacklevel=2)
-    if not pieces and metadata and (pieces := _encode(suffix, image, options, None)):
+    if not pieces and metadata and (pieces := overhear(_encode, suffix, image, options, None)[0]):
         warnings.warn(f"{path}: EXIF and colour profile do not fit into {suffix}, and were left out", stacklevel=2)
     if not pieces:
         raise UserError(f"{path}: {suffix} cannot hold {width} x {height} pixels: write .png or .tif")
@@ -240,7 +240,6 @@ def write_image(
         file.writelines(pieces)
 
 
-@quiet()
 def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metadata | None) -> list[bytes | memoryview]:
     """Returns the encoded file in pieces; [] if the format cannot hold the picture or its metadata."""
     height, width = image.shape[:2]
@@ -254,8 +253,7 @@ def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metada
             exif = metadata.exif and exif_block(metadata, width, height)
             blocks = {cv2.IMAGE_METADATA_EXIF: exif, cv2.IMAGE_METADATA_ICCP: metadata.icc}
             blocks = {kind: np.frombuffer(block, np.uint8) for kind, block in blocks.items() if block}
-            encode = (cv2.imencodeWithMetadata, suffix, image, list(blocks), list(blocks.values()), options)
-            (done, data), _ = overhear(*encode)
+            done, data = cv2.imencodeWithMetadata(suffix, image, list(blocks), list(blocks.values()), options)
         if not done:
             return []
         return add_to_tiff(data.data, metadata, width, height) if metadata and tiff else [data.data]

@@ -424,13 +424,19 @@ def add_to_tiff(
     return [_tiff_structure(main, others), encoded[len(HEADER) :]]
 
 
-def _directory(file: BinaryIO) -> Directory:
-    """Returns MAIN of a TIFF."""
+def _tiff_header(file: BinaryIO) -> bytes:
+    """Returns the header of a TIFF: 8 bytes, or 16 of a BigTIFF."""
     file.seek(0)
     header = file.read(16)
+    return header if 43 in header[2:4] else header[:8]
+
+
+def _directory(file: BinaryIO) -> Directory:
+    """Returns MAIN of a TIFF."""
+    header = _tiff_header(file)
     if header.startswith(b"MM\0\x2b"):
         raise UserError("a BigTIFF of big-endian byte order is not supported: save it as an ordinary TIFF")
-    directory = Directory(header if 43 in header[2:4] else header[:8])  # that of BigTIFF is longer
+    directory = Directory(header)
     file.seek(directory.next)
     directory.load(file)
     return directory
@@ -438,9 +444,7 @@ def _directory(file: BinaryIO) -> Directory:
 
 def _read_directories(file: BinaryIO) -> tuple[dict[int, Directory], list[str]]:
     """Returns the kept tags of MAIN, EXIF and GPS of a TIFF structure, and the names of the damaged tags."""
-    file.seek(0)
-    header = file.read(16)
-    header = header if 43 in header[2:4] else header[:8]  # that of BigTIFF is longer
+    header = _tiff_header(file)
     found: dict[int, Directory] = {}
     dropped: list[str] = []
     starts: dict[int, int | None] = {}

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+import cv2
+
 Result = TypeVar("Result")
 # Lines that the libraries behind OpenCV and Pillow write to stderr about a file; and those of them that mean no damage
 # to the pixels: warnings, and a few extra bytes before a marker, which some cameras write.
@@ -24,7 +26,10 @@ MOST_HEARD = 2**16  # bytes: the first lines tell whether a picture is damaged
 
 
 class Overhear:
-    """Calls libraries written in C and captures their lines on stderr, their only way to report a damaged picture."""
+    """Calls libraries written in C and captures their lines on stderr, their only way to report a damaged picture.
+
+    OpenCV prints no lines of its own meanwhile.
+    """
 
     def __init__(self):
         self.free, self.callers, self.said = threading.Condition(), 0, b""
@@ -59,6 +64,7 @@ class Overhear:
     def _begin(self) -> int:
         """Replaces stderr by a file, unless it is one already; returns the length of the lines captured so far."""
         if not self.callers:
+            self.level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
             self.stderr, self.said, self.heard = os.dup(2), b"", 0
             self.file = tempfile.TemporaryFile("ab+")  # a pipe would fill up, and the decoder wait for ever
             os.dup2(self.file.fileno(), 2)
@@ -76,6 +82,7 @@ class Overhear:
         if not self.callers:
             os.dup2(self.stderr, 2)
             os.close(self.stderr)
+            cv2.utils.logging.setLogLevel(self.level)
             self.file.close()
             self.free.notify_all()
         return self.said
