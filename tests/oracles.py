@@ -1,9 +1,5 @@
 """Independent references for the tests: slow and plain, one pixel at a time, in Python's floats."""
 
-import os
-from pathlib import Path
-
-import cv2
 import numpy as np
 
 
@@ -26,21 +22,3 @@ def recorded(light: float, power: float, shoulder: float) -> float:
     """Returns the value in [0, 1] that a camera of this curve makes of light, where 1 is white."""
     light = min(light, 1)
     return (light * (1 + shoulder) / (light + shoulder)) ** (1 / power)
-
-
-GOLDEN = Path(__file__).parent / "golden"
-
-
-def assert_golden(name: str, picture: np.ndarray, tolerance: int) -> None:
-    """Compares an integer picture with the one of this name in tests/golden, which was recorded from this code.
-
-    Where the change is meant: DEEPFUSE_GOLDEN=write python -m pytest ..., then look at the new picture.
-    """
-    path = GOLDEN / f"{name}.png"
-    if os.environ.get("DEEPFUSE_GOLDEN") == "write":
-        path.parent.mkdir(exist_ok=True)
-        cv2.imwrite(str(path), picture)
-    golden = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    assert (golden.shape, golden.dtype) == (picture.shape, picture.dtype)
-    off = np.abs(golden.astype(int) - picture)
-    assert off.max() <= tolerance, f"{name}: {off.max()} levels off at {np.argwhere(off == off.max())[0]}"
