@@ -26,8 +26,10 @@ from pathlib import Path
 import cv2  # the libraries of the tests are imported once, since each mutant is a fork
 import pytest
 import scipy.signal  # noqa: F401
+import skimage.color  # noqa: F401
 import skimage.metrics  # noqa: F401
 import torch
+from PIL import Image, ImageCms  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {  # module -> its tests
@@ -137,6 +139,7 @@ def survives(module: str, source: str, tests: Sequence[str], plugins: Sequence[o
     try:
         if (child := os.fork()) == 0:
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+            sys.dont_write_bytecode = not plugins  # what does not change is compiled once
             silent = os.open(os.devnull, os.O_RDWR)
             os.dup2(silent, 1)
             os.dup2(silent, 2)
@@ -167,7 +170,7 @@ def tests_of(node: ast.AST, tree: ast.Module, calls: dict[str, tuple[float, list
 def main(args: argparse.Namespace) -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    sys.dont_write_bytecode = True
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         copied = Path(folder) / "project"
         shutil.copytree(ROOT, copied, ignore=shutil.ignore_patterns(".git", "__pycache__", "data_result", "train_*"))

@@ -16,6 +16,7 @@ from utils.errors import Defect, told
 from utils.fusing import fusion
 from utils.fusing.colour import BEYOND, SHOULDER
 from utils.fusing.fusion import Fuser, check_exposures, fuse_scenes, read_exposures
+from utils.fusing.network import DecidingNetwork
 from utils.fusing.tiles import on_device
 from utils.pictures.image import read_photo, write_image
 from utils.pictures.pixels import luma, shrink, to_float
@@ -120,6 +121,25 @@ def test_damaged_weights_are_said_to_be(network, stack, device, name):
     next(model.parameters()).data.fill_(torch.nan)
     with pytest.raises(ValueError, match="not finite"):
         Fuser(on_device(model, device)).fuse(stack(2, (20, 30, 3)))
+
+
+@pytest.mark.parametrize("y, weight", [(11, 0.5), (-11, 0.5), (np.nan, 0.5), (0.5, np.nan), (0.5, np.inf)])
+def test_a_decision_that_is_no_luminance_is_refused(stack, y, weight):
+    """As of weights whose file was changed: the picture would be black and white, without a word."""
+    decision = np.full((90, 117), 0.5, np.float32)
+
+    class Damaged(DecidingNetwork):
+        decision_pixels, max_gap = 10**6, 2.0
+
+        def decide(self, exposures):
+            return decision, np.full(exposures.shape, weight, np.float32)
+
+    decision[5, 6] = 1.2 if np.isfinite(weight) else 0.5
+    if np.isfinite(weight):
+        assert Fuser(Damaged()).fuse(stack()).shape == (90, 117, 3)
+    decision[5, 6] = y
+    with pytest.raises(ValueError, match="no luminance: its weights are damaged"):
+        Fuser(Damaged()).fuse(stack())
 
 
 def test_bad_exposures_are_refused(stack):

@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from utils.evaluation import metric
-from utils.training.loss import MEFLoss, bleached, mef_ssim_lum, mef_ssim_map, mef_ssim_scales, ssim, window_mean
+from utils.training.loss import (
+    MEFLoss,
+    ReconLoss,
+    bleached,
+    mef_ssim_lum,
+    mef_ssim_map,
+    mef_ssim_scales,
+    ssim,
+    window_mean,
+)
 
 pytestmark = pytest.mark.usefixtures("on_device")
 
@@ -67,6 +76,15 @@ def test_ssim_is_that_of_scikit_image():
                 metrics.structural_similarity(a, b, data_range=data_range, **options), abs=1e-6
             )
     assert (ssim(x, x) - 1).abs().max() < 1e-12
+
+
+def test_the_loss_of_reconstruction_is_that_of_mirrored_pictures():
+    metrics = pytest.importorskip("skimage.metrics")
+    x, y = pictures(2, 3, 24, 31), pictures(2, 3, 24, 31, seed=1)
+    for fused, photo, found in zip(x, y, ReconLoss()(x, y), strict=True):
+        a, b = (np.pad(z.numpy(force=True), ((0, 0), (5, 5), (5, 5)), "reflect") for z in (fused, photo))
+        options = {"gaussian_weights": True, "use_sample_covariance": False, "channel_axis": 0}
+        assert found.item() == pytest.approx(1 - metrics.structural_similarity(a, b, data_range=1, **options), abs=1e-6)
 
 
 @pytest.mark.parametrize("k", [2, 3, 7])

@@ -5,8 +5,23 @@ import warnings
 import numpy as np
 import pytest
 
-from utils.pictures.pixels import from_float
-from utils.stack.response import Response, fit_response
+from utils.pictures.pixels import from_float, luma
+from utils.stack.response import (
+    POWERS,
+    SEEN,
+    SHOULDERS,
+    SINGLE,
+    USUAL_POWER,
+    USUAL_SHOULDER,
+    Response,
+    _logarithm,
+    _median,
+    _medians,
+    _minimum,
+    _Points,
+    _small,
+    fit_response,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -200,3 +215,129 @@ def test_strips_equal_the_whole_and_the_order_of_shots_does_not_matter():
     turned = fit_response(shots[::-1])
     np.testing.assert_allclose(turned.stops[::-1], response.stops, rtol=1e-6)
     np.testing.assert_allclose(turned.merge(shots[::-1]), whole, rtol=1e-4)
+
+
+@pytest.mark.parametrize("span, max_gap, count", [(0.0, 2.0, 5), (8.0, 2.0, 5), (8.1, 2.0, 6), (9.0, 1.0, 10)])
+def test_the_network_is_shown_exposures_from_the_darkest_to_the_brightest(rng, span, max_gap, count):
+    response = Response(2.0, 0.2, (span, 0.0), ((0.0,) * 3,) * 2)
+    shots = [rng.integers(0, 256, (6, 7, 3), np.uint8) for _ in range(2)]
+    seen = response.expose(shots, max_gap)
+    assert seen.shape == (max(count, SEEN), 6, 7)
+    for exposure, stop in zip(seen, np.linspace(0, span, len(seen)), strict=True):
+        np.testing.assert_allclose(exposure, luma(response.render(response.merge(shots), 2.0**stop)), atol=1e-6)
+    np.testing.assert_array_equal(response.expose(shots, np.inf), [luma(shot) for shot in shots])
+    np.testing.assert_array_equal(response.expose(shots, max_gap, response.merge(shots)), seen)
+
+
+# The steps of the fit
+
+
+def median_of_levels(values):
+    """The point below which half of the values lie, each spread evenly over its level."""
+    below = np.searchsorted(np.sort(values), np.arange(257))  # how many are below each edge between levels
+    first = np.flatnonzero(below < len(values) / 2)[-1]
+    return np.interp(len(values) / 2, below[first : first + 2], [first - 0.5, first + 0.5])
+
+
+def test_medians_are_those_of_sorted_values(rng):
+    joint = np.zeros((256, 256), int)
+    rows = {0: [0], 7: [255, 255], 9: rng.integers(0, 256, 30), 255: rng.integers(90, 93, 41), 40: [3, 3, 9, 9]}
+    for row, values in rows.items():
+        np.add.at(joint[row], values, 1)
+    medians, count = _medians(joint)
+    for row, values in rows.items():
+        assert count[row] == len(values) and medians[row] == pytest.approx(median_of_levels(values))
+    assert not count[[*set(range(256)) - set(rows)]].any()
+
+    values, weights = rng.normal(size=(3, 4, 9)), rng.uniform(0, 1, (3, 4, 9))
+    found = _median(values, weights)
+    for at in np.ndindex(3, 4):
+        below, above = (weights[at][sign * values[at] < sign * found[at]].sum() for sign in (1, -1))
+        assert found[at] in values[at] and max(below, above) <= weights[at].sum() / 2
+
+
+def test_the_logarithm_is_that_of_the_light_and_so_is_its_slope():
+    values = np.linspace(0.05, 0.98, 30)
+    for power, shoulder in ((2.2, 0.2), (1.0, 9.0), (3.3, 0.04)):
+        light = Response(power, shoulder, (), ()).light
+        logarithm, slope = _logarithm(values, power, shoulder)
+        np.testing.assert_allclose(logarithm, np.log2(light(values)))
+        steps = np.log2(light(values + 1e-6)) - np.log2(light(values - 1e-6))
+        np.testing.assert_allclose(slope, steps / 2e-6, rtol=1e-5)
+
+
+def test_the_least_cost_is_found_and_without_one_the_usual_camera():
+    for power, shoulder in ((1.2, 0.05), (2.0, 0.3), (3.1, 4.0)):
+        found = _minimum(lambda p, s, a=power, b=shoulder: 1e4 * (np.log(p / a) ** 2 + np.log(s / b) ** 2))
+        assert found == pytest.approx((power, shoulder), rel=0.06)
+    assert _minimum(lambda p, s: 0) == pytest.approx((USUAL_POWER[0], USUAL_SHOULDER[0]), rel=0.06)
+    for far in (1e-3, 1e3):
+        at = _minimum(lambda p, s, far=far: 1e4 * (np.log(p / far) ** 2 + np.log(s / far) ** 2))
+        assert at == pytest.approx((POWERS[far > 1], SHOULDERS[far > 1]))
+
+
+@pytest.mark.parametrize("shape, n", [((90, 120), 1), ((700, 400), 2), ((2400, 2000), 9)])
+def test_the_fit_looks_at_single_pixels(shape, n):
+    """At about 65,536 of them, evenly spread: mixed ones follow no curve."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    small = _small(np.dstack([rows % 251, columns % 251, rows * 0]).astype(np.uint8))
+    at = [np.arange(side)[n // 2 :: n] for side in shape]
+    expected = np.dstack([*np.meshgrid(at[0] % 251, at[1] % 251, indexing="ij"), np.zeros([len(x) for x in at])])
+    np.testing.assert_array_equal(small, expected)
+    assert small.dtype == np.uint8 and (n == 1 or 0.9 < small[..., 0].size / 65_536 < 1.2)
+    assert _small(np.zeros((4, 5), np.uint16)).shape == (4, 5, 1)
+
+
+@pytest.mark.parametrize("power, shoulder", [(1.4, 0.06), (1.8, 0.3), (2.4, 1.0)])
+def test_curve_and_gap_of_clean_shots_are_found(power, shoulder):
+    light, curve = scene(), family(power, shoulder)
+    response = fit_response([shoot(light, curve, 0), shoot(light, curve, 3)], [0, 3])
+    assert response.stops[1] == pytest.approx(3, rel=0.07)
+    value = np.linspace(0.2, 0.9, 30)
+    expected = Response(power, shoulder, (), ()).light(value)
+    np.testing.assert_allclose(np.log2(response.light(value)), np.log2(expected), atol=0.5)
+
+
+def test_points_are_levels_that_both_shots_expose_with_the_medians_of_the_other(rng):
+    dark = rng.integers(0, 120, (80, 90, 2)).astype(np.uint8)
+    bright = np.clip(2.2 * dark + rng.normal(0, 4, dark.shape), 0, 255).astype(np.uint8)
+    points = _Points(dark, bright, 1.5)
+    for c, (one, other, weights) in enumerate(points.channels):
+        a, b = dark[..., c].ravel(), bright[..., c].ravel()
+        expected = [(v, median_of_levels(b[a == v]), (a == v).sum()) for v in range(256) if (a == v).any()]
+        expected += [(median_of_levels(a[b == v]), v, (b == v).sum()) for v in range(256) if (b == v).any()]
+        expected = [(x, y, n / (n + 30)) for x, y, n in expected if min(x, y) >= 4 and max(x, y) <= 250]
+        np.testing.assert_allclose(np.transpose([one * 255, other * 255, weights]), expected)
+    assert points.guesses[1] == 1.5 and points.trust[1] > 10 * points.trust[0]
+    assert len(_Points(dark, bright, None).guesses) == 1
+
+
+def test_a_shot_counts_by_its_exposure():
+    """Where shots disagree, the radiance is their mean, weighted by 2^stops: as the light that they caught."""
+    stops, levels = np.array([0.0, 1.0, 3.0]), np.array([40_000, 13_000, 40_000], np.uint16)
+    for chosen in ([0, 1, 2], [0, 1], [2]):
+        response = Response(2.0, 0.2, tuple(stops[chosen]), ((0.0,) * 3,) * len(chosen))
+        lights = response.light(levels[chosen] / 65535) / 2 ** stops[chosen]
+        expected = np.average(lights, weights=2 ** stops[chosen] + SINGLE)
+        merged = response.merge([np.full((2, 2, 3), level, np.uint16) for level in levels[chosen]])
+        np.testing.assert_allclose(merged, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_clean_shots_of_a_known_camera_give_the_radiance_itself(channels):
+    """With white balance and all: where one shot at least exposes all channels, and beyond the last the white."""
+    light = scene()[..., :channels].squeeze()
+    stops, tints = (0.0, 2.5, 6.0), ((0.3, -0.1, -0.2), (0.0,) * 3, (-0.3, 0.1, 0.2))
+    tints = tuple(tint[:channels] if channels == 3 else (0.0,) for tint in tints)
+    response, curve = Response(2.2, 0.2, stops, tints), family(2.2, 0.2)
+    shots = [shoot(light, curve, *x, dtype=np.uint16) for x in zip(stops, tints, strict=True)]
+    if channels == 1:
+        shots = [np.squeeze(shot) for shot in shots]
+    merged = response.merge(shots)
+    within = (light > 2.0**-14) & (light < 0.5)
+    within = within if channels == 1 else within.all(2)
+    np.testing.assert_allclose(merged[within], light[within], rtol=0.01)
+    for shot, stop, tint in zip(shots, stops, tints, strict=True):
+        again = response.render(merged * np.exp2(np.float32(tint)), 2**stop)
+        off = np.abs(again - shot / 65535)
+        assert off[within].max() < 0.005

@@ -12,6 +12,8 @@ from utils.fusing.colour import stops_for
 from utils.pictures.pixels import luma, shrink, to_float
 from utils.stack.response import SEEN, Response, fit_response
 
+WILD = 10  # luminance that no network means: trained ones give -0.2 to 1.3, damaged ones give thousands
+
 
 class Network(Protocol):
     """A network on its device: `onnx.OnnxNetwork`, or a network of `tiles`."""
@@ -53,7 +55,7 @@ class DecidingNetwork(ABC):
         """Returns the fused picture of exposures that agree in shape and type; as `Fuser.fuse`.
 
         Raises:
-            ValueError: The network gives values that are not finite.
+            ValueError: The network gives values that are not finite, or no luminance.
         """
         [decision] = self.decide_together([self.small_copy(images, stops)])
         return decision.develop(images)
@@ -72,8 +74,8 @@ class DecidingNetwork(ABC):
         where they show the same.
 
         Raises:
-            ValueError: The network gives values that are not finite, or it sees the shots as they are and the scenes
-                have different numbers of them.
+            ValueError: The network gives values that are not finite or no luminance, or it sees the shots as they are
+                and the scenes have different numbers of them.
         """
         seen = [self._seen(scene) for scene in scenes]
         most, height = max(map(len, seen)), max(exposures.shape[1] for exposures in seen)
@@ -86,8 +88,8 @@ class DecidingNetwork(ABC):
             for x, turn in zip(seen, turns, strict=True)
         ]
         y, weights = self.decide(np.concatenate(row, 2))
-        if not (np.isfinite(y).all() and np.isfinite(weights).all()):
-            raise UserError("the network gives values that are not finite: its weights are damaged")
+        if not (np.abs(y).max() < WILD and np.isfinite(weights).all()):  # NaN is not below it either
+            raise UserError("the network gives values that are not finite or no luminance: its weights are damaged")
         parts = np.split(y, np.cumsum([x.shape[2] for x in seen])[:-1], 1)
         decisions = []
         for scene, part, turn in zip(scenes, parts, turns, strict=True):
