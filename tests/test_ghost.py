@@ -389,7 +389,7 @@ class Recorder:
     """A stand-in for a Fuser that keeps the shots it was given."""
 
     def fuse(self, images, stops=None):
-        self.images, self.stops = images, stops
+        self.images, self.stops = list(images), stops  # the list itself is emptied
         return images[0]
 
 
