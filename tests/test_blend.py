@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from utils.fusing import blend
 from utils.fusing.blend import along_edges, develop, enlarge, light_in_stops
+from utils.fusing.colour import KEPT
 from utils.pictures.pixels import shrink
 from utils.stack.response import Response
 
@@ -53,7 +54,8 @@ def test_it_is_that_of_the_loop_over_pixels(rng, shape, dtype):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype, off", [(np.uint8, 0), (np.uint16, 2)])
-def test_shots_shown_as_they_were_taken_come_out_as_they_are(rng, shape, dtype, off):
+def test_shots_shown_as_they_were_taken_come_out_as_they_are(rng, shape, dtype, off, monkeypatch):
+    monkeypatch.setattr(blend, "KEPT", 0)  # no colour beyond the camera's
     image = pictures(rng, shape, dtype, 1)[0]
     response = Response(2.2, 0.3, (0.0,) * 3, ((0.0,) * 3,) * 3)
     picture = develop([image] * 3, response, np.zeros((3, 5), np.float32), rng.random((3, 5), np.float32))
@@ -100,7 +102,7 @@ def test_beside_an_edge_there_is_no_rim(rng):
     response = Response(2.2, 0.3, (0.0, 0.0), ((0.0,) * 3,) * 2)
     small = response.merge([shrink(image, pixels=16 * 24)] * 2)
     stops, whole = -0.7 * light_in_stops(small, response), response.merge([image] * 2)
-    expected = response.render(whole, 2 ** (-0.7 * light_in_stops(whole, response)))
+    expected = response.render(whole, 2 ** (-0.7 * light_in_stops(whole, response)), KEPT)
 
     def off(radiance):
         return np.abs(develop([image] * 2, response, stops, radiance) / 65535 - expected).max()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.fusing.colour import BEYOND, SHOULDER, fuse_chroma, shoulder, stops_for
+from utils.fusing.colour import BEYOND, KEPT, SHOULDER, fuse_chroma, shoulder, stops_for
 from utils.pictures.pixels import luma
 from utils.stack.response import Response
 
@@ -40,19 +40,19 @@ def test_the_picture_has_the_luminance_that_was_decided(rng, response, channels)
     assert stops.shape == y.shape and stops.dtype == np.float32
     within = (stops > -BEYOND + 0.01) & (stops < max(response.stops) + BEYOND - 0.01)
     assert within.mean() > 0.3
-    off = luma(response.render(radiance, 2**stops)) - y
+    off = luma(response.render(radiance, 2**stops, KEPT)) - y
     assert 255 * np.abs(off[within]).max() < 0.5
     assert (off[~within & (stops < 0)] >= -1e-5).all() and (off[~within & (stops > 0)] <= 1e-5).all()
 
 
 def test_a_shot_gives_itself(rng):
-    """The colour at the brightness of a real shot is the shot's own: also a clipped one's."""
+    """A picture at some exposure, given its own luminance as the decision, comes back: also where it is clipped."""
     response = RESPONSES[0]
     radiance = np.exp2(rng.uniform(-9, 1, (40, 50, 1)) + rng.normal(0, 0.5, 3)).astype(np.float32)
     for stop in (0.0, 2.5, 5.0):
-        shot = response.render(radiance, 2**stop)
+        shot = response.render(radiance, 2**stop, KEPT)
         known = (luma(shot) > 0.02) & (luma(shot) < SHOULDER)
-        found = response.render(radiance, 2 ** stops_for(luma(shot), radiance, response))
+        found = response.render(radiance, 2 ** stops_for(luma(shot), radiance, response), KEPT)
         assert 255 * np.abs(found - shot)[known].max() < 1.5
 
 

@@ -80,6 +80,20 @@ def test_noted_times_give_the_stops_and_the_curve(gap):
         np.testing.assert_allclose(np.log2(response.light(value)), np.log2(ideal), atol=0.35)
 
 
+def test_what_is_flattened_by_its_luminance_keeps_the_ratios_of_its_light(rng):
+    response = Response(2.2, 0.05, (0.0, 3.0), ((0.0,) * 3,) * 2)
+    light = rng.uniform(0.01, 0.5, (20, 30, 3)).astype(np.float32)
+    kept, own = response.render(light, 1.5, kept=1.0), response.render(light, 1.5)
+    ratios, unclipped = (kept / kept[..., :1]) ** response.power, (kept < 1).all(2)
+    np.testing.assert_allclose(ratios[unclipped], (light / light[..., :1])[unclipped], rtol=1e-4)
+    n = 1.5 * luma(light)
+    expected = np.minimum((1.5 * light * 1.05 / (0.7 * 1.5 * light + 0.3 * n[..., None] + 0.05)) ** (1 / 2.2), 1)
+    np.testing.assert_allclose(response.render(light, 1.5, kept=0.3), expected, rtol=1e-4)
+    assert (np.ptp(kept, 2) >= np.ptp(own, 2) - 1e-6)[unclipped].all()  # never paler than the camera's own way
+    gray = np.repeat(light[..., :1], 3, 2)
+    np.testing.assert_allclose(response.render(gray, kept=1.0), response.render(gray), rtol=1e-5)
+
+
 def test_curve_and_light_undo_each_other():
     value = np.linspace(0.01, 1, 200, dtype=np.float32)
     for response in (

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
+from utils.fusing.colour import KEPT
 from utils.pictures.pixels import from_float, luma
 from utils.progress import counted
 from utils.stack.response import NOISE, Response
@@ -40,7 +41,7 @@ def develop(
         whole = response.merge([x[rows] for x in images])
         slope, offset = cv2.split(enlarge(lines, rows, height, width))
         gain = cv2.exp((slope * light_in_stops(whole, response) + offset) * np.float32(np.log(2)))
-        part = from_float(response.render(whole, gain), image.dtype)
+        part = from_float(response.render(whole, gain, KEPT), image.dtype)
         if image.shape[2:] == (4,):
             alpha = np.sum([x[rows, :, 3] for x in images], 0, np.uint32)
             part = np.dstack([part, ((alpha + len(images) // 2) // len(images)).astype(image.dtype)])

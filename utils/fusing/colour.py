@@ -11,8 +11,9 @@ from utils.pictures.pixels import NEUTRAL_CHROMA, luma
 from utils.stack.response import Response
 
 SHOULDER = 0.9  # luminance below stays unchanged, luminance above is bent to end in white
+KEPT = 0.2  # of the colour that a camera's shoulder takes from bright light; a picture then has the scene's saturation
 BEYOND = 2.0  # stops by which a pixel may be shown darker or brighter than in any shot: farther is noise
-STEPS = 6  # of Newton's method: after it the luminance is right to a fraction of a level
+STEPS = 8  # of the secant method: after it the luminance is right to a fraction of a level
 
 
 def fuse_chroma(exposures: Sequence[np.ndarray]) -> np.ndarray:
@@ -29,8 +30,9 @@ def fuse_chroma(exposures: Sequence[np.ndarray]) -> np.ndarray:
 def stops_for(y: np.ndarray, radiance: np.ndarray, response: Response) -> np.ndarray:
     """Returns for each pixel the stops (h, w) float32 at which the camera would have recorded the luminance y (h, w).
 
-    So the picture `response.render(radiance, 2**stops)` has the luminance y, and of each pixel the colour that the
-    camera gives to its light at this brightness. Differs from the paper, which averages chroma whatever its brightness.
+    So the picture `response.render(radiance, 2**stops, KEPT)` has the luminance y, and of each pixel the colour that
+    the camera gives to its light at this brightness, but a little less pale. Differs from the paper, which averages
+    chroma whatever its brightness.
 
     Args:
         radiance: (h, w) or (h, w, 3), as from `Response.merge`. Where it is nearly black, y may be out of reach.
@@ -38,11 +40,15 @@ def stops_for(y: np.ndarray, radiance: np.ndarray, response: Response) -> np.nda
     low, high = np.float32(-BEYOND), np.float32(max(response.stops) + BEYOND)
     goal = _log_light(shoulder(y), response)
     stops = np.clip(goal - np.log2(np.maximum(luma(radiance), 1e-9)), low, high)
-    least, most = np.full_like(y, low), np.full_like(y, high)
+    least, most, slope, last = np.full_like(y, low), np.full_like(y, high), np.float32(1), None
     for _ in range(STEPS):
-        step = goal - _log_light(luma(response.render(radiance, 2**stops)), response)
+        step = goal - _log_light(luma(response.render(radiance, 2**stops, KEPT)), response)
         least, most = np.where(step > 0, stops, least), np.where(step > 0, most, stops)
-        nearer = stops + step
+        if last is not None:  # the slope is below 1 where a channel clips
+            moved = stops - last[0]
+            slope = np.clip((last[1] - step) / np.where(moved, moved, 1), 0.1, 1)
+        last = stops, step
+        nearer = stops + step / slope
         stops = np.where((nearer >= least) & (nearer <= most), nearer, (least + most) / 2)
     return stops
 

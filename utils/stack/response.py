@@ -50,18 +50,25 @@ class Response:
         raised = values**self.power
         return self.shoulder * raised / (1 + self.shoulder - raised)
 
-    def render(self, radiance: np.ndarray, gain: float | np.ndarray = 1.0) -> np.ndarray:
+    def render(self, radiance: np.ndarray, gain: float | np.ndarray = 1.0, kept: float = 0.0) -> np.ndarray:
         """Returns what the camera would record of radiance times `gain`: float32 in [0, 1], of the radiance's shape.
+
+        The shoulder s flattens each channel by its own light x: v = (x (1 + s) / (x + s))^(1 / g), so bright colours
+        pale. Flattened by the luminance instead, they keep the ratios of their light.
 
         Args:
             radiance: (h, w) or (h, w, 3) float32, at least 0, as `merge` returns it.
             gain: 2**stops[k] gives the picture that shot k would be without noise; a number, or (h, w) for each pixel.
+            kept: share of the luminance in what flattens a channel; 0 is the camera's own way.
         """
         if np.ndim(gain):
             gain = cv2.merge([gain] * 3) if radiance.ndim == 3 else gain
         light = np.clip(radiance * np.asarray(gain, np.float32), 1e-12, 1)  # no zero: its logarithm is infinite
-        light *= np.float32(1 + self.shoulder) / (light + np.float32(self.shoulder))
-        return cv2.exp(cv2.log(light) * np.float32(1 / self.power))  # four times as fast as a power
+        flattens = light
+        if kept and radiance.ndim == 3:
+            flattens = light * np.float32(1 - kept) + cv2.merge([luma(light) * np.float32(kept)] * 3)
+        light *= np.float32(1 + self.shoulder) / (flattens + np.float32(self.shoulder))
+        return np.minimum(cv2.exp(cv2.log(light) * np.float32(1 / self.power)), 1)  # four times as fast as a power
 
     def merge(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Returns the radiance, (h, w) or (h, w, 3) BGR float32 in [0, about 1]: every shot, as far as it is trusted.
