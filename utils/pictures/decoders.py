@@ -88,7 +88,8 @@ def decode_heif(data: bytes, metadata: Metadata) -> np.ndarray:
     import pillow_heif
 
     heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=False, bgr_mode=True)
-    return np.asarray(heif)
+    image = np.asarray(heif)
+    return image if image.dtype == np.uint8 else image | image >> heif.info["bit_depth"]  # so that white stays white
 
 
 def decode_avif(data: bytes, metadata: Metadata) -> np.ndarray:

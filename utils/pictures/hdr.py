@@ -19,11 +19,11 @@ import numpy as np
 from PIL import Image
 
 from utils.files import replacing
+from utils.pictures import QUALITY
 from utils.pictures.light import REC709, REC2020, Encoding, between, primaries_of, profile, to_pq
 from utils.pictures.metadata import Metadata, add_to_tiff, exif_block
 
-QUALITY = 95  # of pictures coded as PQ
-BITS = 10  # of their numbers
+BITS = 10  # of numbers coded as PQ
 OFFSET = 1 / 64  # added to the light of both renditions, so that black has a gain too
 # Steps of the map's JPEG, for the frequencies (across + down) from 0: fine for skies, coarse for detail, of which the
 # picture itself has enough.
@@ -114,8 +114,9 @@ def write_pq(path: str | os.PathLike, light: np.ndarray, metadata: Metadata, qua
     if Path(path).suffix.lower() == ".avif":
         import imagecodecs
 
+        finer = 100 - (100 - quality) // 8  # a step of PQ is more light than one of sRGB, and AV1 loses more of it
         data = imagecodecs.avif_encode(
-            rgb, quality, speed=8, bitspersample=BITS, pixelformat="yuv444", primaries=9, transfer=16, matrix=9
+            rgb, finer, speed=8, bitspersample=BITS, pixelformat="yuv444", primaries=9, transfer=16, matrix=9
         )
         if metadata.exif:
             warnings.warn(f"{path}: EXIF is left out of an AVIF with HDR: .heic and .jpg keep it", stacklevel=2)
@@ -127,7 +128,9 @@ def write_pq(path: str | os.PathLike, light: np.ndarray, metadata: Metadata, qua
         exif = {"exif": exif_block(metadata, width, height)} if metadata.exif else {}
         file = io.BytesIO()
         spread = (rgb << (16 - BITS)).tobytes()
-        options = {"quality": quality, "chroma": 444, "enc_params": {"preset": "ultrafast"}}  # as `write_image`
+        # fast as in `write_image`; x265 treats the difference from gray as less important, but in PQ it is much light
+        encoder = {"preset": "ultrafast", "x265:cbqpoffs": "-6", "x265:crqpoffs": "-6"}
+        options = {"quality": quality, "chroma": 444, "enc_params": encoder}
         pillow_heif.encode("RGB;16", (width, height), spread, file, **options, **codes, **exif)
         data = file.getbuffer()
     with replacing(path) as temporary:
