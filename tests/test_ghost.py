@@ -457,6 +457,21 @@ def test_shots_out_of_the_hand_are_not_freed_of_ghosts_without_a_word(tmp_path):
         fusion.improve(Scene("a", paths), [read_image(path) for path in paths], None, None, True)
 
 
+def test_a_thing_found_in_parts_is_taken_whole(rng):
+    """Against SciPy's morphology; two parts 20 pixels apart become one, a hole is filled, and far things stay apart."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    mask = (cv2.resize(rng.random((12, 15), np.float32), (150, 120)) > 0.75).astype(np.uint8)
+    reach = np.pad(mask, 25)
+    expected = ndimage.binary_fill_holes(ndimage.binary_closing(reach, ghost.INSIDE), np.ones((3, 3)))[25:-25, 25:-25]
+    assert (ghost._whole(mask) != expected).mean() < 0.002  # OpenCV joins holes and outlines that touch at a corner
+    parts = np.zeros((100, 160), np.uint8)
+    parts[40:60, 20:40] = parts[40:60, 58:78] = parts[40:60, 120:140] = 1
+    whole = ghost._whole(parts)
+    assert whole[50, 20:78].all() and not whole[50, 82:116].any()
+    ring = cv2.circle(np.zeros((200, 200), np.uint8), (100, 100), 60, 1, 3)
+    assert ghost._whole(ring)[100, 100] == 1
+
+
 def test_the_command_line():
     args = get_infer_args(["a", "b", "--deghost", "--reference", "b"])
     assert args.deghost and args.reference == "b" and not get_infer_args([]).deghost

@@ -22,7 +22,7 @@ WELL_EXPOSED = 20, 240  # levels, for the choice of the reference
 MOVING_WEIGHT = 3  # weight of the moving regions in that choice; the whole picture has 1
 TILE = 128  # pixels, side of the blocks in which full-size pictures are changed: floats need memory for one block only
 LEVELS = np.arange(256)
-THIN, WIDE, GAP = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in (7, 9, 9))
+THIN, WIDE, GAP, INSIDE = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in (7, 9, 9, 25))
 SOFT = 1.5  # pixels, sigma of the blur of a replaced region's edge, at working size: less than half of THIN
 
 
@@ -116,7 +116,7 @@ def _match(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarray
     mask = np.zeros(source.shape[:2], np.uint8)
     for _ in range(ROUNDS):
         curves, spreads = _curves(source, shot, mask == 0)
-        mask = _moving(source, shot, curves, spreads)
+        mask = _whole(_moving(source, shot, curves, spreads))
         if mask.mean() > 0.8:  # too little is left to match again
             break
     return curves, mask
@@ -193,6 +193,18 @@ def _moving(source: np.ndarray, shot: np.ndarray, curves: np.ndarray, spreads: n
     moving = np.zeros(number, np.uint8)
     moving[regions[clear > 0]] = 1
     return cv2.morphologyEx(moving[regions], cv2.MORPH_CLOSE, GAP)
+
+
+def _whole(moving: np.ndarray) -> np.ndarray:
+    """Returns a mask (h, w) uint8 of 0 and 1 with its gaps closed, as far as INSIDE reaches, and its holes filled.
+
+    Parts of a thing look like what is behind them; taken from another shot than the rest, they would tear it.
+    """
+    border = len(INSIDE)
+    padded = cv2.copyMakeBorder(moving, border, border, border, border, cv2.BORDER_CONSTANT, value=0)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, INSIDE)
+    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(closed, outlines, -1, 1, cv2.FILLED)[border:-border, border:-border]
 
 
 def _look_up(image: np.ndarray, tables: Iterable[np.ndarray]) -> np.ndarray:
