@@ -132,6 +132,71 @@ def test_the_gain_leads_from_the_picture_to_the_light(rng):
     assert np.abs(np.log2(full / meant))[bright].max() < 0.2
 
 
+def blocks(*values):
+    """A picture of 30x30 squares side by side, each of one value or colour."""
+    return np.repeat(np.repeat(np.array([values]), 30, 0), 30, 1)
+
+
+def linear(level):
+    """The light of a level of sRGB in 0..255 (IEC 61966-2-1)."""
+    x = level / 255
+    return x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize(
+    "levels, lights, unit",
+    [
+        # middle tones twice, of which the median counts, others; light in units of 5
+        ([120, 120, 130, 200, 250, 20, 60], [1.0, 1.0, 9.0, 5.0, 90.0, 0.3, 0.45], linear(120) / 1.0),
+        ([120, 90, 95, 180, 175], [2.0, 0.0, 0.0, 9.0, 1.0], linear(120) / 2.0),  # where no light is, none is compared
+        ([200, 200, 255, 0], [3.0, 3.0, 80.0, 7.0], linear(200) / 3.0),  # no middle tones: all that is not black
+    ],
+)
+def test_gain_of_squares_is_the_formula(levels, lights, unit, alpha):
+    picture = blocks(*[[level] * 3 for level in levels]).astype(np.uint8)
+    picture = np.dstack([picture, picture[..., :1]]) if alpha else picture
+    gain = gain_map(picture, blocks(*[[light] * 3 for light in lights]).astype(np.float32) * 5)
+    assert gain.levels.shape == (20, 20 * len(levels))
+    stops = gain.levels[10, 10::20] * (gain.most / 255)
+    for level, light, found in zip(levels, lights, stops, strict=True):
+        t = min(max((light * unit - 0.02) / 0.08, 0), 1)
+        wanted = np.log2((light * unit + 1 / 64) / (linear(level) + 1 / 64))
+        expected = min(max(wanted, 0), 4) * (3 * t**2 - 2 * t**3)
+        assert found == pytest.approx(expected, abs=0.55 * gain.most / 255)
+    shown = rendition(picture, gain)[15, 15::30]
+    expected = (np.array([linear(level) for level in levels]) + 1 / 64) * 2**stops - 1 / 64
+    np.testing.assert_allclose(shown, np.transpose([expected] * 3), atol=2e-4 * 2**gain.most)
+
+
+def test_gain_is_that_of_luminance():
+    picture = blocks([120] * 3, [120] * 3, [40, 90, 200], [220, 40, 90]).astype(np.uint8)
+    colours = np.array([[1, 1, 1], [1, 1, 1], [4, 1, 0.5], [0.1, 2, 6]], np.float32)
+    gain = gain_map(picture, blocks(*colours).astype(np.float32))
+    stops = gain.levels[10, 10::20] * (gain.most / 255)
+    for colour, light, found in zip(picture[0, ::30], colours, stops, strict=True):
+        there, shown = light @ LUMINANCE * linear(120), np.array([linear(x) for x in colour]) @ LUMINANCE
+        expected = max(np.log2((there + 1 / 64) / (shown + 1 / 64)), 0)
+        assert found == pytest.approx(expected, abs=0.55 * gain.most / 255 + 1e-3)
+
+
+@pytest.mark.parametrize("channels", [(), (4,)])
+def test_light_of_any_layout_and_size(rng, channels):
+    light, shots = bracket(rng, stops=(0, 0.9))
+    shots = [np.dstack([shot, shot[..., :1]]) if channels else shot[..., 1] for shot in shots]
+    light = light if channels else light[..., 1]
+    known = light > 2.0**-6
+    for noted in ([0, 0.9], [3, 3.9]):
+        found = scene_light(shots, noted)
+        assert found.shape == light.shape and found.dtype == np.float32
+        assert np.median(np.abs(np.log2(found / light))[known]) < 0.05
+    small = scene_light(shots, [0, 0.9], (60, 80))
+    resized = cv2.resize(found, (80, 60), interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(small, resized, rtol=0.1, atol=0.002)
+    same = scene_light([shots[1]] * 2, [0, 2])  # one shot twice: there is no gap to believe
+    assert same.max() == pytest.approx(1, rel=0.02)
+
+
 def test_the_gain_is_bounded_and_smooth_where_all_shots_clip(rng):
     light = np.tile(2.0 ** np.linspace(-8, 12, 256)[None, :, None], (64, 1, 3))  # 12 stops above white of the darkest
     shots = [np.rint(as_srgb(light * 2.0**stop) * 255).astype(np.uint8) for stop in (0, 3, 6)]
@@ -145,11 +210,12 @@ def test_a_flat_or_black_picture_has_a_map_too(rng):
     for value in (0, 128, 255):
         picture = np.full((40, 50, 3), value, np.uint8)
         gain = gain_map(picture, np.full((20, 25, 3), value / 255, np.float32))
-        assert gain.most > 0 and not gain.levels.any()
+        assert gain.most == 0.25 and not gain.levels.any()
 
 
 def test_the_map_of_a_large_picture_has_a_quarter_of_its_sides():
     assert light_size(4000, 6000) == map_size(4000, 6000) == (1000, 1500)
+    assert light_size(1024, 2049) == (256, 512) and light_size(1024, 2048) == (1024, 2048)  # from 2 megapixels on
     assert map_size(600, 900) == (400, 600) and light_size(600, 900) == (600, 900) and map_size(1, 1) == (1, 1)
 
 
