@@ -44,8 +44,11 @@ TESTS = {  # module -> its tests
     "utils/fusing/hdr.py": ["tests/test_hdr.py"],
     "utils/fusing/network.py": ["tests/test_fusion.py"],
     "utils/pictures/hdr.py": ["tests/test_hdr.py"],
-    "utils/pictures/metadata.py": ["tests/test_image.py", "tests/test_camera.py", "tests/test_hostile.py"],
-    "utils/pictures/pixels.py": ["tests/test_pixels.py", "tests/test_image.py"],
+    "utils/pictures/metadata.py": [
+        *("tests/test_metadata.py", "tests/test_image.py", "tests/test_camera.py", "tests/test_light.py"),
+        *("tests/test_radiance.py", "tests/test_hostile.py"),
+    ],
+    "utils/pictures/pixels.py": ["tests/test_pixels.py"],
     "utils/pictures/scenes.py": ["tests/test_scenes.py"],
     "utils/training/loss.py": ["tests/test_loss.py"],
     "utils/evaluation/metric.py": ["tests/test_metric.py"],

@@ -61,3 +61,15 @@ def test_what_is_black_or_white_everywhere_gives_finite_stops_within_reach():
         for y in (-1.0, 0.0, 0.5, 1.0, 3.0):
             stops = stops_for(np.full((4, 5), y, np.float32), radiance, RESPONSES[0])
             assert np.isfinite(stops).all() and stops.min() >= -BEYOND and stops.max() <= 5 + BEYOND
+
+
+def test_no_pixel_is_shown_farther_than_two_stops_beyond_the_shots():
+    for y, light, expected in ((1.0, 0.0, 5 + 2), (0.0, 1.0, -2)):
+        stops = stops_for(np.full((2, 3), y, np.float32), np.full((2, 3), light, np.float32), RESPONSES[0])
+        np.testing.assert_allclose(stops, expected, atol=0.1)  # which halving the interval approaches
+
+
+def test_highlights_end_in_white_which_only_infinite_light_would_reach():
+    y = np.float32([0.5, 0.9, 0.92, 1, 1.2])
+    expected = [0.5, 0.9, *(0.9 + 0.1 * np.tanh((x - 0.9) / 0.1) for x in (0.92, 1, 1.2))]
+    np.testing.assert_allclose(shoulder(y), expected, atol=1e-6)

@@ -1,6 +1,9 @@
 """utils/fusing/hdr.py and utils/pictures/hdr.py: files that hold more light than white, read by other programs."""
 
+import io
+import re
 import shutil
+import struct
 import subprocess
 
 import cv2
@@ -96,6 +99,51 @@ def test_exiftool_finds_the_map_and_its_numbers(ultra):
     levels = cv2.imread(str(second), cv2.IMREAD_UNCHANGED)
     assert levels.shape == (60, 80) and np.abs(levels - np.linspace(0, 255, 80)).mean() < 2
     assert path.read_bytes().endswith(second.read_bytes())
+
+
+def test_pillow_finds_both_pictures_and_their_bytes(ultra):
+    path, _ = ultra
+    data = path.read_bytes()
+    with Image.open(path) as picture:
+        version, number, (first, second) = (picture._getmp()[tag] for tag in (0xB000, 0xB001, 0xB002))
+        assert (version, number) == (b"0100", 2) and first["Attribute"]["MPType"] == "Baseline MP Primary Image"
+        assert {first[f"EntryNo{k}"] for k in (1, 2)} | {second[f"EntryNo{k}"] for k in (1, 2)} == {0}
+        assert first["DataOffset"] == 0 and first["Size"] + second["Size"] == len(data)
+        assert second["Attribute"]["MPType"] == "Undefined" and not any(
+            entry["Attribute"][f"{kind}Flag"]
+            for entry in (first, second)
+            for kind in ("DependentParentImage", "DependentChildImage", "RepresentativeImage")
+        )
+    with Image.open(io.BytesIO(data[first["Size"] :])) as own:
+        levels, steps = np.asarray(own), np.array(own.quantization[0]).reshape(8, 8)
+    assert np.abs(levels - np.linspace(0, 255, 80)).mean() < 2
+    assert steps[0, 0] == 6 and steps.max() == 32 and (steps == steps.T).all()  # fine for skies, coarse for detail
+    assert (np.diff(steps, axis=1) >= 0).all() and steps[0, 1] == 12 and steps[0, 3] == 25 and steps[0, 4] == 32
+
+
+def test_iso_and_adobe_are_told_the_same(ultra):
+    data = ultra[0].read_bytes()
+    head, block = data.split(b"urn:iso:std:iso:ts:21496:-1\0")[1:]
+    assert head.startswith(bytes(4) + b"\xff\xe2")  # the picture's: versions alone
+    *versions, flags = struct.unpack_from(">HHB", block)
+    numbers = np.array(struct.unpack_from(">14I", block, 5), float).reshape(7, 2)
+    assert versions == [0, 0] and flags == 0x40
+    np.testing.assert_allclose(numbers[:, 0] / numbers[:, 1], [0, 3.5, 0, 3.5, 1, 1 / 64, 1 / 64])
+    noted = {key: float(value) for key, value in re.findall(rb'hdrgm:(\w+)="([\d.]+)"', data)}
+    assert noted == {b"Version": 1, b"GainMapMin": 0, b"GainMapMax": 3.5, b"Gamma": 1, b"OffsetSDR": 1 / 64,
+                     b"OffsetHDR": 1 / 64, b"HDRCapacityMin": 0, b"HDRCapacityMax": 3.5}  # fmt: skip
+    length = int(re.search(rb'Item:Length="(\d+)"', data)[1])
+    assert data[-length:].startswith(b"\xff\xd8\xff") and data[:-length].endswith(b"\xff\xd9")
+
+
+def test_only_light_in_colour_has_a_profile(tmp_path):
+    light = np.ones((3, 4, 3), np.float32)
+    wide = Metadata(icc=profile(Encoding(REC2020)))
+    for name, its, known in (("colour", light, True), ("gray", light[..., 0].copy(), False)):
+        write_radiance(tmp_path / f"{name}.tif", its, wide, "")
+        with Image.open(tmp_path / f"{name}.tif") if not known else open(tmp_path / f"{name}.tif", "rb") as file:
+            found = b"acsp" in file.read() if known else 34675 in file.tag_v2
+        assert found == known
 
 
 @pytest.mark.parametrize("noted", [True, False])
@@ -234,7 +282,7 @@ def test_pq_is_read_back_with_its_tags(tmp_path, rng, suffix):
         assert read_metadata(path).exif[0][271] == "Acme"
         noted = heif.open_heif(path).info["nclx_profile"]
         assert (noted["color_primaries"], noted["transfer_characteristics"], noted["matrix_coefficients"]) == (9, 16, 9)
-        assert heif.open_heif(path).info["bit_depth"] == 10
+        assert heif.open_heif(path).info["bit_depth"] == 10 and noted["full_range_flag"] == 1
     else:
         with pytest.warns(UserWarning, match="EXIF is left out"):
             write_pq(path, light, metadata)
