@@ -1,13 +1,14 @@
 """The settings of every script: one function per script returns them."""
 
 import argparse
+import contextlib
 import glob
 import json
 import math
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -75,6 +76,16 @@ class Parser(argparse.ArgumentParser):
             return option
 
         return add
+
+    @contextlib.contextmanager
+    def files_of_options(self) -> Iterator[None]:
+        """Ends the program with one line where an @FILE that is read meanwhile is no list of options."""
+        try:
+            yield
+        except RecursionError:
+            self.error("an @FILE names itself: leave that line out of it")
+        except ValueError as error:
+            self.error(f"an @FILE is no text in UTF-8, or has a quotation without an end: {error}")
 
     def check_bounds(self, args: argparse.Namespace) -> None:
         """Ends the program with an error if a number is out of its bounds, or is NaN."""
@@ -190,7 +201,8 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--align=mtb" if one == "--align" and after not in METHODS else one
         for one, after in zip(argv, following, strict=True)
     ]
-    args = parser.parse_intermixed_args(argv)
+    with parser.files_of_options():
+        args = parser.parse_intermixed_args(argv)
     parser.check_bounds(args)
     if args.handheld:
         args.align, args.deghost = args.align or "homography", True
@@ -367,12 +379,8 @@ def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
         ValueError: A setting of NEW_RUN differs from the resumed run's, or its stored settings are missing or damaged.
     """
     parser = train_parser()
-    try:
+    with parser.files_of_options():
         resumed, stored = parser.parse_args(argv).resume_path, {}
-    except RecursionError:
-        parser.error("an @FILE names itself: leave that line out of it")
-    except ValueError as error:
-        parser.error(f"an @FILE is no text in UTF-8, or has a quotation without an end: {error}")
     if resumed:
         if Path(resumed).is_dir():
             resumed = str(Path(resumed, "checkpoints", "last.pth"))

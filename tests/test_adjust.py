@@ -26,6 +26,7 @@ def test_a_part_is_changed_as_in_the_whole(rng, shape, dtype, monkeypatch):
     assert whole.shape == image.shape and whole.dtype == image.dtype and (whole != image).any()
     part = Adjustment(image, look).apply(image[13:40, 7:31], 13, 7)
     np.testing.assert_array_equal(part, whole[13:40, 7:31])
+    np.testing.assert_array_equal(Adjustment(image, look).apply(image), whole)
     if shape[2:] == (4,):
         np.testing.assert_array_equal(whole[..., 3], image[..., 3])  # alpha
 
@@ -79,7 +80,17 @@ def test_contrast_keeps_edges_and_the_picture_without_it_is_flat(rng):
     assert flat[:, 62].mean() - flat[:, 57].mean() > 0.5
 
 
-@pytest.mark.parametrize("look", [{"brightness": 1.5}, {"contrast": float("nan")}, {"warmth": "1"}])
+def test_surroundings_are_8_percent_of_a_picture_of_any_size():
+    """Of stripes narrower than that the contrast grows, by three quarters; wider ones are things, and stay."""
+    for size in (400, 1500):
+        for stripes, least, most in ((50, 1.7, 1.75), (3, 1.0, 1.25)):
+            wave = np.cos(np.arange(size) * (2 * np.pi * stripes / size))
+            image = np.rint(32768 + 1500 * np.tile(wave, (64, 1))).astype(np.uint16)
+            changed = adjust(image, Look(contrast=1)).astype(float) - 32768
+            assert least < 2 * (changed * wave).mean() / 1500 < most
+
+
+@pytest.mark.parametrize("look", [{"brightness": 1.5}, {"warmth": -1.01}, {"contrast": float("nan")}, {"warmth": "1"}])
 def test_what_is_no_look_is_refused(look):
     (name,) = look
     with pytest.raises(ValueError, match=f"{name} is .*: expected a number from -1 to 1"):

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import run_train
-from configs import ROOT, get_train_args
+from configs import ROOT, get_infer_args, get_train_args
 from models import PyramidArchitecture
 from utils.fusing.fusion import Fuser
 from utils.pictures.pixels import CAPTION
@@ -334,13 +334,20 @@ def test_damaged_settings_are_one_clear_line(tmp_path, damage):
 
 
 @pytest.mark.parametrize(
-    "content, said", [(b"@{}\n", "names itself"), (b"--lr \xff\n", "UTF-8"), (b"--run_name 'a\n", "quotation")]
+    "read, content, said",
+    [
+        (get_train_args, b"@{}\n", "names itself"),
+        (get_train_args, b"--lr \xff\n", "UTF-8"),
+        (get_train_args, b"--run_name 'a\n", "quotation"),
+        (get_infer_args, b"@{}\n", "names itself"),
+        (get_infer_args, b"\xff\n", "UTF-8"),
+    ],
 )
-def test_files_of_options_that_cannot_be_read_are_one_line(tmp_path, capsys, content, said):
+def test_files_of_options_that_cannot_be_read_are_one_line(tmp_path, capsys, read, content, said):
     path = tmp_path / "a.args"
     path.write_bytes(content.replace(b"{}", str(path).encode()))
     with pytest.raises(SystemExit) as stop:
-        get_train_args([f"@{path}"])
+        read([f"@{path}"])
     assert stop.value.code == 2 and said in capsys.readouterr().err.splitlines()[-1]
 
 
