@@ -69,6 +69,12 @@ def test_no_pixel_is_shown_farther_than_two_stops_beyond_the_shots():
         np.testing.assert_allclose(stops, expected, atol=0.1)  # which halving the interval approaches
 
 
+@pytest.mark.parametrize("response", RESPONSES)
+def test_light_that_is_recorded_as_wanted_is_shown_as_it_is(response):
+    y = np.float32([0.0012, 0.01, 0.2, 0.7, 0.9])
+    assert np.abs(stops_for(y[None], response.light(y)[None], response)).max() < 0.01
+
+
 def test_highlights_end_in_white_which_only_infinite_light_would_reach():
     y = np.float32([0.5, 0.9, 0.92, 1, 1.2])
     expected = [0.5, 0.9, *(0.9 + 0.1 * np.tanh((x - 0.9) / 0.1) for x in (0.92, 1, 1.2))]

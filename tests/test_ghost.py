@@ -380,6 +380,31 @@ def test_where_the_source_is_clipped_the_rim_fills():
     assert distance(cleaned, still)[40:60, 70:90].max() <= 6
 
 
+def test_a_neighbour_is_lost_where_it_is_black_or_clipped_and_half_lost_beside():
+    dark = np.tile(np.arange(100, dtype=np.uint8), (40, 1))[..., None]
+    _, field, lost = ghost._compare(dark, dark * 2)
+    np.testing.assert_allclose(lost[[0, 6, 7, 11, 16, 17, 255]], [1, 1, 0.9, 0.5, 0, 0, 0], atol=1e-6)
+    _, _, lost = ghost._compare(dark * 2, dark)
+    np.testing.assert_allclose(lost[[0, 240, 241, 245, 250, 255]], [0, 0, 0.1, 0.5, 1, 1], atol=1e-6)
+    assert field is None
+    levels = np.uint8([[[3, 90, 200], [245, 10, 250]]])
+    np.testing.assert_array_equal(ghost._most(lost, levels), [[0, 1]])
+    np.testing.assert_array_equal(ghost._most(lost[::-1], levels), [[1, 0.5]])
+
+
+def test_what_is_known_spreads_smoothly_to_the_whole_picture(rng):
+    known = np.zeros((37, 50), np.float32)
+    known[:10] = 1
+    values = np.dstack([np.full(known.shape, 7.0), rng.choice([-3.0, 5.0], known.shape)])  # even, and noise around 1
+    values[10:] = 1e4  # what is not known does not count
+    spread = ghost._spread(values, known)
+    np.testing.assert_allclose(spread[..., 0], 7, rtol=1e-5)
+    assert np.abs(spread[..., 1] - 1).max() < 2.5 and spread[..., 1].std() < 1
+    assert not ghost._spread(values, known * 0).any()
+    slope = np.tile(np.linspace(0, 10, 50), (37, 1))[..., None]
+    assert np.abs(ghost._spread(slope, np.ones_like(known)) - slope)[..., 0][:, 4:-4].max() < 1
+
+
 def test_a_reference_that_is_none_of_them_is_refused():
     with pytest.raises(ValueError, match="reference is 3: expected 0 to 2"):
         freed(scene(), 3)
