@@ -112,18 +112,12 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Nothing: the console is for the person who started the program."""
 
-    def do_GET(self) -> None:
-        self.answer()
-
-    def do_POST(self) -> None:
-        self.answer()
-
     def answer(self) -> None:
         """Answers a request by ROUTES; errors as JSON {"error": one line}."""
         url = urlsplit(self.path)
         self.query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         self.begun = False  # whether the answer's head is sent
-        self.unread = self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers
+        self.close_connection = True  # a body that nobody reads would be taken for the next request
         try:
             self.check_sender()
             if url.path in ("/", "/page.css", "/page.js"):
@@ -141,8 +135,8 @@ class Handler(BaseHTTPRequestHandler):
                         self.send(200, "application/json", json.dumps(answer).encode())
                     return
             raise Refused(404, f"{url.path}: no such page")
-        except (ConnectionError, TimeoutError):  # the browser has hung up
-            self.close_connection = True
+        except (ConnectionError, TimeoutError):
+            return  # the browser has hung up
         except Refused as refused:
             self.fail(*refused.args)
         except (KeyError, FileNotFoundError):
@@ -153,11 +147,11 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.worker.report(cause)
             self.fail(500 if isinstance(cause, Defect) else 400, DEFECT if isinstance(cause, Defect) else str(cause))
 
+    do_GET = do_POST = answer
+
     def fail(self, status: int, line: str) -> None:
         """Sends an error; where the answer has begun, ends it early, which the browser notices."""
-        if self.begun:
-            self.close_connection = True
-        else:
+        if not self.begun:
             self.send(status, "application/json", json.dumps({"error": line}).encode())
 
     # Who asks
@@ -229,7 +223,6 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(411, "the length of the body is not said")
         if int(length) > limit:
             raise Refused(413, f"{int(length):,} bytes are too many: at most {limit:,}")
-        self.unread = False
         return int(length)
 
     def json(self) -> dict[str, Any]:
@@ -284,9 +277,8 @@ class Handler(BaseHTTPRequestHandler):
     def begin(self, status: int, headers: dict[str, str]) -> None:
         """Sends the head of an answer."""
         self.begun = True
-        self.close_connection = self.close_connection or self.unread  # what follows would be the body
         self.send_response(status)
-        for name, value in (SECURITY | headers | ({"Connection": "close"} if self.close_connection else {})).items():
+        for name, value in (SECURITY | headers | {"Connection": "close"}).items():
             self.send_header(name, value)
         self.end_headers()
 

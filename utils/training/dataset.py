@@ -24,7 +24,7 @@ from torch.utils.data import Dataset, Sampler
 
 from utils.errors import UserError
 from utils.evaluation import MIN_SIDE
-from utils.pictures.image import IMAGE_SUFFIXES, list_images, read_image
+from utils.pictures.image import IMAGE_SUFFIXES, list_images, read_image, walk_images
 from utils.pictures.metadata import read_metadata
 from utils.pictures.pixels import eight_bits, luma, to_float
 from utils.pictures.scenes import Scene
@@ -328,10 +328,7 @@ def read_brackets(folders: Sequence[str | os.PathLike], cache_mb: float = 512, p
     Raises:
         FileNotFoundError: there is no such folder, or no scene in it.
     """
-    files: dict[Path, list[Path]] = {}
-    for folder in folders:
-        for path in list_images(folder, recursive=True):
-            files.setdefault(path.parent, []).append(path)
+    files = {inner: paths for folder in folders for inner, paths in walk_images(folder) if paths}
     brackets, room = [], cache_mb * 1e6
     for folder in progress(sorted(files)):
         shots = []
