@@ -462,7 +462,7 @@ def test_a_shot_that_cannot_be_aligned_is_left_out_where_ghosts_are_unwanted(tmp
     with pytest.raises(ValueError, match="cannot be aligned"):
         fused_by(paths, tmp_path / "out.png", align="homography")
     monkeypatch.setattr(ghost, "_best_exposed", lambda smalls: 1)  # the second of the two that are left
-    with pytest.warns(UserWarning, match="1.png: left out of scene"):
+    with pytest.warns(UserWarning, match="1.png: left out, since it cannot be aligned"):
         given = fused_by(paths, tmp_path / "out.png", align="homography", deghost=True)
     assert len(given.images) == 2 and given.images[0].mean() < given.images[1].mean()
     assert given.reference == paths[2]

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from utils.errors import UserError, optional
+from utils.pictures.pixels import size_of
 
 WINDOW = 11  # side of the patches, in pixels
 EDGE = WINDOW // 2
@@ -63,7 +64,7 @@ def mef_ssim_scales(fused: np.ndarray, stack: np.ndarray, scales: int = 6) -> np
     fused, stack = _checked(fused, stack)
     smallest = WINDOW << (len(SCALE_WEIGHTS) - 1)
     if min(fused.shape) < smallest:
-        raise UserError(f"MEF-SSIM needs pictures of at least {smallest}x{smallest} pixels, got {_size(fused)}")
+        raise UserError(f"MEF-SSIM needs pictures of at least {smallest}x{smallest} pixels, got {size_of(fused)}")
     profile = np.full(scales, np.nan)
     for scale in range(scales):
         if min(fused.shape) < WINDOW:
@@ -166,7 +167,7 @@ def viff(fused: np.ndarray, stack: np.ndarray) -> float:
     """
     fused, stack = _checked(fused, stack)
     if min(fused.shape) < 41:
-        raise UserError(f"VIFF needs pictures of at least 41x41 pixels, got {_size(fused)}")
+        raise UserError(f"VIFF needs pictures of at least 41x41 pixels, got {size_of(fused)}")
     noise, tiny, ratios = 0.005 * 255 * 255, 1e-10, []
     for scale, window in enumerate((17, 9, 5, 3)):
         if scale:
@@ -376,11 +377,7 @@ def _check_alike(image: np.ndarray, *others: np.ndarray) -> None:
     for other in (image, *others):
         _check_colour(other)
         if other.shape != image.shape:
-            raise UserError(f"expected pictures of one size, got {_size(image)} and {_size(other)}")
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
+            raise UserError(f"expected pictures of one size, got {size_of(image)} and {size_of(other)}")
 
 
 def _halved(x: np.ndarray) -> np.ndarray:

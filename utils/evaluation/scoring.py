@@ -17,7 +17,7 @@ from utils.evaluation.report import PROFILE, Row, contact_sheet
 from utils.files import write_json
 from utils.fusing.fusion import Fuser
 from utils.pictures.image import IMAGE_SUFFIXES, list_images, read_image, write_image
-from utils.pictures.pixels import eight_bits, shrink
+from utils.pictures.pixels import eight_bits, shrink, size_of
 from utils.pictures.scenes import Scene, read_pairs
 
 Method = Callable[[Sequence[np.ndarray]], np.ndarray]  # exposures (H, W, 3) BGR uint8 -> picture of the same form
@@ -166,10 +166,10 @@ def score_scene(
     if len(scene.paths) < 2:
         raise UserError(f"expected two or more exposures, found {len(scene.paths)}")
     shots = {path: read_8bit(path, max_width) for path in scene.stack}
-    first = next(iter(shots.values())).shape
+    first = next(iter(shots.values()))
     for path, image in shots.items():
-        if image.shape != first:
-            raise UserError(f"{path}: expected the other exposures' size {_size(first)}, got {_size(image.shape)}")
+        if image.shape != first.shape:
+            raise UserError(f"{path}: expected the other exposures' size {size_of(first)}, got {size_of(image)}")
     truth = None if reference is None else _same_size(picture_of(reference, scene.name), first, max_width)
     fused = [shots[path] for path in scene.paths]
     unseen = [image for path, image in shots.items() if path not in scene.paths]
@@ -179,7 +179,7 @@ def score_scene(
     pictures = {name: _same_size(picture_of(folder, scene.name), first, max_width) for name, folder in folders.items()}
     rows = [
         {"scene": scene.name, "method": name, "fused": len(fused), "exposures": len(shots)}
-        | {"width": first[1], "height": first[0]}
+        | {"width": first.shape[1], "height": first.shape[0]}
         | scores(picture, fused, unseen)
         | {measure: metric.load_iqa(measure)[0](picture) for measure in iqa}
         | ({} if truth is None else reference_scores(picture, truth, lpips))
@@ -240,12 +240,8 @@ def reference_scores(image: np.ndarray, reference: np.ndarray, lpips: bool = Fal
     return row
 
 
-def _same_size(path: Path, shape: tuple[int, ...], max_width: int | None) -> np.ndarray:
+def _same_size(path: Path, shot: np.ndarray, max_width: int | None) -> np.ndarray:
     image = read_8bit(path, max_width)
-    if image.shape != shape:
-        raise UserError(f"{path}: expected the exposures' size {_size(shape)}, got {_size(image.shape)}")
+    if image.shape != shot.shape:
+        raise UserError(f"{path}: expected the exposures' size {size_of(shot)}, got {size_of(image)}")
     return image
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"

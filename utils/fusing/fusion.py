@@ -23,7 +23,7 @@ from utils.pictures.hdr import write_pq, write_radiance
 from utils.pictures.image import MAX_PIXELS, RADIANCE_SUFFIXES, check_suffix, read_photo, read_radiance, write_image
 from utils.pictures.light import same_colours
 from utils.pictures.metadata import Metadata, read_metadata
-from utils.pictures.pixels import finite
+from utils.pictures.pixels import finite, size_of
 from utils.pictures.scenes import Scene
 from utils.progress import counted
 from utils.stack.align import align_exposures, unsteady
@@ -289,10 +289,7 @@ def improve(
         advice = "align them, as --handheld does, or things may be torn"
         warnings.warn(f"{scene.name}: its shots do not lie on each other: {advice}", stacklevel=2)
     if align:
-        aligned = align_exposures(images, align, leave_out=deghost)
-        for path, image in zip(scene.paths, aligned, strict=True):
-            if image is None:
-                warnings.warn(f"{path}: left out of {scene.name}, since it cannot be aligned", stacklevel=2)
+        aligned = aligned_shots(scene.paths, images, align, deghost)
         kept = [k for k in kept if aligned[k] is not None]
         images = [image for image in aligned if image is not None]
         stops = [stops[k] for k in kept] if stops else None
@@ -306,6 +303,17 @@ def improve(
         number = kept.index(chosen)
     images, number = remove_ghosts(images, number)
     return images, stops, scene.paths[kept[number]]
+
+
+def aligned_shots(
+    paths: Sequence[Path], images: Sequence[np.ndarray], align: str, leave_out: bool
+) -> Sequence[np.ndarray | None]:
+    """Returns the exposures aligned, see `align_exposures`; warns of each that is left out, None."""
+    aligned = align_exposures(images, align, leave_out)
+    for path, image in zip(paths, aligned, strict=True):
+        if image is None:
+            warnings.warn(f"{path}: left out, since it cannot be aligned", stacklevel=2)
+    return aligned
 
 
 def find_reference(paths: Sequence[Path], reference: str | os.PathLike) -> int:
@@ -400,7 +408,7 @@ def _described(own: Metadata, path: str | os.PathLike | None) -> Metadata:
 def size_in_words(image: np.ndarray) -> str:
     """Returns such as "1024x669 in colour" (width x height) of a picture (H, W), (H, W, 3) or (H, W, 4)."""
     kind = {2: "gray", 3: "colour"}[image.ndim] + (" with alpha" if image.shape[2:] == (4,) else "")
-    return f"{image.shape[1]}x{image.shape[0]} in {kind}"
+    return f"{size_of(image)} in {kind}"
 
 
 def as_array(image: object) -> np.ndarray:

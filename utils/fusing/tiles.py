@@ -19,8 +19,7 @@ from utils.pictures.pixels import bgr_to_ycrcb, from_float, luma, to_float, ycrc
 Box = tuple[slice, slice]  # rows, columns
 Tiles = Iterator[tuple[Box, torch.Tensor]]  # boxes that cover a picture, each with its pixels (1, C, h, w)
 AUTHORS_CLIPPED = 0.01  # share of the pixels clipped at either end: the default of Matlab's imadjust
-CPU_TILE, MIN_TILE, MAX_TILE = 256, 64, 4096  # side of a tile in pixels: on a CPU; smallest and largest on a GPU
-GPU_BYTES_PER_PIXEL = 4096  # of a tile: several copies of 64 float32 channels, and the convolutions' workspace
+CPU_TILE, GPU_TILE, MIN_TILE = 256, 1024, 64  # side of a tile in pixels: on a CPU; on a GPU (4 GB), and the smallest
 
 
 def on_device(model: Model, device: str | torch.device = "cpu", tile: int | None = None) -> Network:
@@ -28,8 +27,8 @@ def on_device(model: Model, device: str | torch.device = "cpu", tile: int | None
 
     Args:
         device: as for `device.device_on`: "cpu", "cuda", "auto", ...
-        tile: side of a tile in pixels, for the paper's networks; None chooses it by the device's free memory. It halves
-            whenever a GPU runs out of memory.
+        tile: side of a tile in pixels, for the paper's networks; None is the device's usual one. It halves whenever a
+            GPU runs out of memory.
 
     Raises:
         ValueError: there is no such device, or `tile` is odd or less than 2.
@@ -90,7 +89,7 @@ class TiledNetwork:
 
     def _boxes(self, images: Sequence[np.ndarray], height: int, width: int) -> Tiles:
         """Yields the boxes of a picture with their fused pixels; tiles halve when a GPU runs out of memory."""
-        tile = self.tile or self._tile_by_memory()
+        tile = self.tile or (GPU_TILE if self.device.type == "cuda" else CPU_TILE)
         pending = split((slice(0, height), slice(0, width)), tile)
         while pending:
             outer, inner = grow(pending[0], self.halo, height, width)
@@ -106,12 +105,6 @@ class TiledNetwork:
             torch.cuda.empty_cache()  # outside the except block, whose traceback keeps the memory alive
             self.tile = tile = max(tile // 4 * 2, MIN_TILE)
             pending = [small for box in pending for small in split(box, tile)]
-
-    def _tile_by_memory(self) -> int:
-        if self.device.type != "cuda":
-            return CPU_TILE
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return min(max(int((free / 2 / GPU_BYTES_PER_PIXEL) ** 0.5) // 2 * 2, MIN_TILE), MAX_TILE)
 
     @torch.inference_mode()
     def _compute(self, exposures: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 
 from utils.errors import Defect, UserError, clear
 from utils.fusing.adjust import Adjustment, Look, adjust
-from utils.fusing.fusion import Fuser, improve, own_light, read_exposures
+from utils.fusing.fusion import Fuser, aligned_shots, improve, own_light, read_exposures
 from utils.fusing.hdr import gain_map, light_size, scene_light
 from utils.pictures.image import write_image
 from utils.pictures.metadata import Metadata
@@ -22,7 +22,6 @@ from utils.pictures.pixels import eight_bits, shrink
 from utils.pictures.scenes import Scene
 from utils.progress import listening
 from utils.stack import METHODS
-from utils.stack.align import align_exposures
 
 PREVIEW_SIDE = 2400  # pixels, longer side of what is shown before one looks closer
 THUMB_SIDE = 320  # pixels, in a list
@@ -262,10 +261,7 @@ def exposures(
     """
     images, metadata, stops = read_exposures([shot.path for shot in shots])
     if align and len(shots) > 1:
-        images = align_exposures(images, align, leave_out=leave_out)
-        for shot, image in zip(shots, images, strict=True):
-            if image is None:
-                warnings.warn(f"{shot.label}: left out, since it cannot be aligned", stacklevel=2)
+        images = aligned_shots([shot.path for shot in shots], images, align, leave_out)
     return images, metadata, stops
 
 

@@ -43,6 +43,11 @@ def shrink(image: np.ndarray, *, pixels: float = np.inf, side: float = np.inf, w
     return cv2.resize(image, (max(1, round(wide * scale)), max(1, round(tall * scale))), interpolation=cv2.INTER_AREA)
 
 
+def size_of(image: np.ndarray) -> str:
+    """Returns a picture's size in words, such as "1024x669", width x height."""
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
 def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
     """Returns 0 below `low`, 1 above `high`, and a smooth rise between them."""
     t = np.clip((x - low) / (high - low), 0, 1)

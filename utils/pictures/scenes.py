@@ -108,7 +108,7 @@ def find_scenes(folder: str | os.PathLike, shots: int | None = None) -> Found:
 
 
 def _metadata(path: Path) -> Metadata | None:
-    """Returns a file's metadata, or None if it cannot be read: the scene that it belongs to gets the error later."""
+    """Returns a file's metadata, or None if it is no picture or not there: a scene of it gets the error later."""
     try:
         return read_metadata(path)
     except (OSError, ValueError):
@@ -238,18 +238,9 @@ def with_outputs(
     return named
 
 
-def is_picture(path: str | os.PathLike) -> bool:
-    """Returns whether a path is a picture file, by its header; the pixels are not read."""
-    try:
-        read_metadata(path)
-        return True
-    except (OSError, UserError):
-        return False
-
-
 def is_finished(scene: Scene) -> bool:
     """Returns whether a scene's picture is there, and made of its shots: all can be read, and none is newer."""
-    if not all(map(is_picture, (scene.out, *scene.paths))):
+    if not all(map(_metadata, (scene.out, *scene.paths))):
         return False
     times = [os.stat(path) for path in scene.paths]
     return max(max(time.st_mtime, time.st_ctime) for time in times) <= os.stat(scene.out).st_mtime  # copies keep mtime
