@@ -9,6 +9,7 @@ import os
 import subprocess
 import tempfile
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -56,10 +57,19 @@ def _remove_abandoned(folder: Path) -> None:
                 path.unlink()
 
 
+def numbered(name: str) -> Iterator[str]:
+    """Yields a name, then the name with _2, _3 and so on behind it."""
+    return itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+
+
+def plain(name: str) -> str:
+    """Returns a name as disks compare it that ignore case."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def make_run_folder(root: str | os.PathLike) -> Path:
     """Returns a new folder root/train_MM-DD_HH-MM, with a number added if it exists already."""
-    stem = f"train_{datetime.now():%m-%d_%H-%M}"
-    for name in itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2))):
+    for name in numbered(f"train_{datetime.now():%m-%d_%H-%M}"):
         with contextlib.suppress(FileExistsError):
             Path(root, name).mkdir(parents=True)
             break

@@ -346,17 +346,7 @@ def _checked(fused: np.ndarray, stack: np.ndarray) -> tuple[np.ndarray, np.ndarr
     fused, stack = np.asarray(fused, np.float64), np.asarray(stack, np.float64)
     if fused.ndim != 2 or stack.ndim != 3 or not len(stack) or stack.shape[1:] != fused.shape:
         raise UserError(f"expected a gray picture (H, W) and a stack (K, H, W), got {fused.shape} and {stack.shape}")
-    for name, x in (("fused picture", fused), ("stack", stack)):
-        _check_range(name, x)
-    return fused, stack
-
-
-def _check_range(name: str, x: np.ndarray) -> None:
-    """Raises ValueError unless the values are in 0..255; fractions in 0..1 mean a picture divided by 255."""
-    if not (x.min() >= 0 and x.max() <= 255):  # also true for NaN
-        raise UserError(f"the {name} must have values 0..255, got {x.min():g}..{x.max():g}")
-    if x.max() <= 1 and (x != np.rint(x)).any():  # whole numbers 0 and 1 are a black picture
-        raise UserError(f"the {name} must have values 0..255, got {x.min():g}..{x.max():g}: multiply it by 255")
+    return _in_range(fused, "fused picture"), _in_range(stack, "stack")
 
 
 def _checked_gray(gray: np.ndarray) -> np.ndarray:
@@ -364,8 +354,16 @@ def _checked_gray(gray: np.ndarray) -> np.ndarray:
     gray = np.asarray(gray, np.float64)
     if gray.ndim != 2 or not gray.size:
         raise UserError(f"expected a gray picture (H, W), got {gray.shape}")
-    _check_range("picture", gray)
-    return gray
+    return _in_range(gray, "picture")
+
+
+def _in_range(x: np.ndarray, name: str) -> np.ndarray:
+    """Returns `x`; raises ValueError unless it is in 0..255. Fractions in 0..1 mean a picture divided by 255."""
+    divided = x.min() >= 0 and x.max() <= 1 and (x != np.rint(x)).any()  # whole numbers 0 and 1 are a black picture
+    if not (x.min() >= 0 and x.max() <= 255) or divided:  # also true for NaN
+        fix = ": multiply it by 255" if divided else ""
+        raise UserError(f"the {name} must have values 0..255, got {x.min():g}..{x.max():g}{fix}")
+    return x
 
 
 def _check_colour(image: np.ndarray) -> None:

@@ -9,13 +9,13 @@ import queue
 import shutil
 import threading
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from utils.errors import Defect, UserError
+from utils.files import numbered, plain
 from utils.fusing.adjust import Look
 from utils.fusing.fusion import Fuser
 from utils.page.task import THUMB_SIDE, Options, Shot, Task, exposures, show
@@ -128,11 +128,11 @@ class Desk:
     def _add(self, name: str, shots: list[Shot], options: Options) -> int:
         """Returns the number of a new task, which waits to be fused; no other has its name."""
         taken = {plain(task.name) for task in self.tasks.values()}
-        names = itertools.chain([name], (f"{name}_{k}" for k in itertools.count(2)))
+        name = next(one for one in numbered(name) if plain(one) not in taken)
         number = next(self.numbers)
         folder = self.folder / f"task{number}"
         folder.mkdir()
-        self.tasks[number] = Task(number, next(n for n in names if plain(n) not in taken), shots, options, folder)
+        self.tasks[number] = Task(number, name, shots, options, folder)
         self.fuse(number, options)
         return number
 
@@ -249,8 +249,3 @@ def tidy(part: str) -> str:
     """Returns part of a path as a name that every system allows; "" if nothing is left of it, as of ".."."""
     part = "".join(c for c in part if c.isprintable() and c not in FORBIDDEN)[-80:].strip(" .")
     return f"_{part}" if part.split(".")[0].upper() in RESERVED else part
-
-
-def plain(name: str) -> str:
-    """Returns a name as disks compare it that ignore case."""
-    return unicodedata.normalize("NFC", name).casefold()

@@ -219,19 +219,10 @@ def write_image(
         raise UserError(f"{path}: {suffix} cannot hold the picture's alpha: write .png, .tif or .webp")
     if suffix not in (".png", ".tif", ".tiff", *HEIF_SUFFIXES) and image.dtype == np.uint16:
         image = eight_bits(image)
-    options = []
-    if suffix in (".jpg", ".jpeg"):
-        kinds = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
-        sampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, kinds[quality >= FULL_CHROMA])
-        options = [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling]
-    elif suffix == ".webp":
-        options = [cv2.IMWRITE_WEBP_QUALITY, quality]
-    elif suffix in (".avif", *HEIF_SUFFIXES):
-        options = [quality]
-    pieces, _ = overhear(_encode, suffix, image, options, metadata)
+    pieces, _ = overhear(_encode, suffix, image, quality, metadata)
     if suffix == ".bmp" and metadata and metadata.icc:
         warnings.warn(f"{path}: the colour profile does not fit into {suffix}, and was left out", stacklevel=2)
-    if not pieces and metadata and (pieces := overhear(_encode, suffix, image, options, None)[0]):
+    if not pieces and metadata and (pieces := overhear(_encode, suffix, image, quality, None)[0]):
         warnings.warn(f"{path}: EXIF and colour profile do not fit into {suffix}, and were left out", stacklevel=2)
     if not pieces:
         raise UserError(f"{path}: {suffix} cannot hold {width} x {height} pixels: write .png or .tif")
@@ -240,13 +231,18 @@ def write_image(
         file.writelines(pieces)
 
 
-def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metadata | None) -> list[bytes | memoryview]:
+def _encode(suffix: str, image: np.ndarray, quality: int, metadata: Metadata | None) -> list[bytes | memoryview]:
     """Returns the encoded file in pieces; [] if the format cannot hold the picture or its metadata."""
     height, width = image.shape[:2]
     tiff = suffix in (".tif", ".tiff")
+    options = [cv2.IMWRITE_WEBP_QUALITY, quality] if suffix == ".webp" else []
+    if suffix in (".jpg", ".jpeg"):
+        kinds = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+        sampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, kinds[quality >= FULL_CHROMA])
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling]
     try:
         if suffix in (".avif", *HEIF_SUFFIXES):
-            return [_encode_modern(suffix, image, metadata, *options)]
+            return [_encode_modern(suffix, image, quality, metadata)]
         if metadata is None or tiff or suffix == ".bmp":
             done, data = cv2.imencode(suffix, image, options)
         else:
@@ -263,7 +259,7 @@ def _encode(suffix: str, image: np.ndarray, options: list[int], metadata: Metada
         return []
 
 
-def _encode_modern(suffix: str, image: np.ndarray, metadata: Metadata | None, quality: int) -> memoryview:
+def _encode_modern(suffix: str, image: np.ndarray, quality: int, metadata: Metadata | None) -> memoryview:
     """Returns a picture encoded as AVIF (by Pillow) or HEIC (by pillow-heif), in full chroma resolution."""
     height, width = image.shape[:2]
     options = {"quality": quality, "icc_profile": metadata and metadata.icc}

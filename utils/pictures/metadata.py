@@ -71,7 +71,7 @@ class Metadata:
 
     def tag(self, directory: int, tag: int) -> Any:
         """Returns the value of a tag of MAIN, EXIF or GPS, or None."""
-        return _value(self.exif, directory, tag)
+        return self.exif[directory].get(tag) if directory in self.exif else None
 
     def number(self, tag: int) -> float | None:
         """Returns the finite value of a tag of EXIF, or None."""
@@ -96,7 +96,7 @@ class Metadata:
     @property
     def captured(self) -> str | None:
         """Capture time "YYYY:MM:DD HH:MM:SS.sss", or None."""
-        value, fraction = _value(self.exif, EXIF, CAPTURED), _value(self.exif, EXIF, SUBSECOND)
+        value, fraction = self.tag(EXIF, CAPTURED), self.tag(EXIF, SUBSECOND)
         return f"{value}.{str(fraction or '').strip() or 0}" if isinstance(value, str) else None
 
 
@@ -141,7 +141,7 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
         check_package(path, "HDR AVIF")
     if dropped:
         warnings.warn(f"{path}: damaged, so not carried over: {', '.join(dict.fromkeys(dropped))}", stacklevel=2)
-    orientation = header.orientation or _value(exif, MAIN, ORIENTATION)
+    orientation = header.orientation or (exif[MAIN].get(ORIENTATION) if MAIN in exif else None)
     orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
     light = (radiance, encoding or LINEAR)
     kept = (header.size, header.format, header.bits, header.depth)
@@ -477,11 +477,6 @@ def _read_directories(file: BinaryIO) -> tuple[dict[int, Directory], list[str]]:
                 del source[tag]
                 dropped.append(TiffTags.lookup(tag, pointer or None).name)
     return found, dropped
-
-
-def _value(exif: dict[int, Directory], directory: int, tag: int) -> Any:
-    """Returns the value of a tag; None if the directory or the tag is missing."""
-    return exif[directory].get(tag) if directory in exif else None
 
 
 def _kept(metadata: Metadata, width: int, height: int) -> tuple[Directory, dict[int, Directory]]:

@@ -3,7 +3,6 @@
 import math
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.errors import UserError
-from utils.files import read_table
+from utils.files import numbered, plain, read_table
 from utils.pictures.brackets import Compare, Shot, comparer, find_brackets, find_rounds, one_view, read_shot
 from utils.pictures.image import (
     HEIF_SUFFIXES,
@@ -226,15 +225,11 @@ def with_outputs(
     for count, scene in enumerate(scenes, 1):
         first, last = scene.paths[0], scene.paths[-1]
         own = first.suffix.lower() if first.suffix.lower() in WRITTEN_SUFFIXES else ".tif"
-        own = ".jpg" if hdr and own not in (".jpeg", ".avif", *HEIF_SUFFIXES) else own
-        own = suffix or own
+        own = suffix or (".jpg" if hdr and own not in (".jpeg", ".avif", *HEIF_SUFFIXES) else own)
         wanted = pattern.format(name=scene.name, first=first.stem, last=last.stem, number=count)
-        number, name = 1, wanted
-        while (key := unicodedata.normalize("NFC", f"{name}{own}").casefold()) in taken:
-            number += 1
-            name = f"{wanted}_{number}"
-        taken.add(key)
-        named.append(replace(scene, out=Path(folder) / f"{name}{own}"))
+        name = next(f"{one}{own}" for one in numbered(wanted) if plain(f"{one}{own}") not in taken)
+        taken.add(plain(name))
+        named.append(replace(scene, out=Path(folder) / name))
     return named
 
 
