@@ -13,12 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from tests.cards import CASES, Card, make  # noqa: E402
-from utils.pictures.scenes import Found, find_scenes, is_picture  # noqa: E402
+from utils.pictures.scenes import Found, find_scenes, metadata_of  # noqa: E402
 
 
 def count(card: Card, found: Found) -> tuple[int, int, int]:
     """Returns the numbers of right, missed and wrong brackets."""
-    fused = [{path.name for path in scene.paths} for scene in found.scenes if all(map(is_picture, scene.paths))]
+    fused = [{path.name for path in scene.paths} for scene in found.scenes if all(map(metadata_of, scene.paths))]
     pairs = [
         next((group for group in fused if group <= bracket and _whole(group, bracket)), None)
         for bracket in card.brackets

@@ -83,7 +83,7 @@ def find_scenes(folder: str | os.PathLike, shots: int | None = None) -> Found:
         raise UserError(f"{folder}: no pictures found, neither in it nor in its sub-folders")
     taken: dict[tuple, Path] = {}
     for card, files in cards.items():
-        metadata = {path: _metadata(path) for path in files}
+        metadata = {path: metadata_of(path) for path in files}
         alone = [path for path, one in metadata.items() if one and one.radiance]
         damaged = [path for path, one in metadata.items() if not one]
         seen = {path: read_shot(path, one) for path, one in metadata.items() if one and not one.radiance}
@@ -106,7 +106,7 @@ def find_scenes(folder: str | os.PathLike, shots: int | None = None) -> Found:
     return found
 
 
-def _metadata(path: Path) -> Metadata | None:
+def metadata_of(path: Path) -> Metadata | None:
     """Returns a file's metadata, or None if it is no picture or not there: a scene of it gets the error later."""
     try:
         return read_metadata(path)
@@ -235,7 +235,7 @@ def with_outputs(
 
 def is_finished(scene: Scene) -> bool:
     """Returns whether a scene's picture is there, and made of its shots: all can be read, and none is newer."""
-    if not all(map(_metadata, (scene.out, *scene.paths))):
+    if not all(map(metadata_of, (scene.out, *scene.paths))):
         return False
     times = [os.stat(path) for path in scene.paths]
     return max(max(time.st_mtime, time.st_ctime) for time in times) <= os.stat(scene.out).st_mtime  # copies keep mtime
