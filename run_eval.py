@@ -159,7 +159,7 @@ def describe(args: argparse.Namespace, rows: list[Row], extra: Sequence[Column])
     if "enfuse" in {row["method"] for row in rows}:
         programs.append(scoring.enfuse_version() or "enfuse")
     shrunk = f"; wider ones were shrunk to {args.max_width} before they were fused" if args.max_width else ""
-    pair = (report.MEF_SSIM_FUSED,) if more_than_fused(rows) else ()
+    pair = (report.MEF_SSIM_FUSED,) if report.more_than_fused(rows) else ()
     columns = (*report.FIDELITY, *pair, *report.COLOUR, *report.LOOK, *extra)
     lines = [
         f"{len(scenes)} scenes of {Path(args.data).name}, {' to '.join(sizes)} pixels{shrunk}",
@@ -176,7 +176,7 @@ def describe(args: argparse.Namespace, rows: list[Row], extra: Sequence[Column])
 
 def tables(rows: list[Row], extra: Sequence[Column]) -> list[Table]:
     """Returns the tables: fidelity, colour, MEF-SSIM by scale, looks, the columns of `extra`, MEF-SSIM by scene."""
-    unseen = "the shots that were not fused" if more_than_fused(rows) else "the shots"
+    unseen = "the shots that were not fused" if report.more_than_fused(rows) else "the shots"
     references = [column for column in extra if column in (*report.REFERENCE, *report.LPIPS)]
     others = [column for column in extra if column not in references]
     mean = partial(report.mean_table, rows)
@@ -193,13 +193,9 @@ def tables(rows: list[Row], extra: Sequence[Column]) -> list[Table]:
     return [*found, report.scene_table(rows, caption="MEF-SSIM by scene")]
 
 
-def more_than_fused(rows: list[Row]) -> bool:
-    return any(row["exposures"] > row["fused"] for row in rows)
-
-
 def judges(rows: list[Row]) -> str:
     """Returns the name of what the pictures are scored against, such as "all shots of the scene (3 to 9)"."""
-    which = "all shots of the scene" if more_than_fused(rows) else "the shots that were fused"
+    which = "all shots of the scene" if report.more_than_fused(rows) else "the shots that were fused"
     return f"{which} ({span(rows, 'exposures')})"
 
 

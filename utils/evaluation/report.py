@@ -73,13 +73,18 @@ LPIPS = (
 )
 
 
+def more_than_fused(rows: Sequence[Row]) -> bool:
+    """Returns whether pictures are scored against more shots than were fused."""
+    return any(row["exposures"] > row["fused"] for row in rows)
+
+
 def fidelity_table(rows: Sequence[Row], caption: str = "") -> Table:
     """Returns the means of FIDELITY per method, with MEF-SSIM's 95 % interval, worst scene and wins; best mean first.
 
     A win is a scene in which no other method has a higher MEF-SSIM; equal methods share it. If pictures are scored
     against more shots than were fused, a column has MEF-SSIM against the fused shots alone.
     """
-    fused_alone = [MEF_SSIM_FUSED] if any(row["exposures"] > row["fused"] for row in rows) else []
+    fused_alone = [MEF_SSIM_FUSED] if more_than_fused(rows) else []
     table = mean_table(rows, [MEF_SSIM, *fused_alone, *FIDELITY[1:]], caption)
     best = {row["scene"]: max(r["mef_ssim"] for r in rows if r["scene"] == row["scene"]) for row in rows}
     for line, own in zip(table.lines, _by_method(rows).values(), strict=True):
