@@ -283,19 +283,7 @@ def train_parser() -> Parser:
         fromfile_prefix_chars="@",
     )
     parser.convert_arg_line_to_args = lambda line: shlex.split(line, comments=True)  # type: ignore
-    _add_data(parser.group("data"))
-    _add_network(parser.group("network"))
-    _add_training(parser.group("training"))
-    _add_run(parser.group("run"))
-    return parser
-
-
-def settings_with(*resumed: str) -> set[str]:
-    """Returns the names of the settings of run_train.py that do this when it is resumed."""
-    return {name for name, setting in train_parser().settings.items() if setting.resumed in resumed}
-
-
-def _add_data(add: Callable) -> None:
+    add = parser.group("data")
     option = add("--image_path", default=["data_train"], nargs="+", resumed=NEW_BEST)
     option.help = "folders of photographs, searched recursively; objective mef: folders with one folder per scene"
     option = add("--photo_path", default=[], nargs="*", resumed=NEW_BEST)
@@ -321,18 +309,14 @@ def _add_data(add: Callable) -> None:
     add("--val_pairs", resumed=NEW_BEST, help="CSV table of pairs in --val_path: columns scene,under,over")
     add("--cache_mb", default=512, resumed=APART, help="objective mef: luminance kept in memory, in MB")
     add("--num_workers", default=0, low=0, resumed=APART, help="processes that prepare samples")
-
-
-def _add_network(add: Callable) -> None:
+    add = parser.group("network")
     option = add("--model", default="auto")
     option.help = (
         "network to train; auto: that of --weights; without, DeepFuse (recon) or DeepFuse_pyramid (mef, exposure)"
     )
     add("--gray", default=True, resumed=NEW_RUN, help="train on luminance (1 channel), otherwise RGB")
     add("--weights", resumed=NEW_RUN, help="start a new run from these weights (not .onnx)")
-
-
-def _add_training(add: Callable) -> None:
+    add = parser.group("training")
     option = add("--objective", default="recon", resumed=NEW_RUN)
     option.help = "recon: reconstruct photographs; mef: fuse brackets; exposure: fuse shots simulated from photographs"
     option = add("--hidden", default=True, resumed=NEW_RUN)
@@ -359,14 +343,18 @@ def _add_training(add: Callable) -> None:
     add("--amp", default=False, help="run the network in bfloat16: faster")
     add("--seed", default=0, low=0, resumed=NEW_RUN, help="seed of everything random")
     add("--save_every", default=5.0, low=0, resumed=APART, help="minutes between checkpoints within an epoch")
-
-
-def _add_run(add: Callable) -> None:
+    add = parser.group("run")
     add("--device", default="auto", resumed=SESSION, help=DEVICES)
     add("--runs_path", default="runs", resumed=APART, help="folder of all runs; each gets a folder in it")
     add("--run_name", resumed=APART, help="name of the run's folder; by default train_MM-DD_HH-MM")
     add("--resume_path", resumed=SESSION, help="run folder to continue, or a checkpoint in it")
     add("--verbose", "--output", default=True, resumed=SESSION, help="show settings, progress and results")
+    return parser
+
+
+def settings_with(*resumed: str) -> set[str]:
+    """Returns the names of the settings of run_train.py that do this when it is resumed."""
+    return {name for name, setting in train_parser().settings.items() if setting.resumed in resumed}
 
 
 def get_train_args(argv: list[str] | None = None) -> argparse.Namespace:
