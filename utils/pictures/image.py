@@ -94,16 +94,16 @@ def walk_images(
         yield Path(folder), sorted(path for path in found if path not in raw or path.with_suffix("") not in developed)
 
 
-def read_image(path: str | os.PathLike, max_pixels: int | None = None, shrink: int = 1) -> np.ndarray:
+def read_image(path: str | os.PathLike, shrink: int = 1) -> np.ndarray:
     """Returns a picture as (H, W, 3) BGR, uint8 or uint16 as in its file, upright by its EXIF orientation.
 
     Args:
-        max_pixels, shrink: As for `read_photo`.
+        shrink: As for `read_photo`.
 
     Raises:
         FileNotFoundError, ValueError: As `read_photo`.
     """
-    image, _ = read_photo(path, max_pixels, shrink=shrink)
+    image, _ = read_photo(path, shrink=shrink)
     return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else np.ascontiguousarray(image[..., :3])
 
 
