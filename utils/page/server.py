@@ -117,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         self.query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         self.begun = False  # whether the answer's head is sent
-        self.close_connection = True  # a body that nobody reads would be taken for the next request
+        self.close_connection = True  # a body that nobody has read would be taken for the next request
         try:
             self.check_sender()
             if url.path in ("/", "/page.css", "/page.js"):
@@ -148,6 +148,14 @@ class Handler(BaseHTTPRequestHandler):
             self.fail(500 if isinstance(cause, Defect) else 400, DEFECT if isinstance(cause, Defect) else str(cause))
 
     do_GET = do_POST = answer
+
+    def finish(self) -> None:
+        """Reads until the browser hangs up: closing before it has sent all would take the answer away from it."""
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while self.rfile.read1(1 << 20):
+                pass
+        super().finish()
 
     def fail(self, status: int, line: str) -> None:
         """Sends an error; where the answer has begun, ends it early, which the browser notices."""
