@@ -87,13 +87,11 @@ def find_scenes(folder: str | os.PathLike, shots: int | None = None) -> Found:
         alone = [path for path, one in metadata.items() if one and one.radiance]
         damaged = [path for path, one in metadata.items() if not one]
         seen = {path: read_shot(path, one) for path, one in metadata.items() if one and not one.radiance}
-        seen = _without_copies(seen, taken, found.notes)
-        groups: list[list[Shot]] = []
-        notes: list[str] = []
+        kept = list(_without_copies(seen, taken, found.notes).values())
         if shots:
-            groups, notes = find_rounds(list(seen.values()), compare, shots)
-        elif seen:
-            groups, notes = _groups(list(seen.values()), compare, card, card in numbered)
+            groups, notes = find_rounds(kept, compare, shots)
+        else:
+            groups, notes = _groups(kept, compare, card, card in numbered) if kept else ([], [])
         least = 1 if damaged and len(groups) == 1 else 2
         stacks = [[shot.path for shot in group] for group in groups if len(group) >= least]
         singles = [group[0].path for group in groups if len(group) < least]
