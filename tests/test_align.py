@@ -205,3 +205,51 @@ def test_eleven_matches_are_too_few(monkeypatch):
     image = painted()
     with pytest.raises(UserError, match=r"\d points match, 12 are needed"):
         align._homography(align._gray(image)[:24, :24], align._gray(image)[-24:, -24:])
+
+
+def test_corners_are_apart_by_what_the_farthest_moves():
+    assert align._apart(shift(3, -4), (96, 128)) == pytest.approx(4)
+    assert align._apart(np.diag([1.01, 1.02, 1]), (96, 128)) == pytest.approx(1.92)
+    assert align._apart(np.diag([1.03, 1.02, 1]), (96, 128)) == pytest.approx(3.84)
+
+
+def test_correlation_is_that_of_blurred_pictures_where_the_other_is_exposed(rng):
+    fixed = align._gray(painted())
+    everywhere = np.full(fixed.shape, 255, np.uint8)
+    assert align._correlation(fixed, fixed, everywhere, np.eye(3)) == pytest.approx(1)
+    assert align._correlation(fixed, 255 - fixed, everywhere, np.eye(3)) == pytest.approx(-1, abs=1e-3)
+    away = align._gray(moved(painted(), shift(5, -3)))
+    there, here = (align._correlation(fixed, away, everywhere, warp) for warp in (shift(5, -3), np.eye(3)))
+    assert there > 0.99 and here < 0.9
+    half = everywhere.copy()
+    half[:, 40:] = 0
+    noise = fixed.copy()
+    noise[:, 50:] = rng.integers(0, 256, (96, 78))  # far from what counts
+    assert align._correlation(fixed, noise, half, np.eye(3)) == pytest.approx(1)
+    other = rng.integers(0, 256, fixed.shape).astype(np.uint8)
+    a, b = (cv2.GaussianBlur(x, (0, 0), 1.5)[:, :40].astype(float).ravel() for x in (fixed, other))
+    assert align._correlation(fixed, other, half, np.eye(3)) == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-3)
+    few = everywhere * 0
+    few[:10, :20] = 255  # of 96 x 128: less than two hundredths
+    flat = np.full_like(fixed, 7)
+    assert align._correlation(fixed, fixed, few, np.eye(3)) == -1
+    assert align._correlation(fixed, flat, everywhere, np.eye(3)) == -1
+    few[:13, :20] = 255  # more
+    assert align._correlation(fixed, fixed, few, np.eye(3)) == pytest.approx(1)
+
+
+def test_shots_are_unsteady_from_two_pixels_on(monkeypatch):
+    image = cv2.resize(painted(), (320, 240), interpolation=cv2.INTER_CUBIC)
+    for dx, dy, said in ((0, 0, False), (1.5, 0, False), (2.6, 0, True), (0, -3, True)):
+        assert align.unsteady([image, moved(image, shift(dx, dy)) // 2]) == said
+    monkeypatch.setattr(align, "NOTICE_SIDE", 160)  # half of its size
+    for dx, said in ((3, False), (6, True)):
+        assert align.unsteady([image, moved(image, shift(dx, 0)) // 2]) == said
+
+
+def test_half_a_pixel_is_left_and_more_is_found():
+    image = cv2.resize(painted(), (320, 240), interpolation=cv2.INTER_CUBIC)
+    for dx, found in ((0.35, False), (0.8, True)):
+        estimate = align._homography(align._gray(image), align._gray(moved(image, shift(dx, 0))))
+        assert (estimate == np.eye(3)).all() != found
+        assert not found or residual(estimate / estimate[2, 2], shift(dx, 0), 240, 320) < 0.2
