@@ -90,6 +90,11 @@ def test_surroundings_are_8_percent_of_a_picture_of_any_size():
             assert least < 2 * (changed * wave).mean() / 1500 < most
 
 
+def test_gray_has_no_warmth(rng):
+    image = rng.integers(0, 256, (9, 11), np.uint8)
+    np.testing.assert_array_equal(adjust(image, Look(0.2, 0.3, 0.9)), adjust(image, Look(0.2, 0.3)))
+
+
 @pytest.mark.parametrize("look", [{"brightness": 1.5}, {"warmth": -1.01}, {"contrast": float("nan")}, {"warmth": "1"}])
 def test_what_is_no_look_is_refused(look):
     (name,) = look

@@ -116,6 +116,11 @@ def test_pillow_finds_both_pictures_and_their_bytes(ultra):
         )
     with Image.open(io.BytesIO(data[first["Size"] :])) as own:
         levels, steps = np.asarray(own), np.array(own.quantization[0]).reshape(8, 8)
+    for whole in (data, data[first["Size"] :]):
+        at = 2
+        while whole[at + 1] != 0xDA:  # from segment to segment up to the pixels
+            assert whole[at] == 0xFF and 0xC0 <= whole[at + 1] <= 0xEF
+            at += 2 + int.from_bytes(whole[at + 2 : at + 4], "big")
     assert np.abs(levels - np.linspace(0, 255, 80)).mean() < 2
     assert steps[0, 0] == 6 and steps.max() == 32 and (steps == steps.T).all()  # fine for skies, coarse for detail
     assert (np.diff(steps, axis=1) >= 0).all() and steps[0, 1] == 12 and steps[0, 3] == 25 and steps[0, 4] == 32

@@ -69,7 +69,7 @@ def test_size_and_depth_are_those_of_the_pixels(tmp_path, name):
 
 def test_of_tiled_and_high_exrs_as_much_is_decoded_as_they_say(tmp_path):
     exr = pytest.importorskip("OpenEXR")
-    for names, height, depth in (("RGB", 20, 36), ("RGBA", 20, 40), ("RGB", 512, 30)):
+    for names, height, depth in (("RGB", 20, 36), ("RGBA", 20, 40), ("RGB", 512, 30), ("RGB", 1, 36)):
         planes = {name: np.zeros((height, 30), np.float16) for name in names}
         exr.File({"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}, planes).write(f"{tmp_path}/a.exr")
         metadata = read_metadata(tmp_path / "a.exr")

@@ -109,7 +109,9 @@ def test_mef_ssim_of_the_only_input_is_one(size):
 def test_mef_ssim_ignores_a_constant_and_the_order():
     stack = natural(3, 64, 64)
     fused = stack.mean(axis=0) * 0.7
-    score = metric.mef_ssim(fused, stack)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score = metric.mef_ssim(fused, stack)
     assert metric.mef_ssim(fused + 40, stack) == pytest.approx(score, abs=1e-12)
     assert metric.mef_ssim(fused, stack[::-1]) == pytest.approx(score, abs=1e-12)
 
@@ -431,6 +433,25 @@ def test_measures_of_other_packages():
             metric.load_iqa("psnr")
     metric.load_iqa.cache_clear()
     assert seen[0].shape == (1, 3, 20, 20) and seen[0][0, :, 0, 0].tolist() == pytest.approx([1, 0, 0.2])  # RGB
+
+
+def test_lpips_is_given_rgb_from_minus_1_to_1():
+    class Network:
+        def eval(self):
+            return self
+
+        def __call__(self, one, other):
+            return (one - other)[:, 0].mean()  # of red
+
+    def stand_in(net, verbose):
+        assert (net, verbose) == ("alex", False)
+        return Network()
+
+    metric.load_lpips.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=stand_in))
+        assert metric.lpips_distance(patches((255, 9, 9)), patches((0, 7, 7))) == pytest.approx(2)
+    metric.load_lpips.cache_clear()
 
 
 def test_ntires_score():

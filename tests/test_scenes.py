@@ -13,7 +13,7 @@ from benchmarks.scenes import count
 from tests.cards import CASES, Card, expose, make
 from utils.pictures.brackets import Shot, find_brackets, in_order, read_shot, same_view, view_of
 from utils.pictures.metadata import read_metadata
-from utils.pictures.scenes import find_scenes
+from utils.pictures.scenes import Scene, find_scenes, is_finished, with_outputs
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -160,3 +160,31 @@ def test_16_bits_look_as_8():
     image = expose("city", 0)
     assert same_view(view_of(image), view_of(image.astype(np.uint16) * 257))
     np.testing.assert_allclose(view_of(image).light, view_of(image.astype(np.uint16) * 257).light, atol=1e-4)
+
+
+def test_a_scene_is_finished_by_a_picture_that_is_not_older_than_its_shots(tmp_path):
+    paths = [tmp_path / name for name in ("a.png", "b.png", "out.png")]
+    for path in paths:
+        cv2.imwrite(str(path), np.zeros((4, 5, 3), np.uint8))
+    scene, now = Scene("a", paths[:2], out=paths[2]), os.stat(paths[1]).st_ctime
+    for age, finished in ((-1000, False), (1000, True)):
+        os.utime(paths[2], (now + age,) * 2)
+        assert is_finished(scene) == finished
+    for path in (paths[2], paths[0]):
+        content = path.read_bytes()
+        path.write_text("no picture")
+        os.utime(paths[2], (now + 9000,) * 2)
+        assert not is_finished(scene)
+        path.write_bytes(content)
+    paths[2].unlink()
+    assert not is_finished(scene)
+
+
+def test_pictures_are_named_by_the_pattern_and_by_the_first_shot(tmp_path):
+    scenes = [Scene(name, [Path(f"{name}1.webp"), Path(f"{name}2.png")]) for name in ("a", "A", "b")]
+    outs = [scene.out for scene in with_outputs(scenes, tmp_path)]
+    assert outs == [tmp_path / name for name in ("a.webp", "A_2.webp", "b.webp")]
+    outs = with_outputs(scenes, tmp_path, pattern="{number}-{first}-{last}-{name}")
+    assert [scene.out.name for scene in outs] == ["1-a1-a2-a.webp", "2-A1-A2-A.webp", "3-b1-b2-b.webp"]
+    assert [scene.out.suffix for scene in with_outputs(scenes, tmp_path, hdr=True)] == [".jpg"] * 3
+    assert [scene.out.suffix for scene in with_outputs(scenes, tmp_path, suffix=".avif")] == [".avif"] * 3
