@@ -247,6 +247,13 @@ def test_shots_are_unsteady_from_two_pixels_on(monkeypatch):
         assert align.unsteady([image, moved(image, shift(dx, 0)) // 2]) == said
 
 
+def test_what_seems_to_lie_far_away_is_a_mistake(monkeypatch):
+    shots = [painted(), painted() // 2]
+    for dx, said in ((2, False), (3, True), (159, True), (161, False)):
+        monkeypatch.setattr(align, "_homography", lambda *_, dx=dx: shift(dx, 0))
+        assert align.unsteady(shots) == said
+
+
 def test_half_a_pixel_is_left_and_more_is_found():
     image = cv2.resize(painted(), (320, 240), interpolation=cv2.INTER_CUBIC)
     for dx, found in ((0.35, False), (0.8, True)):

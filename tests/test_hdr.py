@@ -141,14 +141,17 @@ def test_iso_and_adobe_are_told_the_same(ultra):
     assert data[-length:].startswith(b"\xff\xd8\xff") and data[:-length].endswith(b"\xff\xd9")
 
 
-def test_only_light_in_colour_has_a_profile(tmp_path):
-    light = np.ones((3, 4, 3), np.float32)
+def test_only_light_in_colour_has_a_profile(tmp_path, rng):
+    light = rng.uniform(0.5, 1, (3, 4, 3)).astype(np.float32)
     wide = Metadata(icc=profile(Encoding(REC2020)))
     for name, its, known in (("colour", light, True), ("gray", light[..., 0].copy(), False)):
         write_radiance(tmp_path / f"{name}.tif", its, wide, "")
         with Image.open(tmp_path / f"{name}.tif") if not known else open(tmp_path / f"{name}.tif", "rb") as file:
             found = b"acsp" in file.read() if known else 34675 in file.tag_v2
         assert found == known
+    from_2020 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
+    expected = (light[..., ::-1] @ from_2020.T)[..., ::-1]
+    np.testing.assert_allclose(cv2.imread(f"{tmp_path}/colour.tif", cv2.IMREAD_UNCHANGED), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("noted", [True, False])

@@ -450,7 +450,7 @@ def test_lpips_is_given_rgb_from_minus_1_to_1():
     metric.load_lpips.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=stand_in))
-        assert metric.lpips_distance(patches((255, 9, 9)), patches((0, 7, 7))) == pytest.approx(2)
+        assert metric.load_lpips()(patches((255, 9, 9)), patches((0, 7, 7))) == pytest.approx(2)
     metric.load_lpips.cache_clear()
 
 
