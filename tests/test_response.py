@@ -165,6 +165,24 @@ def test_merging_takes_each_pixel_from_the_shot_that_knows_it():
     np.testing.assert_allclose(response.merge([faint, over])[0, 3], light[0, 3], rtol=0.3)
 
 
+def test_what_nearly_clips_is_taken_from_the_darker_shot():
+    """However much longer the bright shot was exposed: cameras bend colours just below white."""
+    response = Response(2.0, 0.2, (0.0, 10.0), ((0.0,) * 3,) * 2)
+    under = np.array([[[5, 60, 105], [5, 60, 105], [1, 2, 2]]], np.uint8)
+    over = np.array([[[70, 247, 246], [60, 255, 255], [120, 180, 190]]], np.uint8)
+    bent, clipped, exposed = response.merge([under, over])[0]
+    np.testing.assert_allclose(bent[1:], clipped[1:], rtol=0.1)
+    np.testing.assert_allclose(exposed, response.light(over[0, 2] / 255) / 2**10, rtol=0.02)
+
+
+def test_a_colour_that_two_channels_of_the_bright_shot_know_is_not_grayed():
+    """A lens flare: the dark shot does not show it, and in the bright one red is clipped."""
+    response = Response(2.0, 0.2, (0.0, 10.0), ((0.0,) * 3,) * 2)
+    under, over = np.full((1, 1, 3), 1, np.uint8), np.array([[[40, 120, 255]]], np.uint8)
+    blue, green, red = response.merge([under, over])[0, 0]
+    assert green < 0.4 * red and blue < 0.3 * green
+
+
 def test_two_shots_that_share_nothing_are_as_far_apart_as_where_the_brighter_one_clips():
     light, curve = scene(), CURVES["usual"]
     light = np.where(light > 2**-7.5, np.maximum(light, 2**-6), np.minimum(light, 2**-17))  # nothing between

@@ -13,6 +13,7 @@ from utils.progress import counted
 from utils.stack.response import NOISE, Response
 
 WINDOW = 5  # pixels of the small copy, side of the window in which stops follow the light
+STEEPEST = 0.3  # stops per stop of light: more would multiply the contrast of single pixels, to black specks
 FLAT = 0.3  # stops squared, variance of light in a window, below which it has no edge
 STRIP_PIXELS = 1 << 17  # pixels per strip: its float planes fit in a core's cache
 
@@ -78,7 +79,8 @@ def along_edges(stops: np.ndarray, light: np.ndarray) -> np.ndarray:
 
     mean_light = mean(light)
     slope = mean(light * stops) - mean_light * mean(stops)
-    slope = mean(slope / (np.maximum(mean(light * light) - mean_light**2, 0) + FLAT))
+    slope = slope / (np.maximum(mean(light * light) - mean_light**2, 0) + FLAT)
+    slope = mean(np.clip(slope, -1, STEEPEST))  # -1 shows all light alike
     return np.dstack([slope, stops - slope * light])
 
 

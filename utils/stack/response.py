@@ -28,7 +28,7 @@ NOTED = 20.0  # levels of 255 that a gap noted by the camera outweighs
 GUESSED = 0.5  # the same of a gap guessed from where the brighter shot clips, or from the mean light
 BLACK = 16  # level of 255 below which curves differ too much to guess by
 TINT = 0.05  # stops: a channel's gain that differs less is more likely the curve's error than white balance
-CLIPPING = 0.85, 0.98  # of the largest channel, between which a shot's pixel loses its trust: hues shift before white
+CLIPPING = 0.8, 0.97  # of the largest channel, between which a shot hands over to darker ones: hues shift before white
 OWN_CLIPPING = 0.9, 0.99  # the same of a single channel beside others that are clipped
 SINGLE = 0.5  # trust in a channel beside clipped ones, times the darkest shot's
 SURE = 0.95  # values above it follow the fitted curve so badly that colours break; below .95 flares get dark holes
@@ -73,11 +73,12 @@ class Response:
     def merge(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Returns the radiance, (h, w) or (h, w, 3) BGR float32 in [0, about 1]: every shot, as far as it is trusted.
 
-        A shot counts by its exposure, as its signal over the noise does; less the nearer its largest channel is to
-        clipping, or its values are to black. A channel that is not clipped while others are still counts a little: as
-        much as a dark shot's noise. What all shots clip has the darkest one's white, what all leave black the brightest
-        one's black. Nothing is darker than the white of a shot that clips it, whatever noise a darker shot has there.
-        Colours that only a nearly black shot knows are mostly noise: the darker it is, the grayer they become.
+        A shot counts by its exposure, as its signal over the noise does. The nearer its largest channel is to clipping,
+        the less of that head start is left, until darker shots count alone; and values near black count less. A channel
+        that is not clipped while others are still counts half as much as the darkest shot. What all shots clip has the
+        darkest one's white, what all leave black the brightest one's black. Nothing is darker than the white of a shot
+        that clips it, whatever noise a darker shot has there. Colours that only a nearly black shot knows are mostly
+        noise: the darker it is, the grayer they become.
 
         Args:
             images: all shots that were fitted, in that order, or the same strip of all: (h, w), (h, w, 3) BGR or
@@ -117,7 +118,7 @@ class Response:
 
         And how doubtful the colour is, (h, w) in [0, 1].
         """
-        doubts, trusts = np.float32(0), np.float32(1e-6)
+        doubts = everything = np.float32(1e-12)
         total: list = []
         weights: list = []
         least: list = []
@@ -126,10 +127,10 @@ class Response:
             planes = cv2.split(image)[:3] if image.ndim == 3 else [image]
             light, whole, signal, own, clipped, doubtful = self._tables(k, image.dtype)
             most = functools.reduce(cv2.max, planes)
-            shared = cv2.LUT(most, whole)
-            doubts, trusts = doubts + cv2.LUT(most, doubtful), trusts + shared
+            shared, of_shot = cv2.LUT(most, whole), np.float32(0)
             for c, plane in enumerate(planes):
                 weight = cv2.add(cv2.multiply(shared, cv2.LUT(plane, signal)), cv2.LUT(plane, own))
+                of_shot = of_shot + weight
                 part, white = cv2.multiply(weight, cv2.LUT(plane, light[c])), cv2.LUT(plane, clipped[c])
                 if k:
                     cv2.max(least[c], white, least[c])
@@ -139,7 +140,8 @@ class Response:
                     total.append(part)
                     weights.append(weight)
                     least.append(white)
-        return total, weights, least, cv2.divide(doubts, trusts)
+            doubts, everything = doubts + of_shot * cv2.LUT(most, doubtful), everything + of_shot
+        return total, weights, least, cv2.divide(doubts, everything)
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 # tables of a few responses; all strips of a picture need the same
     def _tables(self, shot: int, dtype: DTypeLike) -> tuple[np.ndarray, ...]:
@@ -151,12 +153,13 @@ class Response:
         exposure, tint = 2.0 ** self.stops[shot], 2.0 ** np.array(self.tints[shot])
         light = self.light(value) / (exposure * tint[:, None])
         signal = value**4 / (value**4 + NOISE**4)
-        whole = exposure * (1 - smoothstep(*CLIPPING, value))
+        trust = 1 - smoothstep(*CLIPPING, value)
+        whole = exposure**trust * trust
         own = SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value))
         # where nobody knows: the darkest shot's white, the brightest shot's black
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
         pushed = 1 - exposure / 2.0 ** max(self.stops)  # none of the brightest shot
-        doubtful = pushed * whole * GRAYED**2 / (value**2 + GRAYED**2)
+        doubtful = pushed * GRAYED**2 / (value**2 + GRAYED**2)
         sure = self.light(np.minimum(value, SURE)) / (exposure * tint[:, None])
         clipped = smoothstep(*OWN_CLIPPING, value) * sure
         return tuple(x.astype(np.float32) for x in (light, whole, signal, own, clipped, doubtful))
