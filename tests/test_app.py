@@ -51,6 +51,7 @@ class Site:
         self.gate, self.defects = threading.Event(), []
         self.gate.set()
         self.worker = Worker(self.load, self.defects.append)
+        self.worker.load = self.load  # asked for each scene: the worker itself would keep what it has loaded
         self.server = PageServer((host, 0), folder, self.worker, [WEIGHTS, "none.onnx"])
         self.port = self.server.server_address[1]
         self.address = f"http://127.0.0.1:{self.port}"
@@ -863,7 +864,7 @@ def test_a_new_upload_leaves_nothing_of_the_old_one_in_view(open_page, site):
     tab.keyboard.press("1")
     old = tab.locator("#download").get_attribute("href")
     site.gate.clear()
-    tab.locator("#options [name=deghost]").check()  # for the next ones
+    tab.locator("#options [name=handheld]").check()  # for the next ones
     drop(tab, sorted((ROOT / "data_test/city").iterdir()))
     tab.locator("#queue li").nth(1).wait_for()
     tab.locator("#note").get_by_text("reading").wait_for()
@@ -876,9 +877,10 @@ def test_a_new_upload_leaves_nothing_of_the_old_one_in_view(open_page, site):
     assert tab.locator("#download").get_attribute("href") not in (None, old)
     tab.locator(".card").first.click()  # the first is still there, under its own name
     assert tab.locator("#download").get_attribute("href") == old
-    tab.locator("#options [name=align]").check()
+    assert not tab.locator("#options [name=handheld]").is_checked()
+    tab.locator("#options [name=handheld]").check()
     tab.get_by_role("button", name="Fuse this scene again").click()
-    tab.locator("#queue li.done").nth(1).wait_for()
+    until(tab, "current().state === 'done' && current().options.align === 'homography' && current().options.deghost")
 
 
 def test_progress_is_shown_and_cancelled(open_page, site):
@@ -960,7 +962,9 @@ def test_a_shot_is_compared_by_key_and_by_slider(open_page):
 
 def test_what_moved_is_shown_as_in_a_reference_that_is_said_and_can_be_chosen(open_page, tmp_path):
     tab = open_page()
-    tab.get_by_label("Things moved").check()
+    tab.locator("#options summary").click()
+    tab.get_by_label("Show moving things once").check()
+    assert tab.get_by_label("Held in the hand").evaluate("box => box.indeterminate")  # half of it
     drop(tab, moving_stack(tmp_path))
     fused(tab)
     taken = tab.evaluate("current().reference")

@@ -391,6 +391,8 @@ function drawStage() {
 
 function drawForms() {
   const scene = current(), form = $("#options").elements, done = scene?.state === "done";
+  form.handheld.checked = form.align.checked && form.deghost.checked;
+  form.handheld.indeterminate = form.align.checked !== form.deghost.checked;
   form.reference.disabled = !form.deghost.checked;
   $("#reference").hidden = !form.deghost.checked || !scene;
   form.method.disabled = !form.align.checked;
@@ -445,7 +447,11 @@ addEventListener("drop", async event => {
   try { bring(await entries(event.dataTransfer.items)); } catch (error) { complain(`The files cannot be read: ${error.message}`); }
 });
 
-$("#options").onchange = drawForms;
+$("#options").onchange = ({ target }) => {
+  const form = $("#options").elements;
+  if (target === form.handheld) form.align.checked = form.deghost.checked = target.checked;
+  drawForms();
+};
 $("#options").onsubmit = event => { event.preventDefault(); act(`scenes/${shown}/fuse`, options()); };
 $("#look").oninput = change;
 $("#look").onreset = () => setTimeout(change);
