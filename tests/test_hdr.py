@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.test_camera import dng
+from tests.test_ghost import PATCH, freed, moving_scene
 from tests.test_image import SRGB, camera_exif
 from utils.fusing.fusion import Fuser, fuse_scenes, read_exposures
 from utils.fusing.hdr import MOST, gain_map, light_size, map_size, rendition, scene_light
@@ -260,6 +261,21 @@ def test_the_gain_is_bounded_and_smooth_where_all_shots_clip(rng):
     gain = gain_map(picture, scene_light(shots, [0, 3, 6]))
     stops = gain.levels[0] * (gain.most / 255)
     assert stops.max() <= MOST and np.abs(np.diff(stops)).max() < 0.35  # per 1/13 of a stop of the scene
+
+
+def test_the_gain_is_that_of_the_still_scene_where_something_moved():
+    """Where a thing is replaced, nothing of it stays in the gain: no edge, no shine."""
+    still, moved = moving_scene()
+    picture = still[1]
+
+    def stops(shots):
+        gain = gain_map(picture, scene_light(shots, size=light_size(*picture.shape[:2])))
+        return gain.levels * (gain.most / 255)
+
+    truth, before, after = stops(still), stops(moved), stops(freed(moved, reference=1))
+    place = tuple(slice(part.start * 2 // 3 - 4, part.stop * 2 // 3 + 4) for part in PATCH)
+    assert after.max() <= MOST
+    assert np.abs(before - truth)[place].max() > 2 and np.abs(after - truth).max() < 0.1
 
 
 def test_a_flat_or_black_picture_has_a_map_too(rng):
