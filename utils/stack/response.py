@@ -32,7 +32,7 @@ CLIPPING = 0.8, 0.97  # of the largest channel, between which a shot hands over 
 OWN_CLIPPING = 0.9, 0.99  # the same of a single channel beside others that are clipped
 SINGLE = 0.5  # trust in a channel beside clipped ones, times the darkest shot's
 SURE = 0.95  # values above it follow the fitted curve so badly that colours break; below .95 flares get dark holes
-GRAYED = 5 / 255  # of the largest channel: half of the colour there is noise
+GRAYED = 10 / 255  # of the largest channel: half of the colour there is noise
 NOISE = 8 / 255  # values below are mostly noise and JPEG's steps
 
 
@@ -77,8 +77,8 @@ class Response:
         the less of that head start is left, until darker shots count alone; and values near black count less. A channel
         that is not clipped while others are still counts half as much as the darkest shot. What all shots clip has the
         darkest one's white, what all leave black the brightest one's black. Nothing is darker than the white of a shot
-        that clips it, whatever noise a darker shot has there. Colours that only a nearly black shot knows are mostly
-        noise: the darker it is, the grayer they become.
+        that clips it, whatever noise a darker shot has there. Colours of nearly black values are mostly noise: the
+        darker they are, the grayer they become.
 
         Args:
             images: all shots that were fitted, in that order, or the same strip of all: (h, w), (h, w, 3) BGR or
@@ -158,8 +158,7 @@ class Response:
         own = SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value))
         # where nobody knows: the darkest shot's white, the brightest shot's black
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
-        pushed = 1 - exposure / 2.0 ** max(self.stops)  # none of the brightest shot
-        doubtful = pushed * GRAYED**2 / (value**2 + GRAYED**2)
+        doubtful = GRAYED**4 / (value**4 + GRAYED**4)
         sure = self.light(np.minimum(value, SURE)) / (exposure * tint[:, None])
         clipped = smoothstep(*OWN_CLIPPING, value) * sure
         return tuple(x.astype(np.float32) for x in (light, whole, signal, own, clipped, doubtful))
