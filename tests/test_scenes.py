@@ -11,9 +11,10 @@ import pytest
 
 from benchmarks.scenes import count
 from tests.cards import CASES, Card, expose, make
+from utils.errors import UserError
 from utils.pictures.brackets import Shot, find_brackets, in_order, read_shot, same_view, view_of
 from utils.pictures.metadata import read_metadata
-from utils.pictures.scenes import Scene, find_scenes, is_finished, with_outputs
+from utils.pictures.scenes import Scene, find_scenes, is_finished, read_pairs, with_outputs
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -188,3 +189,14 @@ def test_pictures_are_named_by_the_pattern_and_by_the_first_shot(tmp_path):
     assert [scene.out.name for scene in outs] == ["1-a1-a2-a.webp", "2-A1-A2-A.webp", "3-b1-b2-b.webp"]
     assert [scene.out.suffix for scene in with_outputs(scenes, tmp_path, hdr=True)] == [".jpg"] * 3
     assert [scene.out.suffix for scene in with_outputs(scenes, tmp_path, suffix=".avif")] == [".avif"] * 3
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "/tmp/scene", "../scene", "a/b"])
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_a_table_names_folders_and_files_inside_of_its_own(tmp_path, name, column):
+    """Results are named after scenes: a path in their place would lead out of the folder of results."""
+    row = ["scene", "0.jpg", "1.jpg"]
+    row[column] = name
+    (tmp_path / "pairs.csv").write_text(f"scene,under,over\n{','.join(row)}\n")
+    with pytest.raises(UserError, match="pairs.csv"):
+        read_pairs(tmp_path, tmp_path / "pairs.csv")

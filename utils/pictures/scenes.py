@@ -190,7 +190,7 @@ def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[Scen
     scenes = []
     for row in read_table(table, ("scene", "under", "over")):
         for name in row["scene"], row["under"], row["over"]:
-            if name != Path(name).name:  # results are named after scenes
+            if name in ("", "..") or name != Path(name).name:  # results are named after scenes
                 raise UserError(f"{table}: expected names of folders and files, without a path, got {name!r}")
         inner = Path(folder) / row["scene"]
         pair = (inner / row["under"], inner / row["over"])
