@@ -171,7 +171,9 @@ def test_each_shift_is_found_in_any_picture(dx, dy):
         assert np.array_equal(bright // 2 + 20, dark)
 
 
-def test_the_middle_exposure_stays_where_it_is():
+def test_the_middle_exposure_stays_where_it_is(monkeypatch):
+    steps = []
+    monkeypatch.setattr(align, "step", lambda *told: steps.append(told))
     whole = painted(160, 200)
     shots = [np.clip(whole * gain, 0, 255).astype(np.uint8) for gain in (0.4, 0.7, 1)]
     moved_by = [(4, -3), (0, 0), (-2, 5)]
@@ -180,6 +182,7 @@ def test_the_middle_exposure_stays_where_it_is():
         aligned = align_exposures([cut[k] for k in order], "mtb")
         for k, one in zip(order, aligned, strict=True):
             np.testing.assert_array_equal(one, shots[k][23 : 140 - 5, 22 : 180 - 4])
+    assert steps == [("aligning", 1, 3), ("aligning", 2, 3)] * 3
 
 
 @pytest.mark.parametrize("channels", [(), (3,), (4,)])

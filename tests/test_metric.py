@@ -284,6 +284,7 @@ def test_the_simple_ones():
     assert metric.entropy(ramp) == pytest.approx(8)
     assert metric.entropy(np.zeros((9, 9))) == 0
     assert metric.average_gradient(ramp) == pytest.approx(np.sqrt(0.5) * 2560 / (9 * 255))
+    assert metric.average_gradient(3 * ramp[:, :80].T) == pytest.approx(3 * np.sqrt(0.5) * 800 / (79 * 9))
     assert metric.spatial_frequency(ramp) == pytest.approx(np.sqrt(2550 / 2560))
     assert metric.standard_deviation(ramp) == pytest.approx(np.sqrt((256**2 - 1) / 12))
     assert metric.clipped_share(ramp) == pytest.approx(2 / 256)

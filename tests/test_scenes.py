@@ -171,6 +171,8 @@ def test_a_scene_is_finished_by_a_picture_that_is_not_older_than_its_shots(tmp_p
     for age, finished in ((-1000, False), (1000, True)):
         os.utime(paths[2], (now + age,) * 2)
         assert is_finished(scene) == finished
+    os.utime(paths[2], ns=(os.stat(paths[1]).st_ctime_ns,) * 2)
+    assert is_finished(scene)
     for path in (paths[2], paths[0]):
         content = path.read_bytes()
         path.write_text("no picture")
