@@ -114,7 +114,7 @@ def steps(args: argparse.Namespace) -> list[tuple]:
     around = (change[:-2] + change[2:]) / 2
     return [
         ("gap, stops", "mean change per 0.1 stop", "times its neighbours"),
-        *((f"{gap:.1f}", c, c / a) for gap, c, a in zip(gaps[1:-1], change[1:-1], around, strict=True)),
+        *((f"{gap:.1f}", c, c / a) for gap, c, a in zip(gaps[1:-2], change[1:-1], around, strict=True)),
     ]
 
 
