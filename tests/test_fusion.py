@@ -61,6 +61,8 @@ def test_one_look_of_one_scene_is_its_own_and_sizes_and_numbers_of_shots_may_dif
     for decision, scene in zip(decisions, scenes, strict=True):
         assert decision.stops.shape == decision.scene.radiance.shape[:2]
         assert decision.develop(scene).shape == scene[0].shape
+    many = network.small_copy(scenes[2], scenes=160)
+    assert many.radiance.shape[:2] == many.shots[0].shape == (17, 17)  # 3000 pixels, of which it gets a tenth
     [alone] = network.decide_together([network.small_copy(scenes[0])])
     np.testing.assert_array_equal(alone.develop(scenes[0]), network.fuse(scenes[0]))
     mirrored = network.decide_together(

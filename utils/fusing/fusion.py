@@ -167,7 +167,8 @@ def fuse_scenes(
                 if isinstance(stack, Exception):
                     yield End(scene, stack)
                 else:
-                    copies.append((scene, _deciding(loading.result()).small_copy(stack.images, stack.stops)))
+                    network = _deciding(loading.result())
+                    copies.append((scene, network.small_copy(stack.images, stack.stops, len(scenes))))
                     stack.images.clear()
             scenes = [scene for scene, _ in copies]
             decisions = [*_deciding(loading.result()).decide_together([small for _, small in copies])] if copies else []

@@ -12,6 +12,7 @@ from utils.fusing.colour import stops_for
 from utils.pictures.pixels import luma, shrink, to_float
 from utils.stack.response import SEEN, Response, fit_response
 
+TOGETHER = 16  # small copies of full size that one decision may see, for its memory: more scenes get smaller ones
 WILD = 10  # luminance that no network means: trained ones give -0.2 to 1.3, damaged ones give thousands
 
 
@@ -60,11 +61,14 @@ class DecidingNetwork(ABC):
         [decision] = self.decide_together([self.small_copy(images, stops)])
         return decision.develop(images)
 
-    def small_copy(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> SmallCopy:
-        """Returns what `decide_together` takes of a scene, whose shots are as for `Fuser.fuse`."""
+    def small_copy(
+        self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None, scenes: int = 1
+    ) -> SmallCopy:
+        """Returns what `decide_together` takes of one of `scenes` scenes; the shots are as for `Fuser.fuse`."""
         pictures = [image[..., :3] if image.ndim == 3 else image for image in images]  # without alpha
         response = fit_response(pictures, stops)
-        small = [to_float(shrink(picture, pixels=self.decision_pixels)) for picture in pictures]
+        pixels = min(self.decision_pixels, TOGETHER * self.decision_pixels // scenes)
+        small = [to_float(shrink(picture, pixels=pixels)) for picture in pictures]
         return SmallCopy([luma(picture) for picture in small], response, response.merge(small))
 
     def decide_together(self, scenes: Sequence[SmallCopy]) -> list[Decision]:
