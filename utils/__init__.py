@@ -1,4 +1,4 @@
-"""Six wings, and four modules that know nothing of fusion: `device`, `errors`, `files`, `progress`.
+"""Five wings and the page, and four modules that know nothing of fusion: `device`, `errors`, `files`, `progress`.
 
 Imports go down between wings: training -> evaluation -> fusing -> stack -> pictures; page -> fusing.
 """

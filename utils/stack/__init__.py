@@ -1,4 +1,4 @@
-"""A stack of shots in, a better stack out: `align`, `ghost`, `exposure`, `radiance`.
+"""A stack of shots in, a better one out: `align`, `ghost`; and its light: `response` merges shots, `radiance` maps.
 
 Imports: `pixels` of the pictures, no PyTorch.
 """
