@@ -99,10 +99,11 @@ def fuse_model(
         raise WeightsError(f"no model is called {name!r}: expected one of {', '.join(NETWORKS)}")
     if weights is None:
         name = name or "DeepFuse"
-        arch = dataclasses.replace(NETWORKS[name][1], image_channels=image_channels or 1)
-        try:
-            return build_network(name, arch)
-        except ValueError as error:  # a pyramid for colour
+        default = NETWORKS[name][1]
+        try:  # a network is checked before its training as its file is after it; a pyramid for colour raises, too
+            numbers = _architecture(default, vars(default) | {"image_channels": image_channels or 1})
+            return build_network(name, numbers)
+        except ValueError as error:
             raise WeightsError(str(error)) from error
     model = _read_network(weights)
     if name not in (None, model.name):
