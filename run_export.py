@@ -62,7 +62,8 @@ def export(model: Network, path: str) -> None:
     """
     if model.halo is not None:
         raise UserError(
-            f"{model.name} works at full size, in tiles that need PyTorch: only one that decides on a small copy can be exported"
+            f"{model.name} works at full size, in tiles that need PyTorch: only one that decides on a small copy "
+            "can be exported"
         )
     import onnx
 
