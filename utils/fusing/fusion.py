@@ -162,16 +162,15 @@ def fuse_scenes(
     with ThreadPoolExecutor(1) as loader, ThreadPoolExecutor(1) as writer:
         loading = loader.submit(load)
         if one_look:
-            copies: list[tuple[Scene, SmallCopy]] = []
+            network, copies = _deciding(loading.result()), list[tuple[Scene, SmallCopy]]()
             for scene, stack in counted("looking", stacks(scenes), len(scenes)):
                 if isinstance(stack, Exception):
                     yield End(scene, stack)
                 else:
-                    network = _deciding(loading.result())
                     copies.append((scene, network.small_copy(stack.images, stack.stops, len(scenes))))
                     stack.images.clear()
             scenes = [scene for scene, _ in copies]
-            decisions = [*_deciding(loading.result()).decide_together([small for _, small in copies])] if copies else []
+            decisions = [*network.decide_together([small for _, small in copies])] if copies else []
             del copies
         written: list[tuple[End, Future]] = []
         for (scene, stack), decision in zip(stacks(scenes), decisions, strict=True):

@@ -98,8 +98,7 @@ def _compare(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarr
         lost: (256,) float32 in [0, 1], by level of the source: 1 where it is clipped while the shot is not, so that the
             curve knows nothing.
     """
-    curves, mask = _match(source, shot)
-    lost = _lost(source, shot)
+    curves, mask, lost = _match(source, shot)
     if not mask.any():
         return curves, None, lost
     at = _most(lost, source)
@@ -109,24 +108,23 @@ def _compare(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return curves, np.dstack([cv2.GaussianBlur(mask.astype(np.float32), (0, 0), SOFT), offset]), lost
 
 
-def _lost(source: np.ndarray, shot: np.ndarray) -> np.ndarray:
-    """Returns `lost` as `_compare` does."""
+def _match(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (curves, mask, lost): the first and the last as `_compare` does.
+
+    The mask, (h, w) uint8 of 0 and 1, is 1 where the shot does not follow the curves.
+    """
     brighter = shot.mean() > source.mean()
     lost = np.interp(LEVELS, *(([DARK, DARK + 10], [1, 0]) if brighter else ([WHITE - 10, WHITE], [0, 1])))
-    return lost.astype(np.float32)
-
-
-def _match(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the curves (C, 256), and a mask (h, w) uint8 of 0 and 1: 1 where the shot does not follow them."""
+    lost = lost.astype(np.float32)
     mask = np.zeros(source.shape[:2], np.uint8)
-    known = _most(_lost(source, shot), source) < 0.5  # elsewhere the source has nothing to offer for what lies between
+    known = _most(lost, source) < 0.5  # elsewhere the source has nothing to offer for what lies between
     for _ in range(ROUNDS):
         curves, spreads = _curves(source, shot, mask == 0)
         mask = _moving(source, shot, curves, spreads)
         mask = np.where(known, _whole(mask), mask)
         if mask.mean() > 0.8:  # too little is left to match again
             break
-    return curves, mask
+    return curves, mask, lost
 
 
 def _curves(source: np.ndarray, shot: np.ndarray, still: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

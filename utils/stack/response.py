@@ -118,7 +118,7 @@ class Response:
 
         And how doubtful the colour is, (h, w) in [0, 1].
         """
-        doubts = everything = np.float32(1e-12)
+        doubts = np.float32(0)
         total: list = []
         weights: list = []
         least: list = []
@@ -140,8 +140,8 @@ class Response:
                     total.append(part)
                     weights.append(weight)
                     least.append(white)
-            doubts, everything = doubts + of_shot * cv2.LUT(most, doubtful), everything + of_shot
-        return total, weights, least, cv2.divide(doubts, everything)
+            doubts = doubts + of_shot * cv2.LUT(most, doubtful)
+        return total, weights, least, cv2.divide(doubts, functools.reduce(cv2.add, weights))
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 # tables of a few responses; all strips of a picture need the same
     def _tables(self, shot: int, dtype: DTypeLike) -> tuple[np.ndarray, ...]:
