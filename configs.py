@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from utils import __version__
 from utils.errors import UserError, require
 from utils.evaluation import MIN_SIDE
+from utils.files import plain
 from utils.pictures import QUALITY
 from utils.stack import METHODS
 from utils.training import CLIP_WEIGHT, LIGHT_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS, SHOTS
@@ -76,6 +77,10 @@ class Parser(argparse.ArgumentParser):
             return option
 
         return add
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with one line and status 2, without the usage, which would fill the screen."""
+        self.exit(2, f"error: {message} (all options: {self.prog} --help)\n")
 
     @contextlib.contextmanager
     def files_of_options(self) -> Iterator[None]:
@@ -463,19 +468,18 @@ def eval_parser() -> Parser:
 
 def name_methods(args: argparse.Namespace, parser: Parser) -> None:
     """Makes --weights and --results dicts, from a method's name to its file or folder; no two have one name."""
-    for text in args.results:
-        if "=" not in text:
-            parser.error(f"--results must be NAME=DIR, got {text}")
     names = set(args.methods)
     for option in ("weights", "results"):
         found = {}
         for text in getattr(args, option):
             name, path = _named_path(text)
-            if name in names:
+            if not path or option == "results" and "=" not in text:
+                parser.error(f"--{option} must be {'NAME=DIR' if option == 'results' else '[NAME=]FILE'}, got {text!r}")
+            if plain(name) in names:  # their pictures would share a folder
                 parser.error(f"two methods are called {name}: give NAME={path} with another name")
             if not name or name != Path(name).name:
                 parser.error(f"a method's name must be that of a folder, got {name!r} in {text}")
-            names.add(name)
+            names.add(plain(name))
             found[name] = path
         setattr(args, option, found)
     if not names:

@@ -162,8 +162,12 @@ def test_of_a_killed_process_each_scene_without_scores_is_named():
         (["--max_width", "43"], "--max_width must be at least 44, got 43"),
         (["--methods", "--weights"], "there is no method"),
         (["--methods", "median"], "invalid choice"),
-        (["--results", "pictures"], "must be NAME=DIR, got pictures"),
+        (["--results", "pictures"], "--results must be NAME=DIR, got 'pictures'"),
+        (["--results", "a="], "--results must be NAME=DIR, got 'a='"),
+        (["--weights", "a="], "--weights must be [NAME=]FILE, got 'a='"),
         (["--results", "average=tests"], "two methods are called average"),
+        (["--results", "Average=tests"], "two methods are called Average"),  # one folder, where a disk ignores case
+        (["--results", "a=tests", "a=utils"], "two methods are called a: give NAME=utils with another name"),
         (["--weights", "a/x.pth", "b/x.pth"], "two methods are called x: give NAME=b/x.pth with another name"),
         (["--weights", "../x=a.pth"], "must be that of a folder, got '../x'"),
         (["--lpips"], "give --reference"),
@@ -172,8 +176,8 @@ def test_of_a_killed_process_each_scene_without_scores_is_named():
 def test_wrong_usage_has_one_exit_status(data, tmp_path, capsys, options, message):
     with pytest.raises(SystemExit) as stop:
         arguments(data, tmp_path, *options)
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and message in said and said.count("\n") == 1
 
 
 def test_methods_are_named_after_files_and_runs(data, tmp_path):

@@ -341,14 +341,18 @@ def test_damaged_settings_are_one_clear_line(tmp_path, damage):
         (get_train_args, b"--run_name 'a\n", "quotation"),
         (get_infer_args, b"@{}\n", "names itself"),
         (get_infer_args, b"\xff\n", "UTF-8"),
+        (get_train_args, b"--learning_speed 1\n", "unrecognized arguments: --learning_speed 1"),
+        (get_train_args, b"--lr fast\n", "argument --lr: invalid float value: 'fast'"),
     ],
 )
 def test_files_of_options_that_cannot_be_read_are_one_line(tmp_path, capsys, read, content, said):
     path = tmp_path / "a.args"
     path.write_bytes(content.replace(b"{}", str(path).encode()))
-    with pytest.raises(SystemExit) as stop:
-        read([f"@{path}"])
-    assert stop.value.code == 2 and said in capsys.readouterr().err.splitlines()[-1]
+    for recipe, what in ((path, said), (tmp_path / "nothing.args", "nothing.args")):
+        with pytest.raises(SystemExit) as stop:
+            read([f"@{recipe}"])
+        line = capsys.readouterr().err
+        assert stop.value.code == 2 and what in line and line.count("\n") == 1
 
 
 def test_best_starts_anew_where_losses_do_not_compare(tmp_path, photographs):

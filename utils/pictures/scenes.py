@@ -196,7 +196,7 @@ def read_pairs(folder: str | os.PathLike, table: str | os.PathLike) -> list[Scen
         pair = (inner / row["under"], inner / row["over"])
         others = list_images(inner) if inner.is_dir() else []
         scenes.append(Scene(row["scene"], pair, tuple(sorted({*pair, *others}))))
-    names = {scene.name for scene in scenes}
+    names = {plain(scene.name) for scene in scenes}
     if len(names) < len(scenes):
         raise UserError(f"{table}: expected one row per scene, got {len(scenes)} rows for {len(names)} scenes")
     return scenes
