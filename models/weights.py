@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from .DeepFuse import ARCHITECTURES, DeepFuse
 from .DeepFusePyramid import DeepFusePyramid, PyramidArchitecture
-from .network import Network
+from .network import Network, lacking
 
 # Name -> class and numbers. A new network needs this one entry; its numbers have bounds in BOUNDS.
 NETWORKS: dict[str, tuple[type[Network], Any]] = {name: (DeepFuse, arch) for name, arch in ARCHITECTURES.items()}
@@ -74,8 +74,14 @@ class WeightsError(ValueError):
 
 
 def build_network(name: str, arch: Any) -> Network:
-    """Returns a freshly initialised network of NETWORKS with these numbers, in eval mode, with attribute `name`."""
+    """Returns a freshly initialised network of NETWORKS with these numbers, in eval mode, with attribute `name`.
+
+    Raises:
+        ValueError: its class or its numbers lack what CONTRIBUTING.md asks for.
+    """
     model = NETWORKS[name][0](arch)
+    if lack := lacking(model):
+        raise WeightsError(f"the network {name} {lack} (see CONTRIBUTING.md)")
     model.name = name
     return model.eval()
 
@@ -100,6 +106,7 @@ def fuse_model(
     if weights is None:
         name = name or "DeepFuse"
         default = NETWORKS[name][1]
+        _shapes(name, default)  # says what a new network lacks, and draws no random number
         try:  # a network is checked before its training as its file is after it; a pyramid for colour raises, too
             numbers = _architecture(default, vars(default) | {"image_channels": image_channels or 1})
             return build_network(name, numbers)

@@ -1,4 +1,4 @@
-"""utils/fusing/tiles.py: tiled equals whole for the paper's networks; layouts and colours on the way through them."""
+"""utils/fusing/tiles.py: layouts and colours on the way through tiles; that tiles equal the whole: test_networks.py."""
 
 from dataclasses import replace
 
@@ -8,37 +8,7 @@ import torch
 
 from models.DeepFuse import ARCHITECTURES
 from utils.fusing.fusion import Fuser
-from utils.fusing.tiles import AUTHORS_CLIPPED, TiledNetwork, on_device
-from utils.pictures.pixels import luma
-
-
-def as_shown(picture, channels):
-    """Returns pictures as a network's input (1, K, C, H, W)."""
-    if channels == 1:
-        return torch.from_numpy(np.stack([luma(x) for x in picture]))[None, :, None]
-    return torch.from_numpy(np.stack([x[..., ::-1].transpose(2, 0, 1) / np.float32(65535) for x in picture]))[None]
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("channels", [1, 3], ids=["luminance", "rgb"])
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_tiles_equal_the_whole(network, stack, device, name, channels):
-    model = network(name, channels).to(device)
-    for height, width in ((47, 75), (40, 1), (1, 1)):
-        shots = stack(3, (height, width, 3), np.uint16)
-        fused = torch.empty(channels, height, width)
-        for box, y_hat in TiledNetwork(model, 36)._tiles(shots, height, width):
-            fused[(..., *box)] = y_hat[0]
-        y = as_shown(shots, channels).to(device)
-        if not ARCHITECTURES[name].stretched:
-            expected = model(y)[0].cpu()
-        else:
-            expected = model((16 + 219 * y) / 255)[0].cpu()
-            low, high = np.quantile(expected.numpy(), [AUTHORS_CLIPPED, 1 - AUTHORS_CLIPPED])
-            if low == high:
-                continue  # a single pixel
-            expected = (expected - low) / (high - low)
-        assert (fused - expected).abs().max() <= 1e-5 * max(1, expected.abs().max())
+from utils.fusing.tiles import on_device
 
 
 class Mean(torch.nn.Module):
