@@ -1,4 +1,4 @@
-"""How well a network reconstructs photographs: python benchmarks/reconstruction.py FOLDER [--weights W].
+"""How well a network reconstructs photographs: python benchmarks/reconstruction.py FOLDER --weights W.
 
 A photograph's luminance is fused with itself and rounded to 8 bits; scikit-image's SSIM compares the two pictures.
 It tells how well identical exposures are reproduced; the weights that fuse best need not be the best here.
@@ -23,7 +23,7 @@ from utils.pictures.pixels import from_float, luma, to_float  # noqa: E402
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", help="photographs, searched recursively")
-    parser.add_argument("--weights", default=ROOT / "runs/pretrained/deepfuse_recon.pth")
+    parser.add_argument("--weights", required=True)
     args = parser.parse_args()
     fuser = Fuser.from_checkpoint(args.weights)
     scores, differences = [], []

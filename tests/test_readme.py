@@ -31,7 +31,7 @@ OWN = {  # what a reader puts in the place of names in capitals
     "3.jpg": f"{COURTYARD}/2_ev+2.jpg",
     "照片": "card",
     "结果/": "fused/",
-    "runs/train_MM-DD_HH-MM/checkpoints/best.pth": "runs/pretrained/deepfuse_recon.pth",
+    "runs/train_MM-DD_HH-MM/checkpoints/best.pth": "runs/pretrained/deepfuse_paper.pth",
 }
 PARSERS = {
     f"run_{name}.py": getattr(configs, f"get_{name}_args") for name in ("infer", "train", "eval", "export", "app")

@@ -439,16 +439,8 @@ def test_one_look_for_the_views_of_a_panorama(tmp_path, weights, capsys):
     assert one < each
     capsys.readouterr()
     with pytest.raises(SystemExit):
-        run(
-            tmp_path / "in",
-            "-o",
-            tmp_path / "no",
-            "--one_look",
-            "--weights",
-            ROOT / "runs" / "pretrained" / "deepfuse_recon.pth",
-            "--device",
-            "cpu",
-        )
+        weights = ROOT / "runs/pretrained/deepfuse_paper.pth"
+        run(tmp_path / "in", "-o", tmp_path / "no", "--one_look", "--weights", weights, "--device", "cpu")
     assert "error: one look for many scenes needs weights of DeepFuse_pyramid" in capsys.readouterr().err
 
 
