@@ -90,7 +90,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
     """
     found = find_scenes(args.input_dir, args.shots)
     if args.dry_run:
-        say_of(found, args.input_dir)
+        say_of(found)
         for scene in found.scenes:
             print(f"{scene.name}: {', '.join(os.path.relpath(path, args.input_dir) for path in scene.paths)}")
         print(f"{len(found.scenes)} scenes, none of them fused")
@@ -107,7 +107,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
         device = "cpu" if args.weights.endswith(".onnx") else args.device
         args.device = str(parallel.join_processes(device, SLOWEST))
     if rank == 0:
-        say_of(found, args.input_dir)
+        say_of(found)
     # shared out before skipping: while others write, each process sees other files
     mine = placed(args, found.scenes, target)[rank::ranks]
     if args.skip_existing:
@@ -127,13 +127,10 @@ def fuse_folder(args: argparse.Namespace) -> None:
             raise UserError(f"{len(found.errors)} folders could not be read, see above")
 
 
-def say_of(found: Found, folder: str) -> None:
+def say_of(found: Found) -> None:
     """Prints what a person may doubt in the scenes of a folder, and what belongs to none."""
     for note in found.notes:
         print(note)
-    if found.singles:
-        what = "1 picture belongs" if len(found.singles) == 1 else f"{len(found.singles)} pictures belong"
-        print(f"{what} to no scene: {', '.join(os.path.relpath(path, folder) for path in found.singles)}")
     for error in found.errors:
         print(f"error: {error}", file=sys.stderr)
 

@@ -588,6 +588,21 @@ def _(card):
 
 @case
 def _(card):
+    """A phone's shots in their own folder, a minute apart, set by hand, with little that two of them show."""
+    card.folder = "phone"
+    card.bracket("city", (0, -3.5, -7), gap=60, mode=1)
+
+
+@case
+def _(card):
+    """The same, but one of the three is of another view."""
+    card.folder = "phone"
+    card.bracket("interior", (3.5, 0), gap=60, mode=1)
+    card.shot("courtyard", -3.5, 60, mode=1)
+
+
+@case
+def _(card):
     """Hidden folders and a server's previews."""
     card.bracket("courtyard")
     for folder in (".Trashes", "@eaDir"):

@@ -120,8 +120,8 @@ def test_an_exr_without_colour_is_refused(tmp_path):
 def test_in_a_folder_each_is_a_scene_and_beside_shots_none(tmp_path, rng):
     for name in ("b.hdr", "a.tif"):
         write_float(tmp_path / name, light(rng))
-    scenes, singles, _, _ = find_scenes(tmp_path)
-    assert [scene.name for scene in scenes] == ["a_fused", "b_fused"] and not singles
+    scenes, notes, _ = find_scenes(tmp_path)
+    assert [scene.name for scene in scenes] == ["a_fused", "b_fused"] and not notes
     assert [scene.out.name for scene in with_outputs(scenes, tmp_path / "out")] == ["a_fused.tif", "b_fused.tif"]
     assert [path.name for path in list_images(tmp_path)] == ["a.tif"]  # photographs, by their suffix
     with pytest.raises(ValueError, match="fuse it alone"):

@@ -146,7 +146,7 @@ def test_a_folder_of_scenes_goes_on_after_a_bad_one(tmp_path, weights, capsys):
     assert sorted(p.name for p in target.iterdir()) == ["first.jpg", "third.jpg"]
     assert "Fused 2 scenes" in said.out
     assert "error: ruined: " in said.err and "1.jpg: damaged" in said.err and "1 of 3" in said.err
-    assert f"1 picture belongs to no scene: {Path('single', '0.jpg')}\n" in said.out
+    assert f"kept apart: {source / 'single' / '0.jpg'}: there is no other shot beside it\n" in said.out
     old = (target / "first.jpg").stat().st_mtime_ns
     (target / "third.jpg").unlink()
     (source / "ruined/1.jpg").unlink()
@@ -232,10 +232,8 @@ def test_a_card_is_sorted_fused_and_what_is_left_over_is_said(tmp_path, weights,
     run(*folders, "--weights", weights, "--device", "cpu", "--align")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["DSC_0001_fused.jpg", "DSC_0004_fused.jpg"]
     said = capsys.readouterr().out
-    assert (
-        said
-        == f"1 picture belongs to no scene: {Path('DCIM/100NIKON/DSC_0006.JPG')}\nFused 2 scenes: {tmp_path / 'out'}\n"
-    )
+    why = "next to it is only a shot of another exposure mode"
+    assert said == f"kept apart: DSC_0006.JPG: {why}\nFused 2 scenes: {tmp_path / 'out'}\n"
 
 
 def test_a_scene_with_a_damaged_shot_is_an_error_and_never_kept(tmp_path, weights, capsys):

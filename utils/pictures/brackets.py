@@ -21,6 +21,7 @@ from utils.pictures.metadata import EXIF, EXPOSURE_TIME, F_NUMBER, MAIN, SENSITI
 from utils.pictures.pixels import shrink, to_float
 
 CAMERA = (MAIN, 271), (MAIN, 272), (EXIF, 0xA431), (EXIF, 0xA434)  # make, model, serial number, lens
+KIND = *["camera"] * 3, "lens", "focal length", "flash", "size", "orientation", "note of aperture", "note of ISO"
 FOCAL, FLASH, BIAS, EXPOSURE_MODE, PROGRAM = 0x920A, 0x9209, 0x9204, 0xA402, 0x8822  # tags of EXIF
 PAUSE = 10  # seconds between the end of a shot and the start of the next in a bracket that is taken without a break
 LONG_PAUSE = 120  # the same where the photographer sets each exposure by hand
@@ -40,6 +41,7 @@ GAMMA = 2.2  # approximates the cameras' tone curve
 ALIKE, ALIKE_SHARE, UNLIKE, UNLIKE_SHARE = 0.42, 0.05, 0.33, 0.1
 MOST_SHOTS = 20  # of a scene without EXIF
 FAR_STOPS = 4  # between exposures that show too little in common to say that they show different things
+LIT_ALIKE = 0.8  # correlation of the light, clipped as in the brighter one: 1.2 % of shots of different scenes reach it
 FEWEST = 1000  # pixels that must compare: fewer agree by chance
 
 
@@ -114,20 +116,45 @@ def find_brackets(shots: Sequence[Shot], compare: Compare, patient: bool = False
         compare: Whether two shots show the same, such as `same_view`.
         patient: Whether pauses between shots mean nothing.
     """
-    groups, notes = [], []
-    for run in _runs(in_order(shots), patient):
+    groups, notes, ordered = [], [], in_order(shots)
+    alone: dict[str, list[str]] = {}  # by the reason
+    for run in _runs(ordered, patient):
         for view in _views(run, compare):
             for group in _rounds(view):
                 doubt, note = _judge(group, compare, patient)
                 groups += [[shot] for shot in group] if doubt else [group]
                 names = ", ".join(shot.path.name for shot in group)
                 notes += [f"kept apart: {names}: {doubt}"] if doubt else [f"{names}: {note}"] if note else []
-    return groups, notes
+                if len(group) == 1:
+                    alone.setdefault(_why_alone(group[0], ordered, compare, patient), []).append(names)
+    return groups, notes + [f"kept apart: {', '.join(names)}: {why}" for why, names in alone.items()]
+
+
+def _why_alone(shot: Shot, ordered: Sequence[Shot], compare: Compare, patient: bool) -> str:
+    """Returns why no bracket goes from the shot before to this one, nor from it to the shot after."""
+    place = ordered.index(shot)
+    pairs = itertools.pairwise(ordered[max(place - 1, 0) : place + 2])
+    beside = dict.fromkeys(_parted(*pair, compare, patient) for pair in pairs)
+    return f"next to it is only {' and '.join(beside)}" if beside else "there is no other shot beside it"
+
+
+def _parted(last: Shot, shot: Shot, compare: Compare, patient: bool) -> str:
+    if others := [name for name, a, b in zip(KIND, last.kind, shot.kind, strict=False) if a != b]:
+        return f"a shot of another {' and '.join(dict.fromkeys(others))}"
+    if last.marked != shot.marked:
+        return "a shot of another exposure mode"
+    if not patient and _pause(last, shot) > LONG_PAUSE:
+        return f"a shot more than {LONG_PAUSE} s away"
+    if abs(shot.level - last.level) <= SAME_STOPS:
+        return "a shot of the same exposure"
+    return "a shot of another view" if compare(last, shot) is False else "a bracket that it does not continue"
 
 
 def one_view(shots: Sequence[Shot], compare: Compare, name: str) -> tuple[list[list[Shot]], list[str]]:
     """Returns (groups, notes) of a folder `name` without EXIF, as `find_brackets`: one, unless its pictures differ."""
     shots = sorted(shots, key=lambda shot: by_name(shot.path))
+    if len(shots) == 1:
+        return [shots], [f"kept apart: {shots[0].path}: there is no other shot beside it"]
     if len(shots) <= MOST_SHOTS and len(_views(shots, compare)) < 2:
         return [shots], []
     return [[shot] for shot in shots], [
@@ -333,8 +360,8 @@ def same_view(a: View, b: View, stops: float | None = None) -> bool | None:
     y, x = np.unravel_index(match.argmax(), match.shape)
     best, share = match[y, x], number[y, x] / (height * width)
     if best < ALIKE or share < ALIKE_SHARE:
-        near = stops is None or not abs(stops) > FAR_STOPS
-        return False if -1 < best < UNLIKE and share > UNLIKE_SHARE and near else None
+        differ = -1 < best < UNLIKE and share > UNLIKE_SHARE
+        return False if differ and not (stops and (abs(stops) > FAR_STOPS or _lit_alike(a, b, stops))) else None
     if stops is not None and abs(stops) > SMALL_STEP:
         dy, dx = shifts[y], shifts[x]
         here = slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0))
@@ -342,6 +369,13 @@ def same_view(a: View, b: View, stops: float | None = None) -> bool | None:
         both = (a.exposed[here] * b.exposed[there]) > 0
         return bool(np.median((b.light[there] - a.light[here])[both]) / stops > FOLLOWS)
     return True
+
+
+def _lit_alike(a: View, b: View, stops: float) -> bool:
+    """Returns whether the darker of two views, exposed by the stops more, is bright where the brighter one is."""
+    dark, bright = (cv2.GaussianBlur(view.light, (0, 0), DETAIL) for view in ((a, b) if stops > 0 else (b, a)))
+    dark = np.minimum(dark + abs(stops), 0)
+    return dark.std() > 0 < bright.std() and np.corrcoef(dark.ravel(), bright.ravel())[0, 1] > LIT_ALIKE
 
 
 def comparer() -> Compare:

@@ -42,8 +42,7 @@ class Found(NamedTuple):
     """What `find_scenes` found in a folder."""
 
     scenes: list[Scene]
-    singles: list[Path]  # pictures that belong to no scene
-    notes: list[str]  # decisions that a person may doubt, one line each
+    notes: list[str]  # decisions that a person may doubt, one line each; they name every shot that is in no scene
     errors: list[str]  # folders that could not be read, one line each
 
 
@@ -64,7 +63,7 @@ def find_scenes(folder: str | os.PathLike, shots: int | None = None) -> Found:
         ValueError: There are no pictures in it.
     """
     root, compare = Path(folder), comparer()
-    found = Found([], [], [], [])
+    found = Found([], [], [])
 
     def unreadable(error: OSError) -> None:
         if Path(error.filename) == root:
@@ -94,11 +93,9 @@ def find_scenes(folder: str | os.PathLike, shots: int | None = None) -> Found:
             groups, notes = _groups(kept, compare, card, card in numbered) if kept else ([], [])
         least = 1 if damaged and len(groups) == 1 else 2
         stacks = [[shot.path for shot in group] for group in groups if len(group) >= least]
-        singles = [group[0].path for group in groups if len(group) < least]
-        found.singles.extend(singles)
-        found.notes.extend(notes)
+        found.notes.extend(notes if least > 1 else [])  # the scene of a damaged shot fails, with one line
         alone += _join_damaged(damaged, files, stacks)
-        named = len(stacks) == 1 and not singles and not alone and card not in (root, *numbered)
+        named = len(stacks) == len(groups) == 1 and not alone and card not in (root, *numbered)
         found.scenes.extend(Scene(card.name if named else f"{paths[0].stem}_fused", paths) for paths in stacks)
         found.scenes.extend(Scene(f"{path.stem}_fused", [path]) for path in alone)
     return found
