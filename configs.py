@@ -195,9 +195,6 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     `input_dir` and `output_dir` are set for a folder of scenes, also one that is given as the only exposure; otherwise
     `images` are the files of one scene.
-
-    Raises:
-        UserError: No file has a name such as *.jpg.
     """
     parser = infer_parser()
     argv = sys.argv[1:] if argv is None else argv
@@ -240,11 +237,7 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _expanded(names: list[str]) -> list[str]:
-    """Returns names in which patterns such as *.jpg are replaced by the files of such names: some shells do not.
-
-    Raises:
-        UserError: A pattern fits no file.
-    """
+    """Returns names in which patterns such as *.jpg are replaced by the files of such names: some shells do not."""
     files: list[str] = []
     for name in names:
         found = [name] if os.path.exists(name) or not glob.has_magic(name) else sorted(glob.glob(name))

@@ -45,11 +45,7 @@ def report(defect: Defect) -> None:
 
 
 def listen(args: argparse.Namespace, folder: Path, worker: Worker, weights: list[str]) -> PageServer:
-    """Returns a server that listens already.
-
-    Raises:
-        ValueError: The port is taken, or the address is none of this machine.
-    """
+    """Returns a server that listens already; raises UserError if it cannot."""
     try:
         return PageServer((args.host, args.port), folder, worker, weights)
     except OSError as error:
@@ -86,11 +82,7 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Holds the lock of a folder.
-
-    Raises:
-        OSError: Another process holds it.
-    """
+    """Holds the lock of a folder; raises OSError if another process holds it."""
     with open(folder / "lock", "wb") as file:
         if sys.platform == "win32":
             import msvcrt

@@ -55,11 +55,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def export(model: Network, path: str) -> None:
-    """Writes a network as ONNX for any number and size of exposures; its metadata holds what `Fuser` needs.
-
-    Raises:
-        ValueError: The network works at full size, as the paper's.
-    """
+    """Writes a network as ONNX for any number and size of exposures; its metadata holds what `Fuser` needs."""
     if model.halo is not None:
         raise UserError(
             f"{model.name} works at full size, in tiles that need PyTorch: only one that decides on a small copy "

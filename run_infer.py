@@ -136,11 +136,7 @@ def say_of(found: Found) -> None:
 
 
 def place_among_processes() -> tuple[int, int]:
-    """Returns this process's number, from 0 on, and the number of processes that torchrun has started.
-
-    Raises:
-        UserError: The environment's RANK and WORLD_SIZE are no such numbers.
-    """
+    """Returns this process's number, from 0 on, and the number of processes that torchrun has started."""
     size, number = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "0")
     if size == "1":
         return 0, 1
@@ -150,14 +146,11 @@ def place_among_processes() -> tuple[int, int]:
 
 
 def report(ends: list[str | None], scenes: int, target: Path) -> None:
-    """Prints how many scenes of a folder were fused, skipped and failed.
+    """Prints how many scenes of a folder were fused, skipped and failed; raises UserError if one failed.
 
     Args:
         ends: error as `told` or None, of every scene that was not skipped.
         scenes: number of all scenes.
-
-    Raises:
-        ValueError: some could not be fused.
     """
     failures = [error for error in ends if error]
     print(*failures, sep="\n", end="\n" * bool(failures), file=sys.stderr)

@@ -200,11 +200,7 @@ def is_due(args: argparse.Namespace, training: train.Training) -> bool:
 
 
 def run_folder(args: argparse.Namespace) -> Path:
-    """Returns the folder of the run to resume, otherwise a new one.
-
-    Raises:
-        ValueError: --run_name is no folder name, or is taken by another run.
-    """
+    """Returns the folder of the run to resume, otherwise a new one."""
     if args.resume_path:
         return Path(args.resume_path).absolute().parent.parent
     if not args.run_name:
@@ -287,7 +283,7 @@ def simulated_shots(args: argparse.Namespace, model: Network, say: Callable) -> 
     """Returns the data of objective exposure: stacks simulated from photographs, to be fused."""
     paths, held_out = split_photographs(args, say)
     samples = data.Photographs(paths, args.crop_size, 1, fusing_of(args, model))
-    pairs = data.SimulatedPairs(held_out, args.seed, parallel.rank(), parallel.ranks()) if held_out else None
+    pairs = data.SimulatedPairs(parallel.share([*enumerate(held_out)]), args.seed) if held_out else None
     return samples, pairs, f"shots simulated from {len(paths)} photographs, validated on {len(held_out)} others"
 
 
@@ -336,11 +332,7 @@ def scanning(say: Callable) -> data.Hook:
 
 
 def loader(args: argparse.Namespace, samples: Dataset, device: torch.device) -> DataLoader:
-    """Returns the batches of an epoch, or this process's share of each of them.
-
-    Raises:
-        ValueError: --batch_size is no multiple of the number of processes.
-    """
+    """Returns the batches of an epoch, or this process's share of each of them."""
     rank, ranks = parallel.rank(), parallel.ranks()
     if args.batch_size % ranks:
         raise UserError(f"--batch_size is {args.batch_size}: expected a multiple of the {ranks} processes")
@@ -395,11 +387,7 @@ OBJECTIVES = {
 
 
 def objective_of(args: argparse.Namespace) -> Objective:
-    """Returns the entry of OBJECTIVES that --objective names.
-
-    Raises:
-        ValueError: there is no such objective, or other settings do not fit it.
-    """
+    """Returns the entry of OBJECTIVES that --objective names; raises UserError if other settings do not fit it."""
     if args.objective not in OBJECTIVES:
         raise UserError(f"no objective is called {args.objective!r}: expected one of {', '.join(OBJECTIVES)}")
     objective = OBJECTIVES[args.objective]

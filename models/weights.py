@@ -190,12 +190,7 @@ def _plain(content: object, made: dict[int, object]) -> object:
 
 
 def _look_into(path: str | PathLike) -> tuple[list[str], list[bytes]]:
-    """Returns the names of the entries of a .pth or .npz, which are .zip files, and the content of its pickles.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is neither of the two, or has more than MAX_BYTES, packed or unpacked.
-    """
+    """Returns the names of the entries of a .pth or .npz, which are .zip files, and the content of its pickles."""
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: no such file of weights")
     if not os.path.isfile(path):
@@ -273,11 +268,7 @@ def _shapes(name: str, arch: Any) -> State:
 
 
 def _architecture(default: Any, numbers: object) -> Any:
-    """Returns `default` with these numbers of a file in the place of its own.
-
-    Raises:
-        ValueError, TypeError: a number is of the wrong type, outside BOUNDS, or of no field.
-    """
+    """Returns `default` with these numbers of a file in the place of its own, checked by BOUNDS and CHOICES."""
     if not isinstance(numbers, dict):
         raise WeightsError(f"expected a dict as arch, found a {type(numbers).__name__}")
     if isinstance(default, PyramidArchitecture):

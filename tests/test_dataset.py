@@ -433,7 +433,7 @@ def test_validation_pairs(scenes, tmp_path):
         writer.writerows([("scene", "under", "over", "note"), ("b", "1.png", "4.png", "x")])
     pairs = WholePairs(read_pairs(scenes, table))
     ((name, (under, over), judges),) = pairs
-    assert (name, len(pairs), len(judges)) == ("b", 1, 5)
+    assert (name, len(judges)) == ("b", 5)
     expected = cv2.cvtColor(cv2.imread(str(scenes / "b" / "1.png")), cv2.COLOR_BGR2GRAY)
     assert under.dtype == np.uint8 and under.shape == (90, 120, 3) and under.mean() < over.mean()
     assert np.abs(eight_bits(luma(under)).astype(int) - expected).max() <= 1
@@ -465,7 +465,7 @@ def test_pictures_to_validate_on_are_bounded(tmp_path):
 
 def test_simulated_validation_pairs_repeat(photographs):
     (photographs / "broken.jpg").write_text("no picture")
-    pairs = SimulatedPairs(data.find_photographs([photographs]), seed=0)
+    pairs = SimulatedPairs([*enumerate(data.find_photographs([photographs]))], seed=0)
     with pytest.warns(UserWarning, match="broken.jpg"):
         first = list(pairs)
     with pytest.warns(UserWarning):

@@ -299,10 +299,7 @@ def ntire_score(psnr: float, ssim: float, lpips: float) -> float:
 def load_lpips() -> Callable[[np.ndarray, np.ndarray], float]:
     """Returns LPIPS 0.1 with AlexNet (Zhang et al., CVPR 2018), as a function of a picture and a reference, BGR uint8.
 
-    Lower is better. AlexNet's weights are downloaded at the first use.
-
-    Raises:
-        ValueError: The package lpips, which is not among the requirements, is not installed.
+    Lower is better. It needs the package lpips, which downloads AlexNet's weights at the first use.
     """
     network = optional("lpips", "LPIPS").LPIPS(net="alex", verbose=False).eval()
 
@@ -322,9 +319,6 @@ def load_iqa(name: str) -> tuple[Callable[[np.ndarray], float], bool]:
 
     Args:
         name: A no-reference measure of the package pyiqa ("musiq", "brisque", ...), which downloads its weights.
-
-    Raises:
-        ValueError: The package is not installed, or pyiqa has no such measure.
     """
     pyiqa = optional("pyiqa", name)
     if name not in (known := pyiqa.list_models(metric_mode="NR")):

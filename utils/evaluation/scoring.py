@@ -63,11 +63,7 @@ def mertens(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def enfuse(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the picture fused by the program enfuse (default settings) from exposures (H, W, 3) BGR uint8.
-
-    Raises:
-        ValueError: enfuse fails; the message ends with its last line.
-    """
+    """Returns the picture fused by the program enfuse (default settings) from exposures (H, W, 3) BGR uint8."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{i}.png" for i in range(len(images))]
         for path, image in zip(paths, images, strict=True):

@@ -55,12 +55,7 @@ class Desk:
         return number
 
     def receive(self, drop: int, name: str, source: io.BufferedIOBase, length: int) -> Shot:
-        """Returns a shot of a drop, read from `source` and kept under its own name and folders.
-
-        Raises:
-            ValueError: It is no picture by its suffix, too large, one too many, or cut short; or the disk is full.
-            KeyError: There is no such drop.
-        """
+        """Returns a shot of a drop, read from `source` and kept under its own name and folders."""
         label = "/".join(filter(None, map(tidy, name.replace("\\", "/").split("/"))))
         if Path(label).suffix.lower() not in SUFFIXES:
             raise UserError(f"{label or 'a file without a name'}: is not a picture that DeepFuse reads")
@@ -113,11 +108,7 @@ class Desk:
             return [self._add(name, shots, options) for name, shots in zip(names, scenes, strict=True)], notes
 
     def together(self, numbers: Sequence[int], options: Options) -> int:
-        """Returns the number of a new scene, made of spare shots; it waits to be fused.
-
-        Raises:
-            ValueError: One of them is not spare, or there is none.
-        """
+        """Returns the number of a new scene, made of spare shots; it waits to be fused."""
         with self.lock:
             if not numbers or not set(numbers) <= set(self.spare):
                 raise UserError("these shots are not there any more: choose again")
@@ -174,11 +165,7 @@ class Desk:
         self.forget(list(self.spare))
 
     def thumb(self, number: int) -> Path:
-        """Returns the file of a small JPEG of a shot.
-
-        Raises:
-            KeyError, FileNotFoundError, ValueError: There is no such shot, or it cannot be read.
-        """
+        """Returns the file of a small JPEG of a shot."""
         path = self.folder / f"thumb{number}.jpg"
         if not path.exists():
             image, metadata = read_photo(self.shots[number].path, shrink=4)
@@ -187,12 +174,7 @@ class Desk:
 
     @contextlib.contextmanager
     def picture(self, number: int, suffix: str, quality: int) -> Iterator[tuple[Path, str]]:
-        """Yields a file with the picture of a scene as it looks, and the name that a visitor saves it by.
-
-        Raises:
-            KeyError, FileNotFoundError: There is none (yet).
-            ValueError: The format cannot hold it.
-        """
+        """Yields a file with the picture of a scene as it looks, and the name that a visitor saves it by."""
         task = self.tasks[number]
         path = task.folder / f"picture{threading.get_ident()}{suffix}"
         try:

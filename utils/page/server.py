@@ -56,10 +56,9 @@ class PageServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], folder: Path, worker: Worker, weights: list[str]):
-        """Listens, and keeps all files in `folder`; `weights` are names that `worker` can load, the default first.
+        """Listens, or raises OSError; keeps all files in `folder`.
 
-        Raises:
-            OSError: The address cannot be had.
+        `weights` are names that `worker` can load, the default first.
         """
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
@@ -78,11 +77,7 @@ class PageServer(ThreadingHTTPServer):
         return self.token
 
     def desk(self, visitor: str) -> Desk:
-        """Returns the desk of a visitor, a new one at the first time.
-
-        Raises:
-            Refused: There are too many.
-        """
+        """Returns the desk of a visitor, a new one at the first time."""
         with self.opening:
             if visitor not in self.desks:
                 for other, desk in list(self.desks.items()):
@@ -165,11 +160,9 @@ class Handler(BaseHTTPRequestHandler):
     # Who asks
 
     def check_sender(self) -> None:
-        """Lets the page's own requests pass, and a person's who opens it; no other web site's, whose page may be open.
+        """Refuses what comes from another web site's page, which may be open beside this one.
 
-        Raises:
-            Refused: The host is a name, which another site's owner could let point to this machine (DNS rebinding); or
-                the request comes from another site's page.
+        A host that is a name is refused too: another site's owner could let it point to this machine (DNS rebinding).
         """
         host = self.headers.get("Host", "")
         name = urlsplit(f"//{host}").hostname or ""
@@ -221,11 +214,7 @@ class Handler(BaseHTTPRequestHandler):
     # What is answered
 
     def body(self, limit: int) -> int:
-        """Returns the length of the request's body, which the caller reads.
-
-        Raises:
-            Refused: It is not said, or above the limit.
-        """
+        """Returns the length of the request's body, which the caller reads."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             raise Refused(411, "the length of the body is not said")
@@ -234,11 +223,7 @@ class Handler(BaseHTTPRequestHandler):
         return int(length)
 
     def json(self) -> dict[str, Any]:
-        """Returns the JSON in the request's body.
-
-        Raises:
-            ValueError: It is no object.
-        """
+        """Returns the JSON in the request's body."""
         with user_errors(ValueError):
             found = json.loads(self.rfile.read(self.body(MAX_JSON)) or b"{}")
         if not isinstance(found, dict):
@@ -246,11 +231,7 @@ class Handler(BaseHTTPRequestHandler):
         return found
 
     def options(self, settings: dict[str, Any]) -> Options:
-        """Returns the options of a scene that JSON holds.
-
-        Raises:
-            ValueError: The weights are none of those that the page offers, or another is wrong.
-        """
+        """Returns the options of a scene that JSON holds."""
         names = self.server.weights
         options = made(Options, settings | {"weights": settings.get("weights") or names[0]})
         if options.weights not in names:
@@ -258,20 +239,12 @@ class Handler(BaseHTTPRequestHandler):
         return options
 
     def shots(self, settings: dict[str, Any]) -> list[int]:
-        """Returns the numbers of shots that JSON holds, and takes them out of it.
-
-        Raises:
-            ValueError: It holds none.
-        """
+        """Returns the numbers of shots that JSON holds, and takes them out of it."""
         with user_errors(KeyError, TypeError, ValueError):
             return [int(number) for number in settings.pop("shots")]
 
     def form(self) -> tuple[str, int]:
-        """Returns suffix and quality of the pictures that are asked for.
-
-        Raises:
-            ValueError: There is no such format, or quality.
-        """
+        """Returns suffix and quality of the pictures that are asked for."""
         with user_errors(ValueError):
             suffix, quality = self.query.get("suffix", ".jpg"), int(self.query.get("quality", QUALITY))
         if suffix not in FORMATS or not 1 <= quality <= 100:
@@ -301,11 +274,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def made(kind: type[Made], settings: dict[str, Any]) -> Made:
-    """Returns a dataclass with these settings.
-
-    Raises:
-        ValueError: It has none of this name, or not of this value.
-    """
+    """Returns a dataclass with these settings."""
     with user_errors(TypeError):
         return kind(**settings)
 

@@ -104,11 +104,7 @@ class Task:
                 self.run, self.state, self.says = None, "cancelled", ""
 
     def work(self, run: object, load: Callable[[str], Fuser]) -> None:
-        """Makes the picture, unless another run is wanted, and notes how it went.
-
-        Raises:
-            Defect: The program has one.
-        """
+        """Makes the picture, unless another run is wanted, and notes how it went; raises only a `Defect`."""
         steps = [what for what in COSTS if what != "aligning" or self.options.align]
         steps = [what for what in steps if what != "looking for what moved" or self.options.deghost]
 
@@ -138,11 +134,7 @@ class Task:
                 raise cause from None
 
     def _note(self, run: object, **changes: Any) -> None:
-        """Notes how far a run is.
-
-        Raises:
-            Cancelled: Another run is wanted, or none.
-        """
+        """Notes how far a run is; raises `Cancelled` where another one is wanted, or none."""
         with self.lock:
             if self.run is not run:
                 raise Cancelled
@@ -183,11 +175,7 @@ class Task:
     # What is shown
 
     def preview(self, which: str, small: bool = False) -> Path:
-        """Returns the file of a JPEG of at most PREVIEW_SIDE, or THUMB_SIDE: `which` is "fused" or "exposureK".
-
-        Raises:
-            FileNotFoundError: There is none (yet).
-        """
+        """Returns the file of a JPEG of at most PREVIEW_SIDE, or THUMB_SIDE: `which` is "fused" or "exposureK"."""
         path = self.folder / f"{which}.jpg"
         if which != "fused":
             return path
@@ -195,12 +183,7 @@ class Task:
         return show(image, self.metadata, self.folder / f"shown{threading.get_ident()}.jpg")
 
     def part(self, which: str, left: int, top: int, width: int, height: int, shrink: int) -> Path:
-        """Returns the file of a PNG with the pixels of a rectangle, shrunk by area where shrink is 2 or more.
-
-        Raises:
-            FileNotFoundError: The picture is not there (yet).
-            ValueError: It does not hold this rectangle.
-        """
+        """Returns the file of a PNG with the pixels of a rectangle, shrunk by area where shrink is 2 or more."""
         look, image = self.look, self._fused()
         if which != "fused":
             with reading:
@@ -224,10 +207,6 @@ class Task:
         """Writes the picture as it looks, in the format of the path's suffix, with metadata; returns `path`.
 
         A path that ends in HDR_SUFFIX becomes an Ultra HDR JPEG.
-
-        Raises:
-            FileNotFoundError: There is none (yet).
-            ValueError: The format cannot hold it.
         """
         picture, gain = adjust(self._fused(), self.look), None
         if path.name.endswith(HDR_SUFFIX):
@@ -241,11 +220,7 @@ class Task:
         return path
 
     def _fused(self) -> np.ndarray:
-        """Returns the picture's pixels, which stay on the disk until they are used.
-
-        Raises:
-            FileNotFoundError: There are none (yet).
-        """
+        """Returns the picture's pixels, which stay on the disk until they are used."""
         if self.state != "done":
             raise FileNotFoundError(f"{self.name} is not fused")
         return np.asarray(np.load(self.file, mmap_mode="r"))

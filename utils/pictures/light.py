@@ -47,11 +47,7 @@ class Encoding:
 
 
 def from_codes(primaries: int, curve: int) -> Encoding:
-    """Returns the encoding that two code points of ITU-T H.273 name.
-
-    Raises:
-        UserError: One of them is not known here.
-    """
+    """Returns the encoding that two code points of ITU-T H.273 name; raises UserError for others."""
     if primaries not in PRIMARIES or curve not in CURVES:
         raise UserError(f"its colours are coded in a way that is not known here (H.273: {primaries}, {curve})")
     return Encoding(PRIMARIES[primaries], CURVES[curve])

@@ -232,11 +232,7 @@ def _read_with_pillow(file: BinaryIO) -> _Header:
 
 
 def _layout(main: Directory) -> tuple[int, bool]:
-    """Returns the bits of a TIFF's samples, and whether they are floats.
-
-    Raises:
-        UserError: Its layout is none of those that the decoders are known to read rightly.
-    """
+    """Returns the bits of a TIFF's samples, and whether they are floats; refuses what decoders may read wrongly."""
     several, formats = (set(np.atleast_1d(main.get(tag, 1)).tolist()) for tag in (BITS, SAMPLE_FORMAT))
     bits, photometric, samples = max(several), main.get(PHOTOMETRIC, 1), main.get(SAMPLES, 1)
     floating = 3 in formats

@@ -130,11 +130,7 @@ def start_worker(worker: int) -> None:
 
 
 def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
-    """Returns (train, held out): `count` of the items, chosen by the seed, are held out.
-
-    Raises:
-        ValueError: nothing would be left to train on.
-    """
+    """Returns (train, held out): `count` of the items, chosen by the seed, are held out, but never all."""
     if count >= len(items):
         found = f"found {len(items)} to train on, of which {count} are held out for validation"
         raise UserError(f"{found}: add some, or set --val_fraction 0")
@@ -253,12 +249,9 @@ class Photographs(Dataset):
 class SimulatedPairs:
     """Whole photographs as simulated pairs, the same ones each time: iterates over `(name, pair, judges)`."""
 
-    def __init__(self, paths: Sequence[str], seed: int, rank: int = 0, ranks: int = 1):
-        """Takes photographs; of as many processes as `ranks` this one gets its share."""
-        self.numbered, self.seed = list(enumerate(paths))[rank::ranks], seed
-
-    def __len__(self) -> int:
-        return len(self.numbered)
+    def __init__(self, numbered: Sequence[tuple[int, str]], seed: int):
+        """Takes photographs, each with a number that decides, together with the seed, what is simulated of it."""
+        self.numbered, self.seed = numbered, seed
 
     def __iter__(self) -> Iterator[tuple[str, list[np.ndarray], list[np.ndarray]]]:
         """Yields luminance (H, W) uint8, see `narrow`; an unusable photograph is named in a warning and skipped."""
@@ -305,9 +298,6 @@ def read_window(
         size: the picture's height and width, upright.
         window: of that picture, from `random_window`.
         target: the height and width that the window is to be resized to.
-
-    Raises:
-        OSError, ValueError: as `read_image`.
     """
     n = reduction(window[0].stop - window[0].start, target[0])
     image = read_image(path, shrink=n)
@@ -331,25 +321,24 @@ def read_brackets(folders: Sequence[str | os.PathLike], cache_mb: float = 512, p
     files = {inner: paths for folder in folders for inner, paths in walk_images(folder) if paths}
     brackets, room = [], cache_mb * 1e6
     for folder in progress(sorted(files)):
-        shots = []
+        shots = []  # mean luminance, path, picture
         for path in files[folder]:
             try:
-                shots.append((path, eight_bits(read_image(path))))
+                shot = eight_bits(read_image(path))
+                shots.append((float(luma(shot).mean()), path, shot))
             except (UserError, OSError) as error:
                 warnings.warn(f"skipped: {error}", stacklevel=2)
-        means = [float(luma(shot).mean()) for _, shot in shots]
-        if reason := _unusable([shot.shape[:2] for _, shot in shots], means):
+        shots.sort(key=lambda one: one[0])
+        means, sizes = [mean for mean, *_ in shots], [shot.shape[:2] for *_, shot in shots]
+        if reason := _unusable(sizes, means):
             warnings.warn(f"skipped the scene {folder}: {reason}", stacklevel=2)
             continue
         cached = []
-        order = sorted(range(len(shots)), key=lambda k: means[k])
-        for k in order:
-            shot = shots[k][1]
+        for *_, shot in shots:
             fits = shot.nbytes <= room
             room -= shot.nbytes if fits else 0
             cached.append(shot if fits else None)
-        paths, size = tuple(shots[k][0] for k in order), shots[0][1].shape[:2]
-        brackets.append(Bracket(folder, paths, size, tuple(means[k] for k in order), tuple(cached)))
+        brackets.append(Bracket(folder, tuple(path for _, path, _ in shots), sizes[0], tuple(means), tuple(cached)))
     if not brackets:
         looked = f"looked for folders of two or more exposures ({', '.join(IMAGE_SUFFIXES)})"
         raise FileNotFoundError(f"no scene in {', '.join(map(str, folders))}: {looked}")
@@ -463,9 +452,6 @@ class WholePairs:
         for path in (path for scene in scenes for path in scene.paths):
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: one of a pair to validate on is not there")
-
-    def __len__(self) -> int:
-        return len(self.scenes)
 
     def __iter__(self) -> Iterator[tuple[str, list[np.ndarray], list[np.ndarray]]]:
         """Yields the pair (H, W, 3) BGR and the judges' luminance (H, W), uint8, see `narrow`.
