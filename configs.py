@@ -51,7 +51,7 @@ class Setting(NamedTuple):
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of a script, or of the command that runs it: both are called as `sys.argv` says."""
+    """The parser of a script: a default tells an option's type, and numbers have bounds."""
 
     def __init__(self, description: str, **options):
         super().__init__(description=description, formatter_class=HelpFormatter, **options)
@@ -351,7 +351,7 @@ def train_parser() -> Parser:
 
 
 def settings_with(*resumed: str) -> set[str]:
-    """Returns the names of the settings of run_train.py that do this when it is resumed."""
+    """Returns the names of the settings of run_train.py that a resumed training treats in one of these ways."""
     return {name for name, setting in train_parser().settings.items() if setting.resumed in resumed}
 
 
@@ -460,7 +460,7 @@ def eval_parser() -> Parser:
 
 
 def name_methods(args: argparse.Namespace, parser: Parser) -> None:
-    """Makes --weights and --results dicts, from a method's name to its file or folder; no two have one name."""
+    """Replaces --weights and --results by dicts from a method's name to its file or folder; refuses two of one name."""
     names = set(args.methods)
     for option in ("weights", "results"):
         found = {}

@@ -39,7 +39,7 @@ from utils.training import validate as validation
 from utils.training.loss import Loss, MEFLoss, ReconLoss
 
 LOG_EVERY = 10  # steps between points of TensorBoard's training curves
-NO_PICTURE = 10  # a first loss above it means values far outside [0, 1]: no MEF-SSIM term before its weight exceeds 2
+NO_PICTURE = 10  # a first loss above it means values far outside [0, 1]: the other terms are at most 2
 
 
 def main(args: argparse.Namespace) -> None:

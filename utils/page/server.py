@@ -32,7 +32,7 @@ FORMATS = {".jpg": "JPEG", HDR_SUFFIX: "HDR JPEG", ".png": "PNG", ".tif": "TIFF"
 FORMATS |= {".avif": "AVIF", ".heic": "HEIC"}
 LOSSLESS = (".png", ".tif")
 MAX_DESKS = 20  # of visitors at a time
-FORGOTTEN = 24 * 3600  # seconds after which a desk is given away whose page is closed
+FORGOTTEN = 24 * 3600  # seconds after which the desk of a closed page is given away
 MAX_JSON = 1 << 20  # bytes
 SECURITY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",

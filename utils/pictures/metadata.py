@@ -43,11 +43,11 @@ LINEAR = Encoding(curve=1.0)
 
 MAIN, EXIF, GPS = 0, 0x8769, 0x8825  # the directories that are kept; EXIF and GPS are also their pointers' tags
 BITS, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, PLANAR, ICC = 258, 262, 273, 274, 284, 34675  # tags of MAIN
-COLUMNS, ROWS, SAMPLES, RESOLUTION_UNIT, SAMPLE_FORMAT, TILE = 256, 257, 277, 296, 339, (322, 323)  # too
-DESCRIPTION = 270  # too
+COLUMNS, ROWS, SAMPLES, RESOLUTION_UNIT, SAMPLE_FORMAT, TILE = 256, 257, 277, 296, 339, (322, 323)  # of MAIN
+DESCRIPTION = 270  # of MAIN
 LARGEST_TILE = 2**22  # pixels in a TIFF's tile that is larger than its picture
 EXPOSURE_TIME, F_NUMBER, SENSITIVITY, CAPTURED, SUBSECOND = 33434, 33437, 34855, 36867, 37521  # tags of EXIF
-MAKER_NOTE, WIDTH, HEIGHT, INTEROP = 37500, 40962, 40963, 40965  # tags of EXIF, too
+MAKER_NOTE, WIDTH, HEIGHT, INTEROP = 37500, 40962, 40963, 40965  # of EXIF
 # Tags of MAIN that describe the photograph; the others describe how the file stores its pixels. Description, make,
 # model, resolution (3), software, date, artist, host, rating (2), copyright, Windows' title to subject (5).
 DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096))

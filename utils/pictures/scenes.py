@@ -52,11 +52,12 @@ def find_scenes(folder: str | os.PathLike, shots: int | None = None) -> Found:
     Each folder is sorted alone, but the numbered ones of a camera (DCIM/100NIKON ...) together, by `find_brackets`.
     Where no picture has EXIF, a folder is one scene, if its pictures agree. A folder that is one scene gives it its
     name; any other scene has its first shot's name with "_fused". Radiance maps are scenes of their own. A file that
-    cannot be read belongs to the scene beside it that lacks a shot, which fails when it is read, or is one itself.
+    cannot be read is added to the scene beside it that lacks a shot, which then fails when it is read; without such a
+    scene the file is one itself.
 
     Args:
-        shots: Number of shots per scene, in order of time, or without EXIF of names: no other rule is needed, but that
-            the pictures of a scene agree.
+        shots: Number of shots per scene. They are then taken in order of time, or of names where there is no EXIF, and
+            only need to agree.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -110,7 +111,7 @@ def metadata_of(path: Path) -> Metadata | None:
 
 
 def _without_copies(seen: dict[Path, Shot], taken: dict[tuple, Path], notes: list[str]) -> dict[Path, Shot]:
-    """Returns the shots without those that were taken already: the same moment and name, or one made from it.
+    """Returns the shots that are no copy of an earlier one: of the same moment, with its name or a name made from it.
 
     Such are raw and JPEG of one shot in two folders, HEIC and JPEG, or a fused picture among its shots.
 
@@ -134,7 +135,7 @@ def _without_copies(seen: dict[Path, Shot], taken: dict[tuple, Path], notes: lis
 
 
 def _groups(seen: list[Shot], compare: Compare, card: Path, numbered: bool) -> tuple[list[list[Shot]], list[str]]:
-    """Returns the groups of a card's or folder's shots, and notes, as `find_brackets`; those without EXIF join it."""
+    """Returns the groups of a card's or folder's shots, and notes, as `find_brackets`; shots without EXIF join them."""
     dated = [shot for shot in seen if not math.isnan(shot.captured)]
     undated = [shot for shot in seen if math.isnan(shot.captured)]
     if not dated:

@@ -40,7 +40,9 @@ class Shape(NamedTuple):
 
 
 def random_shape(crop_size: int, rng: np.random.Generator, shots: Sequence[int] = SHOTS, patch: bool = False) -> Shape:
-    """Returns the shape of a sample to fuse: of crop_size x crop_size pixels, or, if no patch, down to a quarter.
+    """Returns the shape of a sample to fuse: a patch has crop_size x crop_size pixels, others have that many or fewer.
+
+    The fewest are a quarter of them.
 
     Args:
         shots: numbers of shots to fuse, each as likely as the others.
@@ -51,9 +53,9 @@ def random_shape(crop_size: int, rng: np.random.Generator, shots: Sequence[int] 
 
 
 def size_like(height: int, width: int, side: float, multiple: int) -> tuple[int, int]:
-    """Returns (height, width) of about side x side pixels, multiples of a number, in a picture's proportions.
+    """Returns (height, width) in a picture's proportions, multiples of `multiple`, of about side x side pixels in all.
 
-    Those of longer panoramas are taken as MAX_RATIO.
+    A longer panorama gets the proportions MAX_RATIO.
     """
     stretch = min(max(height / width, 1 / MAX_RATIO), MAX_RATIO) ** 0.5
     tall, wide = (max(1, round(pixels / multiple)) * multiple for pixels in (side * stretch, side / stretch))
@@ -66,8 +68,9 @@ def random_window(
     """Returns a random window of a picture as (rows, columns), which lie on multiples of its `reduction` to `size`.
 
     Args:
-        size: of the window (height, width), or the largest of these proportions where the picture is smaller.
-        zoom: let the window be larger: a share WHOLE as large as possible, the others log-uniformly up to there.
+        size: height and width of the window; where the picture is smaller, the window is the largest in proportion.
+        zoom: whether the window may be larger than `size`: a share WHOLE of them is as large as possible, the others
+            lie anywhere up to there, log-uniformly.
     """
     most = min(height / size[0], width / size[1])
     scale = min(1, most)
@@ -81,7 +84,7 @@ def random_window(
 
 
 def reduction(pixels: int, target: int) -> int:
-    """Returns 8, 4, 2 or 1: by so much a decoder may shrink what is to be shrunk from so many pixels to the target."""
+    """Returns by how much (8, 4, 2 or 1) a decoder may shrink what is then resized from `pixels` to `target` pixels."""
     return max(n for n in (1, 2, 4, 8) if n == 1 or n * target <= pixels)
 
 
@@ -97,7 +100,7 @@ def random_symmetry(image: np.ndarray, rng: np.random.Generator, upright: bool |
     """Returns one of the eight turns and flips of pictures (..., H, W).
 
     Args:
-        upright: whether the longer side shall be the vertical one: one of four then; None: either.
+        upright: True makes the longer side the vertical one, False the horizontal one; None leaves it to chance.
     """
     height, width = image.shape[-2:]
     turn = rng.random() < 0.5 if upright is None else upright != (height > width)
@@ -111,7 +114,7 @@ def random_symmetry(image: np.ndarray, rng: np.random.Generator, upright: bool |
 
 
 def simulate_shots(y: np.ndarray, stops: Sequence[float], rng: np.random.Generator) -> np.ndarray:
-    """Returns shots (K, H, W) of a photograph, exposed so many stops more, as a camera might have taken them. uint8.
+    """Returns shots (K, H, W) uint8 of a photograph, as a camera might have taken them with `stops` more exposure.
 
     The photograph is linearised, scaled, clipped by the sensor, sent through one camera curve for all (a power and a
     contrast), and given noise and 8 bits.

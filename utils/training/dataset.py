@@ -88,18 +88,18 @@ PAIR_MEANS = (45 / 255, 180 / 255)  # mean luminance of the shots that make a va
 class Draws(Sampler):
     """Hands out the `Draw`s of an epoch's samples, in whole batches.
 
-    `epoch` is set before each, and `done`, the number of its batches that were trained on before an interruption.
+    `epoch` is set before each epoch; `done` is the number of its batches that were trained on before an interruption.
     """
 
     def __init__(self, items: int, samples: int, seed: int, batch_size: int = 1, rank: int = 0, ranks: int = 1):
-        """Draws from so many items, each as often as the others (within one).
+        """Draws each item as often as the others, or once more.
 
         Args:
-            items: things to draw from.
-            samples: an epoch, rounded up to whole batches; 0 draws each item once.
+            items: number of things to draw from.
+            samples: number per epoch, rounded up to whole batches; 0 draws each item once.
             seed: of the run.
-            batch_size: so many draws in a row make a batch.
-            rank, ranks: of as many processes this one gets its share of every batch.
+            batch_size: number of draws in a row that make a batch.
+            rank, ranks: the number of this process, and how many there are; each gets its share of every batch.
         """
         self.items, self.seed, self.epoch, self.done = items, seed, 0, 0
         self.batch_size, self.rank, self.ranks = batch_size, rank, ranks
@@ -120,9 +120,9 @@ class Draws(Sampler):
 
 
 def start_worker(worker: int) -> None:
-    """Leaves a DataLoader's worker one thread: there are as many workers as the user wants to be busy.
+    """Gives a DataLoader's worker one thread, since the user has chosen how many workers are busy.
 
-    Signals to stop are for the process that trains, which ends its workers.
+    The worker ignores signals to stop: they are for the process that trains, which ends its workers.
     """
     cv2.setNumThreads(0)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -154,7 +154,7 @@ class Fusing(NamedTuple):
         return random_shape(crop_size, np.random.default_rng(batch_seed), self.shots, self.patches)
 
     def sample(self, shots: Pictures, judges: Pictures, name: str = "", response: Response | None = None) -> Sample:
-        """Returns a sample of shots and judges, uint8 each; the network sees of the shots what it sees when one fuses.
+        """Returns a sample of shots and judges, uint8 each; the network sees them as when they are fused.
 
         Args:
             response: of the shots; None fits it to what the sample shows of them.
@@ -374,7 +374,7 @@ class BracketStacks(Dataset):
         Args:
             brackets: from `read_brackets`.
             crop_size: the largest windows have as many pixels as this square, see `random_shape`. They show anything
-                from so many pixels of the scene to all of it.
+                from that many pixels of the scene to all of it.
             simulated: photographs with the same crop_size and `fusing`, to take a share SIMULATED of the samples from:
                 more kinds of scene than there are brackets of.
 
@@ -471,7 +471,7 @@ class WholePairs:
 
 
 def pairs_of(brackets: Sequence[Bracket]) -> list[Scene]:
-    """Returns of each bracket the two shots whose mean luminances are nearest to PAIR_MEANS, as a scene to fuse."""
+    """Returns a scene to fuse for each bracket: the two shots whose mean luminances are nearest to PAIR_MEANS."""
     scenes = []
     for bracket in brackets:
         under, over = (int(np.argmin(np.abs(np.subtract(bracket.means, mean)))) for mean in PAIR_MEANS)

@@ -55,7 +55,7 @@ class Training:
     model: Network
     optimizer: torch.optim.Optimizer
     average: Network | None = None  # exponential moving average of the model's weights, where one is kept
-    ema: float = 0.0  # its decay a step
+    ema: float = 0.0  # its decay per step
     epoch: int = 0  # last finished
     batch: int = 0  # number of the last finished batch of the epoch after it
     step: int = 0  # last finished of the run
@@ -77,7 +77,7 @@ class Training:
 
 
 def new_training(model: Network, lr: float, ema: float = 0.0) -> Training:
-    """Returns a run at its start, with Adam. `ema` is the decay a step of the average of weights; 0 keeps none.
+    """Returns a run at its start, with Adam. `ema` is the decay per step of the average of weights; 0 keeps none.
 
     The model is put into the channels-last layout, in which convolutions of few channels are several times faster.
     """
