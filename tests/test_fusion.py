@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageCms
 
 from models import NETWORKS
-from utils.errors import Defect, told
+from utils.errors import Defect, UserError, told
 from utils.fusing import fusion
 from utils.fusing.colour import BEYOND, SHOULDER
 from utils.fusing.fusion import Fuser, check_exposures, fuse_scenes, read_exposures
@@ -121,8 +121,19 @@ def test_identical_exposures_are_one_whatever_their_number(pyramid, stack, devic
 def test_damaged_weights_are_said_to_be(network, stack, device, name):
     model = network(name)
     next(model.parameters()).data.fill_(torch.nan)
-    with pytest.raises(ValueError, match="not finite"):
-        Fuser(on_device(model, device)).fuse(stack(2, (20, 30, 3)))
+    fuser = Fuser(on_device(model, device))
+    fuser.network.weights = "mine.pth"
+    with pytest.raises(ValueError, match="not finite.*: mine.pth is damaged"):
+        fuser.fuse(stack(2, (20, 30, 3)))
+
+
+def test_the_file_of_damaged_weights_is_named(tmp_path, tiny_weights, stack):
+    path, content = tmp_path / "mine.pth", torch.load(tiny_weights, weights_only=True)
+    content["model"] = {key: 1e3 * value / value.abs().max() for key, value in content["model"].items()}
+    torch.save(content, path)  # each weight is one that a network may have
+    with pytest.raises(UserError) as raised:
+        Fuser.from_checkpoint(path).fuse(stack(2, (20, 30, 3)))
+    assert str(raised.value).endswith(f"no luminance: {path} is damaged")
 
 
 @pytest.mark.parametrize("y, weight", [(11, 0.5), (-11, 0.5), (np.nan, 0.5), (0.5, np.nan), (0.5, np.inf)])
@@ -140,7 +151,7 @@ def test_a_decision_that_is_no_luminance_is_refused(stack, y, weight):
     if np.isfinite(weight):
         assert Fuser(Damaged()).fuse(stack()).shape == (90, 117, 3)
     decision[5, 6] = y
-    with pytest.raises(ValueError, match="no luminance: its weights are damaged"):
+    with pytest.raises(ValueError, match="no luminance: its file of weights is damaged"):
         Fuser(Damaged()).fuse(stack())
 
 

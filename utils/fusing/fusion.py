@@ -50,15 +50,19 @@ class Fuser:
         Raises:
             FileNotFoundError, ValueError: As `models.fuse_model`, or for an .onnx file `onnx.OnnxNetwork`.
         """
+        network: Network
         if Path(path).suffix.lower() == ".onnx":
-            return cls(OnnxNetwork(path, device, name))
-        optional("torch", str(path), "pip install torch, or use runs/pretrained/deepfuse.onnx")
-        from models import WeightsError, fuse_model  # here, since PyTorch takes longer to import than two shots to read
-        from utils.fusing.tiles import on_device
+            network = OnnxNetwork(path, device, name)
+        else:
+            optional("torch", str(path), "pip install torch, or use runs/pretrained/deepfuse.onnx")
+            from models import WeightsError, fuse_model  # here: PyTorch takes longer to import than two shots to read
+            from utils.fusing.tiles import on_device
 
-        with user_errors(WeightsError):
-            model = fuse_model(name, weights=path)
-        return cls(on_device(model, device))
+            with user_errors(WeightsError):
+                model = fuse_model(name, weights=path)
+            network = on_device(model, device)
+        network.weights = str(path)
+        return cls(network)
 
     def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None, hdr: bool = False) -> np.ndarray:
         """Returns the fused picture of two or more exposures, in any order; it has their shape and dtype.

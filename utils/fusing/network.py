@@ -19,6 +19,8 @@ WILD = 10  # luminance that no network means: trained ones give -0.2 to 1.3, dam
 class Network(Protocol):
     """A network on its device: `onnx.OnnxNetwork`, or a network of `tiles`."""
 
+    weights: str  # the file that it was read from, for errors
+
     def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> np.ndarray:
         """Returns the fused picture of exposures that agree in shape and type; as `Fuser.fuse`."""
 
@@ -45,6 +47,7 @@ class Decision(NamedTuple):
 class DecidingNetwork(ABC):
     """A network that decides on a small copy at which exposure each pixel is shown."""
 
+    weights = "its file of weights"
     decision_pixels: int  # pixels of the small copy, at most
     max_gap: float  # as for `Response.expose`
 
@@ -93,7 +96,7 @@ class DecidingNetwork(ABC):
         ]
         y, weights = self.decide(np.concatenate(row, 2))
         if not (np.abs(y).max() < WILD and np.isfinite(weights).all()):  # NaN is not below it either
-            raise UserError("the network gives values that are not finite or no luminance: its weights are damaged")
+            raise UserError(f"the network gives values that are not finite or no luminance: {self.weights} is damaged")
         parts = np.split(y, np.cumsum([x.shape[2] for x in seen])[:-1], 1)
         decisions = []
         for scene, part, turn in zip(scenes, parts, turns, strict=True):

@@ -56,6 +56,8 @@ class SmallDecision(DecidingNetwork):
 class TiledNetwork:
     """A network that works at full size, such as the paper's, on its device; fuses whole pictures in tiles."""
 
+    weights = "its file of weights"
+
     def __init__(self, model: Model, tile: int | None = None):
         assert model.halo is not None
         self.model, self.tile, self.halo = model, tile, model.halo
@@ -66,7 +68,7 @@ class TiledNetwork:
         fused = np.empty_like(images[0])
         for box, y_hat in self._tiles(images, *fused.shape[:2]):
             if not y_hat.isfinite().all():
-                raise UserError("the network gives values that are not finite: its weights are damaged")
+                raise UserError(f"the network gives values that are not finite: {self.weights} is damaged")
             fused[box] = self._picture(y_hat[0].permute(1, 2, 0).numpy(), [x[box] for x in images])
         return fused
 
