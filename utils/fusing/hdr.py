@@ -18,7 +18,7 @@ from utils.stack.response import fit_response
 
 MOST, LEAST = 4.0, 0.25  # stops: bounds of a map's largest gain
 MIDDLE = 0.1, 0.4  # light of the picture, 1 is white, that an HDR screen shall show as bright as any
-SHADOWS = 0.02, 0.1  # light of the scene, in the picture's unit, between which gain sets in: darker stays as it is
+SHADOWS = 0.03, 0.1  # light of the scene, in the picture's unit, between which gain sets in: darker stays as it is
 LARGE = 2**21  # pixels of a picture from which on its gain is computed on a copy of a quarter of its sides, for speed
 QUARTER, FINE = 4, 1.5  # times as long as the map's are the sides of a large picture, and of a smaller one
 STRIP_PIXELS = 1 << 16  # pixels that are merged at a time

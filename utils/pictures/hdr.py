@@ -129,7 +129,7 @@ def write_pq(path: str | os.PathLike, light: np.ndarray, metadata: Metadata, qua
         file = io.BytesIO()
         spread = (rgb << (16 - BITS)).tobytes()
         # fast as in `write_image`; x265 treats the difference from gray as less important, but in PQ it is much light
-        encoder = {"preset": "ultrafast", "x265:cbqpoffs": "-6", "x265:crqpoffs": "-6"}
+        encoder = {"preset": "ultrafast", "x265:cbqpoffs": "-12", "x265:crqpoffs": "-12"}
         options = {"quality": quality, "chroma": 444, "enc_params": encoder}
         pillow_heif.encode("RGB;16", (width, height), spread, file, **options, **codes, **exif)
         data = file.getbuffer()
