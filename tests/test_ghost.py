@@ -262,6 +262,34 @@ def walk(places, dtype=np.uint8, noise=0.006):
     return shots
 
 
+def test_a_shot_that_is_clipped_does_not_lose_what_was_replaced_in_its_neighbour():
+    """The third shot alone differs too little from the thing, 237 instead of 255, to tell that something moved."""
+
+    def shots(standing):
+        rng = np.random.default_rng(0)
+        for gain, stands in zip((1, 1.3, 1.7), standing, strict=True):
+            light = np.tile(np.linspace(0, 0.6, 96), (72, 1))
+            light[20:60, 20:76] = 0.8
+            light[30:50, 30:50] = 0.5 if stands else 0.8
+            levels = 255 * np.clip(light * gain, 0, 1) ** (1 / 2.2) + rng.normal(0, 1, light.shape)
+            yield np.rint(levels.clip(0, 255)).astype(np.uint8)
+
+    still = list(shots((1, 1, 1)))
+    for cleaned, truth in zip(freed(list(shots((1, 0, 0))), 0), still, strict=True):
+        assert distance(cleaned, truth)[32:48, 32:48].max() < 8
+        np.testing.assert_array_equal(cleaned[:15], truth[:15])
+
+
+@pytest.mark.parametrize("source, shot, kept", [(200, 250, 1), (200, 249, 0), (40, 6, 1), (40, 7, 0)])
+def test_what_was_replaced_in_the_neighbour_is_replaced_where_the_shot_is_clipped_or_black(source, shot, kept):
+    replaced = np.zeros((SIDE, SIDE), np.uint8)
+    replaced[MIDDLE, MIDDLE] = 1
+    pictures = [np.full((SIDE, SIDE, 3), level, np.uint8) for level in (source, shot)]
+    np.testing.assert_array_equal(ghost._match(*pictures, replaced)[1], ghost._whole(replaced) * kept)
+    pictures[0][:] = 245 if shot < source else 11  # where the source is lost too, it has nothing to offer
+    assert not ghost._match(*pictures, replaced)[1].any()
+
+
 @pytest.mark.parametrize("dtype, reference", [(np.uint8, 0), (np.uint8, 1), (np.uint8, 2), (np.uint16, None)])
 def test_shots_of_a_walk_become_those_of_a_thing_that_stands(dtype, reference):
     """The thing goes to where the reference shows it, at the brightness of each shot; what moved nowhere stays."""
@@ -382,11 +410,12 @@ def test_where_the_source_is_clipped_the_rim_fills():
 
 def test_a_neighbour_is_lost_where_it_is_black_or_clipped_and_half_lost_beside():
     dark = np.tile(np.arange(100, dtype=np.uint8), (40, 1))[..., None]
-    _, field, lost = ghost._compare(dark, dark * 2)
+    nothing = np.zeros(dark.shape[:2], np.uint8)
+    _, field, lost, _ = ghost._compare(dark, dark * 2, nothing)
     np.testing.assert_allclose(lost[[0, 6, 7, 11, 16, 17, 255]], [1, 1, 0.9, 0.5, 0, 0, 0], atol=1e-6)
-    _, _, lost = ghost._compare(dark * 2, dark)
+    _, _, lost, mask = ghost._compare(dark * 2, dark, nothing)
     np.testing.assert_allclose(lost[[0, 240, 241, 245, 250, 255]], [0, 0, 0.1, 0.5, 1, 1], atol=1e-6)
-    assert field is None
+    assert field is None and not mask.any()
     levels = np.uint8([[[3, 90, 200], [245, 10, 250]]])
     np.testing.assert_array_equal(ghost._most(lost, levels), [[0, 1]])
     np.testing.assert_array_equal(ghost._most(lost[::-1], levels), [[1, 0.5]])

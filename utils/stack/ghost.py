@@ -35,7 +35,8 @@ def remove_ghosts(images: Sequence[np.ndarray], reference: int | None = None) ->
     reference is clipped, the next shot that is not takes its place.
 
     Where the neighbour is clipped and something moves in the shot, the background is unknown: the region is filled
-    smoothly from its rim.
+    smoothly from its rim. Where the shot is clipped, it cannot differ clearly from what was replaced in the neighbour:
+    that is replaced in it too. Otherwise people on bright ground would lose their legs in the brighter shots.
 
     Args:
         images: Two or more aligned (H, W), (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8 or uint16 of one shape, in
@@ -56,8 +57,9 @@ def remove_ghosts(images: Sequence[np.ndarray], reference: int | None = None) ->
     middle = order.index(reference)
     chains = order[middle:], order[middle::-1]
     pairs = [pair for chain in chains for pair in zip(chain, chain[1:], strict=False)]
+    moved = [np.zeros(small.shape[:2], np.uint8) for small in smalls]
     for source, shot in counted("looking for what moved", pairs, len(pairs)):
-        curves, field, lost = _compare(smalls[source], smalls[shot])
+        curves, field, lost, moved[shot] = _compare(smalls[source], smalls[shot], moved[source])
         if field is not None:
             smalls[shot] = _replace(smalls[shot], smalls[source], curves, field, lost)
             cleaned[shot] = _replace(images[shot], cleaned[source], curves, field, lost)
@@ -79,17 +81,20 @@ def _best_exposed(smalls: Sequence[np.ndarray]) -> int:
     order = _by_brightness(quarters)
     moving = np.zeros(quarters[0].shape[:2], bool)
     for a, b in zip(order, order[1:], strict=False):
-        moving |= _match(quarters[a], quarters[b])[1] > 0
+        moving |= _match(quarters[a], quarters[b], np.zeros(moving.shape, np.uint8))[1] > 0
     low, high = WELL_EXPOSED
     shares = [((quarter > low) & (quarter < high)).mean(2) for quarter in quarters]  # of the channels
     return int(np.argmax([s.mean() + (MOVING_WEIGHT * s[moving].mean() if moving.any() else 0) for s in shares]))
 
 
-def _compare(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Returns (curves, field, lost): how a shot follows from its neighbour `source`, and where it does not.
+def _compare(
+    source: np.ndarray, shot: np.ndarray, replaced: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
+    """Returns (curves, field, lost, mask): how a shot follows from its neighbour `source`, and where it does not.
 
     Args:
         source, shot: (h, w, C) uint8.
+        replaced: (h, w) uint8, 1 where something moved in the source before it was cleaned.
 
     Returns:
         curves: (C, 256), from the source's levels to the shot's.
@@ -97,31 +102,34 @@ def _compare(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarr
             to add to it where the source is lost.
         lost: (256,) float32 in [0, 1], by level of the source: 1 where it is clipped while the shot is not, so that the
             curve knows nothing.
+        mask: (h, w) uint8, 1 where something moves in the shot.
     """
-    curves, mask, lost = _match(source, shot)
+    curves, mask, lost = _match(source, shot, replaced)
     if not mask.any():
-        return curves, None, lost
+        return curves, None, lost, mask
     at = _most(lost, source)
     # a margin around the moving thing is replaced too; a thin one where the source is lost and has nothing to offer
-    mask = np.where(at > 0.5, cv2.dilate(mask, THIN), cv2.dilate(mask, WIDE))
-    offset = _spread(shot - _look_up(source, curves), at * (mask == 0))
-    return curves, np.dstack([cv2.GaussianBlur(mask.astype(np.float32), (0, 0), SOFT), offset]), lost
+    wide = np.where(at > 0.5, cv2.dilate(mask, THIN), cv2.dilate(mask, WIDE))
+    offset = _spread(shot - _look_up(source, curves), at * (wide == 0))
+    return curves, np.dstack([cv2.GaussianBlur(wide.astype(np.float32), (0, 0), SOFT), offset]), lost, mask
 
 
-def _match(source: np.ndarray, shot: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _match(source: np.ndarray, shot: np.ndarray, replaced: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns (curves, mask, lost): the first and the last as `_compare` does.
 
-    The mask, (h, w) uint8 of 0 and 1, is 1 where the shot does not follow the curves.
+    The mask, (h, w) uint8 of 0 and 1, is 1 where the shot does not follow the curves, and where it is clipped and
+    something was `replaced` in the source.
     """
     brighter = shot.mean() > source.mean()
     lost = np.interp(LEVELS, *(([DARK, DARK + 10], [1, 0]) if brighter else ([WHITE - 10, WHITE], [0, 1])))
     lost = lost.astype(np.float32)
-    mask = np.zeros(source.shape[:2], np.uint8)
     known = _most(lost, source) < 0.5  # elsewhere the source has nothing to offer for what lies between
+    clipped = shot.max(2) >= WHITE if brighter else shot.min(2) <= DARK
+    mask = kept = np.where(known & clipped, replaced, 0)
     for _ in range(ROUNDS):
         curves, spreads = _curves(source, shot, mask == 0)
         mask = _moving(source, shot, curves, spreads)
-        mask = np.where(known, _whole(mask), mask)
+        mask = np.where(known, _whole(mask | kept), mask)
         if mask.mean() > 0.8:  # too little is left to match again
             break
     return curves, mask, lost
