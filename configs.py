@@ -146,13 +146,9 @@ def infer_parser() -> Parser:
     add("--shots", type=int, metavar="N", low=2, help="each scene has N shots: for photographs without EXIF")
     add("--dry_run", default=False, help="list the scenes and their shots, and fuse none")
     option = add("--skip_existing", default=False)
-    option.help = (
-        "skip the scenes whose fused picture is there and no older than its shots; otherwise it is written again"
-    )
+    option.help = "skip scenes whose fused picture is no older than their shots; otherwise it is written again"
     option = add("--one_look", default=False)
-    option.help = (
-        "the scenes are parts of one panorama or series: one decision for all, so that brightness and contrast agree"
-    )
+    option.help = "decide once for all scenes, as for the views of a panorama: brightness and contrast agree"
     option = add("--names", default="{name}", metavar="PATTERN")
     option.help = "names of the fused pictures: {name} of the scene, {first} and {last} shot, {number} from 1"
     add = parser.group("files")
@@ -165,28 +161,18 @@ def infer_parser() -> Parser:
     add("-q", "--quiet", action="store_true", help="print errors and warnings only")
     add = parser.group("network")
     option = add("--weights")
-    option.help = (
-        "checkpoint of this project, its .onnx, the authors' .npz or the predecessor's .pth; by default the "
-        "shipped deepfuse.onnx on a CPU, deepfuse.pth on other devices"
-    )
+    option.help = "checkpoint (.pth, .onnx, the authors' .npz); by default deepfuse.onnx on a CPU, else deepfuse.pth"
     add("--model", help="name that the network in the weights must have")
     add("--device", default="auto", help=DEVICES)
     add = parser.group("hand-held shots and moving things")
     option = add("--handheld", default=False)
-    option.help = (
-        "what is right for shots out of the hand: --align homography --deghost; what did not move stays as it is"
-    )
+    option.help = "for shots out of the hand: --align homography --deghost; what did not move stays as it is"
     option = add("--align", nargs="?", const="mtb", choices=METHODS)
     option.help = "align the shots first: mtb (shifts; the default method) or homography (rotation too)"
     option = add("--deghost", default=False)
-    option.help = (
-        "show what moved between the shots only once, as in one of them, the reference; shots that --align cannot "
-        "align are left out"
-    )
+    option.help = "show what moved only once, as in the reference; shots that --align cannot align are left out"
     option = add("--reference", metavar="FILE")
-    option.help = (
-        "with --deghost: the exposure that shows moving things as they shall be; by default the best exposed one"
-    )
+    option.help = "with --deghost: the exposure that shows moving things as they shall be; by default the best exposed"
     return parser
 
 
@@ -264,10 +250,7 @@ def get_app_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", default=shipped_weights(), help="first choice; the page offers all in its folder")
     parser.add_argument("--device", default="auto", help=DEVICES)
     option = parser.add_argument("--host", default="127.0.0.1")
-    option.help = (
-        "address to listen at; 0.0.0.0 serves also the phone in the same network, which opens the page by the "
-        "address that is printed"
-    )
+    option.help = "address to listen at; 0.0.0.0 serves the phone in the same network, too, by the printed address"
     parser.add_argument("--port", default=7860, type=int, help="the page is http://127.0.0.1:PORT")
     parser.add_argument("--browser", default=True, action=argparse.BooleanOptionalAction, help="open the browser")
     return parser.parse_args(argv)
@@ -289,15 +272,9 @@ def train_parser() -> Parser:
     option = add("--train_num", default=200, low=0, resumed=NEW_RUN)
     option.help = "samples per epoch, in whole batches, every photograph or scene equally likely; 0: one of each"
     option = add("--crop_size", default=256, low=16, resumed=NEW_RUN)
-    option.help = (
-        "side of the training squares in pixels; for objectives mef and exposure of the square that has as many "
-        "pixels as the largest windows, which have the proportions of the pictures"
-    )
+    option.help = "side of the training squares in pixels; mef, exposure: of one as large as the largest window"
     option = add("--patches", default=False, resumed=NEW_RUN)
-    option.help = (
-        "mef, exposure: squares of --crop_size of the pictures' own pixels, as the paper has; otherwise windows "
-        "at any scale, most of them of the whole scene"
-    )
+    option.help = "mef, exposure: squares of the pictures' own pixels, as in the paper; else windows at any scale"
     option = add("--shots", default=list(SHOTS), type=int, nargs="+", low=2, below=33, resumed=NEW_RUN)
     option.help = "mef, exposure: numbers of shots to fuse, each as likely as the others; 2 for the paper's pairs"
     option = add("--val_fraction", default=0.1, low=0, below=1, resumed=NEW_BEST)
@@ -309,19 +286,14 @@ def train_parser() -> Parser:
     add("--num_workers", default=0, low=0, resumed=APART, help="processes that prepare samples")
     add = parser.group("network")
     option = add("--model", default="auto")
-    option.help = (
-        "network to train; auto: that of --weights; without, DeepFuse (recon) or DeepFuse_pyramid (mef, exposure)"
-    )
+    option.help = "network to train; auto: that of --weights, or DeepFuse (recon) or DeepFuse_pyramid (mef, exposure)"
     add("--gray", default=True, resumed=NEW_RUN, help="train on luminance (1 channel), otherwise RGB")
     add("--weights", resumed=NEW_RUN, help="start a new run from these weights (not .onnx)")
     add = parser.group("training")
     option = add("--objective", default="recon", resumed=NEW_RUN)
     option.help = "recon: reconstruct photographs; mef: fuse brackets; exposure: fuse shots simulated from photographs"
     option = add("--hidden", default=True, resumed=NEW_RUN)
-    option.help = (
-        "mef, exposure: judge the picture by all of its scene's shots, also those that the network is not shown; "
-        "otherwise by those that it is shown"
-    )
+    option.help = "mef, exposure: judge by all of the scene's shots, not only by those that the network is shown"
     option = add("--lum_weight", default=LUM_WEIGHT, low=0, resumed=NEW_BEST)
     option.help = "mef, exposure: weight of MEF-SSIM-lum, which fixes brightness"
     option = add("--light_weight", default=LIGHT_WEIGHT, low=0, resumed=NEW_BEST)
@@ -442,9 +414,8 @@ def eval_parser() -> Parser:
     option = add("--weights", default=[f"{ROOT}/runs/pretrained/deepfuse.pth"], nargs="*", metavar="[NAME=]FILE")
     option.help = "checkpoints that run_infer.py loads"
     add("--device", default="auto", help=f"where checkpoints run: {DEVICES}")
-    option = add(
-        "--methods", default=["average", "mertens", "enfuse"], nargs="*", choices=("average", "mertens", "enfuse")
-    )
+    methods = ["average", "mertens", "enfuse"]
+    option = add("--methods", default=methods, nargs="*", choices=methods)
     option.help = "other methods: the plain average, OpenCV's MergeMertens, and enfuse where it is installed"
     add("--results", default=[], nargs="*", metavar="NAME=DIR", help="pictures of other programs: DIR/<scene>.png")
     add = parser.group("scores")
