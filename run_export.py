@@ -3,6 +3,7 @@
 import argparse
 import copy
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -34,16 +35,16 @@ class Decision(torch.nn.Module):
         return fused[0, 0], log_weights[0].exp()
 
 
-def encode_in_turn(level: PyramidLevel, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_in_turn(level: PyramidLevel, seen: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the same as `PyramidLevel.encode_in_turn`, but its loop is kept in the graph, so that K is free."""
 
-    def step(total: torch.Tensor, one: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        score, features = level.encode(one[None, None])
-        return total + features, score[0, 0]
+    def step(total: torch.Tensor, one: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        score, features = level.encode(*(x[None] for x in one))
+        return total + features, score[0]
 
-    channels: int = level.decoder[0].in_channels  # type: ignore[assignment]
-    none = torch.zeros_like(F.pad(seen[:, 0, :1], [level.depth] * 4)).repeat(1, channels, 1, 1)
-    total, scores = scan(step, none, seen[0])
+    channels: int = level.encoder[-1].out_channels  # type: ignore[assignment]
+    none = F.pad(torch.zeros_like(seen[0][:, :1]), [level.depth] * 4).repeat(1, channels, 1, 1)
+    total, scores = scan(step, none, [x.squeeze(0) for x in seen])
     return scores[None], total
 
 

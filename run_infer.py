@@ -14,14 +14,13 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from tqdm import tqdm
-
 from configs import DEFAULT_OUTPUT, get_infer_args
 from utils.errors import UserError, exit_on_error, told
 from utils.fusing.fusion import End, Fuser, fuse_scenes
 from utils.pictures.scenes import Found, Scene, find_scenes, is_finished, with_outputs
-from utils.progress import Listener, listening
+from utils.progress import listening
 
+LATE = 2  # seconds until a bar appears
 SLOWEST = timedelta(days=7)  # longest wait of the first process for the last; if one dies, torchrun ends all at once
 
 
@@ -39,7 +38,7 @@ def fuse_scene(args: argparse.Namespace) -> None:
         scene = replace(scene, name=f"{paths[0].stem}_fused")
         [scene] = placed(args, [scene], out)
     kept = set_aside(scene.out) if args.output == DEFAULT_OUTPUT else None
-    with tqdm(total=1, disable=True if args.quiet else None, leave=False, delay=2) as bar, listening(shown_in(bar)):
+    with contextlib.nullcontext() if args.quiet else late_bar():
         [end] = fuse_all(args, [scene])
     if end.error:
         if kept:
@@ -65,14 +64,24 @@ def set_aside(path: Path) -> Path | None:
     return path.rename(next(name for name in names if not name.exists()))
 
 
-def shown_in(bar: tqdm) -> Listener:
-    """Returns a listener that shows in a bar of one scene what is done, and how far it is."""
+@contextlib.contextmanager
+def late_bar() -> Iterator[None]:
+    """Shows in a bar of one scene, which comes after LATE seconds, what is done, and how far it is."""
+    start, bars = time.perf_counter(), []
 
     def show(what: str, done: int, of: int) -> None:
-        bar.n, bar.total = done, of
-        bar.set_description(what)
+        if not bars and time.perf_counter() - start > LATE:
+            from tqdm import tqdm  # here, since its import takes as long as a small picture's writing
 
-    return show
+            bars.append(tqdm(leave=False, disable=None))
+        for bar in bars:
+            bar.n, bar.total = done, of
+            bar.set_description(what)
+
+    with listening(show):
+        yield
+    for bar in bars:
+        bar.close()
 
 
 def fuse_all(args: argparse.Namespace, scenes: Sequence[Scene]) -> Iterator[End]:
@@ -112,6 +121,8 @@ def fuse_folder(args: argparse.Namespace) -> None:
     mine = placed(args, found.scenes, target)[rank::ranks]
     if args.skip_existing:
         mine = [scene for scene in mine if not is_finished(scene)]
+    from tqdm import tqdm  # here, as in `late_bar`
+
     with tqdm(total=len(mine), unit="scene", disable=rank > 0 or args.quiet) as bar:
         with listening(lambda what, done, of: bar.set_postfix_str(f"{what} {done}/{of}")):
             ends: list[str | None] = []

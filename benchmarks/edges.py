@@ -1,4 +1,4 @@
-"""What a picture shows at 100 %, beside MergeMertens: python benchmarks/edges.py FOLDER [--weights FILE] [--profile].
+"""What a picture shows at 100 %, beside MergeMertens: python benchmarks/edges.py FOLDER [--weights FILE] [--scores].
 
 Per scene (a folder of shots) the outer shots and all shots are fused at their own size. Printed are, in grey levels:
 
@@ -7,7 +7,8 @@ Per scene (a folder of shots) the outer shots and all shots are fused at their o
   squares, and what 9 in 10 of them are below.
 - lights: the contrast of what is brighter than all around it within 21 pixels (white top-hat), of the strongest 1 in
   1,000 pixels.
-- with --profile: MEF-SSIM at six scales, from the picture's own size to 1/32, against all shots.
+- contrast: the mean of the bands of a Laplacian pyramid, 1, 2, 4 ... 64 pixels, times MergeMertens'.
+- with --scores: MEF-SSIM and -lum against all shots.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from configs import shipped_weights
-from utils.evaluation.metric import matlab_gray, mef_ssim_lum, mef_ssim_scales
+from utils.evaluation.metric import matlab_gray, mef_ssim, mef_ssim_lum
 from utils.evaluation.scoring import mertens
 from utils.fusing.fusion import Fuser
 from utils.pictures.image import list_images, read_image
@@ -30,6 +31,7 @@ from utils.stack.align import align_exposures
 CELL = 256  # pixels, side of the squares in which near and far pixels are compared
 LEVELS = 6  # grey levels of the shots' sum that count as equally bright
 ENOUGH = 300  # pixels that a square must have of both kinds
+SCALES = 7  # 1 to 64 pixels
 STEEP = 24  # grey levels per pixel, of the shots' mean: a strong edge
 
 
@@ -64,15 +66,33 @@ def lights(gray: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
     return hat if where is None else hat[where]
 
 
+def contrasts(gray: np.ndarray) -> np.ndarray:
+    """Returns the mean contrast (SCALES,) of the bands of a picture's (H, W) Laplacian pyramid, finest first."""
+    found, gray = [], gray.astype(np.float32)
+    for _ in range(SCALES):
+        coarser = cv2.pyrDown(gray)
+        found.append(np.abs(gray - cv2.pyrUp(coarser, dstsize=gray.shape[::-1])).mean())
+        gray = coarser
+    return np.array(found)
+
+
+def decided(path: str, pixels: int | None):
+    """Returns the fusing function of a file of weights, which decides on at most so many pixels, if they are given."""
+    fuser = Fuser.from_checkpoint(path)
+    fuser.network.decision_pixels = pixels or fuser.network.decision_pixels
+    return fuser.fuse
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="folder of scenes: a folder of shots per scene")
     parser.add_argument("--weights", nargs="+", default=[shipped_weights("cpu")])
     parser.add_argument("--align", choices=METHODS, help="hand-held scenes")
-    parser.add_argument("--profile", action="store_true", help="MEF-SSIM by scales too: a minute per scene")
+    parser.add_argument("--pixels", type=int, nargs="+", default=[None], help="decide on at most so many, each in turn")
+    parser.add_argument("--scores", action="store_true", help="minutes per scene")
     args = parser.parse_args()
     methods = {"MergeMertens": lambda shots, stops: mertens(shots)} | {
-        path: Fuser.from_checkpoint(path).fuse for path in args.weights
+        f"{path} {pixels or ''}".strip(): decided(path, pixels) for path in args.weights for pixels in args.pixels
     }
     for folder in sorted(path for path in Path(args.data).iterdir() if path.is_dir()):
         paths = list_images(folder)
@@ -86,14 +106,16 @@ def main() -> None:
         bright = hat > np.percentile(hat[::4, ::4], 99.9)
         for kind, part in {"pair": slice(None, None, len(shots) - 1), "all": slice(None)}.items():
             stops = None if None in noted[part] else noted[part]
+            found: list[np.ndarray] = []
             for name, method in methods.items():
                 fused = matlab_gray(method(shots[part], stops))
                 change = np.abs(rims(fused, stack.astype(np.float32)))
                 line = f"{folder.name} {kind} {name}: rim {change.mean():.1f}, 9 in 10 {np.percentile(change, 90):.1f}"
                 line += f" ({len(change)} squares), lights {lights(fused, bright).mean():.0f}"
-                if args.profile:
-                    profile = " ".join(f"{score:.4f}" for score in mef_ssim_scales(fused, stack))
-                    line += f", MEF-SSIM by scales {profile}, -lum {mef_ssim_lum(fused, stack):.4f}"
+                found.append(contrasts(fused))
+                line += f", contrast {' '.join(f'{ratio:.2f}' for ratio in found[-1] / found[0])}"
+                if args.scores:
+                    line += f", MEF-SSIM {mef_ssim(fused, stack):.4f}, -lum {mef_ssim_lum(fused, stack):.4f}"
                 print(line, flush=True)
 
 

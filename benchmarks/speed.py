@@ -17,6 +17,7 @@ from pathlib import Path
 
 # This process must stay small: a child's peak is never below its parent's, so nothing else is imported here.
 ROOT = Path(__file__).resolve().parents[1]
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}  # Python keeps what it compiles, as on most machines
 SCENES = 4  # fused by one running process; the first is not counted
 WRITE = "[cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]"
 MAKE = f"""
@@ -38,8 +39,8 @@ for _ in range(int(scenes)):
     fused = cv2.createMergeMertens().process([cv2.imread(path) for path in paths])
     cv2.imwrite(out, cv2.multiply(fused, (255,) * 4, dtype=cv2.CV_8U), {WRITE})
     del fused
-    times.append(time.perf_counter())
-print((times[-1] - times[0]) / max(1, len(times) - 1))
+    times.append((time.perf_counter(), time.process_time()))
+print(*((last - first) / max(1, len(times) - 1) for first, last in zip(times[0], times[-1])))
 """
 FOLDER = f"""
 import sys, time
@@ -54,8 +55,8 @@ times = []
 for end in fuse_scenes(scenes, lambda: Fuser.from_checkpoint(weights, device)):
     if end.error:
         raise end.error
-    times.append(time.perf_counter())
-print((times[-1] - times[0]) / (len(times) - 1))
+    times.append((time.perf_counter(), time.process_time()))
+print(*((last - first) / (len(times) - 1) for first, last in zip(times[0], times[-1])))
 """
 STAGES = f"""
 import sys, time
@@ -88,9 +89,9 @@ def main(args: argparse.Namespace) -> None:
     print(f"{processor()}, {os.cpu_count()} cores; medians of {args.rounds}; DeepFuse / MergeMertens\n")
     print(
         "| megapixels | exposures | wall, s | times Mertens | per scene in a running process, s | times Mertens "
-        f"| CPU, s | peak memory, GB | times Mertens | {', s | '.join(STAGE_NAMES)}, s |"
+        f"| its CPU, s | times Mertens | CPU, s | peak memory, GB | times Mertens | {', s | '.join(STAGE_NAMES)}, s |"
     )
-    print("|" + "---:|" * (9 + len(STAGE_NAMES)))
+    print("|" + "---:|" * (11 + len(STAGE_NAMES)))
     for width, height, count in args.rows:
         with tempfile.TemporaryDirectory() as folder:
             sources = sorted(map(str, (ROOT / "data_test/interior").glob("*.jpg")))
@@ -125,7 +126,7 @@ def row(args: argparse.Namespace, megapixels: str, shots: list[str]) -> str:
         a, b = median(ours, what), median(mertens, what)
         return [f"{a:.2f} / {b:.2f}", f"{a / b:.2f}"]
 
-    running = both(3, "ours, running", "mertens, running")
+    running = [cell for what in (3, 4) for cell in both(what, "ours, running", "mertens, running")]
     stages = [f"{median('stages', 3 + k):.2f}" for k in range(len(STAGE_NAMES))]
     cells = [megapixels, str(len(shots)), *both(0), *running, both(1)[0], *both(2), *stages]
     return f"| {' | '.join(cells)} |"
@@ -138,7 +139,8 @@ def run(*arguments: object) -> tuple[float, ...]:
     """
     with tempfile.TemporaryFile("w+") as said:
         start = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *map(str, arguments)], stdout=said, preexec_fn=limit_memory)
+        command = [sys.executable, *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=said, preexec_fn=limit_memory, env=os.environ | COMPILED)
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -54,34 +54,46 @@ class PyramidLevel(nn.Module):
         self.decoder = conv3x3s([*[channels] * depth, 1], slope)
         nn.init.normal_(self.decoder[-1].get_parameter("weight"), 0, 0.01)  # starts near the bands' mean
 
-    def forward(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, *seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the fused band (N, 1, h, w) and the logarithms (N, K, h, w) of the exposures' weights.
 
         Features are added as in the paper and scaled by 2 / K, to keep the amplitude of a pair. The fused band is the
         mean of the exposures' bands, weighted by the softmax of the encoder's scores, plus the decoder's correction.
 
         Args:
-            seen: what the encoder sees of each exposure, (N, K, c_in, h, w); the band first.
+            seen: what the encoder sees of the exposures, see `encode`, (N, K, h, w) each.
         """
-        scores, total = self.encode(seen) if self.training else self.encode_in_turn(seen)
-        log_weights = torch.log_softmax(scores, 1)
-        weighted = (log_weights.exp() * seen[:, :, 0]).sum(1, keepdim=True)
-        return weighted + self.decoder(total / pairs_in(seen)), log_weights
+        scores, total = self.encode_together(seen) if self.training else self.encode_in_turn(seen)
+        scores = scores.float()  # --amp gives fewer bits
+        scores = scores - scores.detach().amax(1, keepdim=True)  # softmax by parts: ONNX Runtime's own is slow here
+        shares = scores.exp()
+        share = shares.sum(1, keepdim=True)
+        weighted = (shares * (seen[0] - seen[1])).sum(1, keepdim=True) / share
+        return weighted + self.decoder(total[:, 1:] / pairs_in(scores)), scores - share.log()
 
-    def encode(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns scores (N, K, h, w), and features summed over K, (N, channels, h + 2 depth, w + 2 depth)."""
+    def encode(self, y, own, base, mean, contrast, *coarser: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns score (N, h, w) and features (N, 1 + channels, h + 2 depth, w + 2 depth), the first to be ignored.
+
+        Args:
+            y, own, base, mean, contrast, coarser: what the encoder sees of one exposure, (N, h, w) each.
+        """
         inner = slice(self.depth, -self.depth)
-        padded = F.pad(seen.flatten(0, 1), [2 * self.depth] * 4, mode="replicate")
-        scores, features = self.encoder(padded).unflatten(0, (len(seen), -1)).tensor_split([1], 2)
-        return scores[:, :, 0, inner, inner].clone(), self.act(features).sum(1)  # a view would hold the features
+        seen = torch.stack([y - own, own - 0.5, base - 0.5, mean - 0.5, contrast, *coarser], 1)  # around 0
+        found = self.encoder(F.pad(seen, [2 * self.depth] * 4, mode="replicate"))
+        return found[:, 0, inner, inner].clone(), self.act(found)  # a view would hold the features
 
-    def encode_in_turn(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the same as `encode`, one exposure at a time: less memory, and less time on a CPU."""
-        scores, total = self.encode(seen[:, :1])
-        for one in seen[:, 1:].split(1, 1):
-            score, features = self.encode(one)
-            scores, total = torch.cat([scores, score], 1), total + features
-        return scores, total
+    def encode_together(self, seen: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns scores (N, K, h, w), and features summed over K."""
+        scores, features = (x.unflatten(0, seen[0].shape[:2]) for x in self.encode(*(x.flatten(0, 1) for x in seen)))
+        return scores, features.sum(1)
+
+    def encode_in_turn(self, seen: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the same, one exposure at a time: less memory, and less time on a CPU."""
+        scores, total = [], torch.zeros(())
+        for one in zip(*(x.unbind(1) for x in seen), strict=True):
+            score, features = self.encode(*one)
+            scores, total = [*scores, score], total + features
+        return torch.stack(scores, 1), total
 
 
 class DeepFusePyramid(Network):
@@ -120,15 +132,14 @@ class DeepFusePyramid(Network):
 
         y, contrast = self.describe(levels.pop())
         own = base = mean.mean(1, keepdim=True).expand_as(y)  # the coarsest band is relative to the mean
-        band, log_weights = self.top(torch.stack(self.centred(y, own, base, mean, contrast), 2))
+        band, log_weights = self.top(y, own, base, mean.expand_as(y), contrast)
         fused = base[:, :1] + band
         while levels:
-            own, base, contrast, log_weights = map(double, (y, fused, contrast, log_weights))
-            y, finer_contrast = self.describe(levels.pop())
             coarser = log_weights + pairs_in(mean).log()  # weight times K / 2: equal ones look like a pair's for any K
-            seen = torch.stack([*self.centred(y, own, base.expand_as(y), mean, contrast), coarser], 2)
+            own, base, contrast, coarser = map(double, (y, fused, contrast, coarser))
+            y, finer_contrast = self.describe(levels.pop())
             network = self.fine if len(levels) < self.arch.fine_levels else self.level
-            band, log_weights = network(seen)
+            band, log_weights = network(y, own, base.expand_as(y), mean.expand_as(y), contrast, coarser)
             fused, contrast = base + band, finer_contrast
         return fused[..., :h, :w], log_weights[..., :h, :w]
 
@@ -137,11 +148,6 @@ class DeepFusePyramid(Network):
         """Returns brightness and contrast (standard deviation) in each pixel, (N, K, h, w) both, of (mean, square)."""
         mean, square = level
         return mean, (square - mean**2).clamp(min=1e-6).sqrt()  # rounding can make a variance negative
-
-    @staticmethod
-    def centred(y, own, base, mean, contrast) -> list[torch.Tensor]:
-        """Returns the encoder's inputs, (N, K, h, w) each, shifted to lie around 0."""
-        return [y - own, own - 0.5, base - 0.5, mean.expand_as(y) - 0.5, contrast]
 
 
 def pairs_in(stack: torch.Tensor) -> torch.Tensor:

@@ -489,7 +489,8 @@ def test_one_long_scene_shows_how_far_it_is(tmp_path, weights, monkeypatch):
         def set_description(self, desc=None, refresh=True):
             seen.append((desc, self.n, self.total))
 
-    monkeypatch.setattr("run_infer.tqdm", Bar)
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    monkeypatch.setattr("run_infer.LATE", 0)
     pair = photo(tmp_path / "a.png", 60), photo(tmp_path / "b.png", 190)
     run(*pair, "-o", tmp_path / "out.png", "--weights", weights, "--device", "cpu", "--deghost")
     assert {"looking for what moved", "blending"} <= {what for what, _, _ in seen}

@@ -14,6 +14,7 @@ SHOULDER = 0.9  # luminance below stays unchanged, luminance above is bent to en
 KEPT = 0.2  # of the colour that a camera's shoulder takes from bright light; a picture then has the scene's saturation
 BEYOND = 2.0  # stops by which a pixel may be shown darker or brighter than in any shot: farther is noise
 STEPS = 8  # of the secant method: after it the luminance is right to a fraction of a level
+CLOSE = 1 / 1024  # stops: where a step is shorter, it is the last
 
 
 def fuse_chroma(exposures: Sequence[np.ndarray]) -> np.ndarray:
@@ -38,19 +39,25 @@ def stops_for(y: np.ndarray, radiance: np.ndarray, response: Response) -> np.nda
         radiance: (h, w) or (h, w, 3), as from `Response.merge`. Where it is nearly black, y may be out of reach.
     """
     low, high = np.float32(-BEYOND), np.float32(max(response.stops) + BEYOND)
-    goal = _log_light(shoulder(y), response)
-    stops = np.clip(goal - np.log2(np.maximum(luma(radiance), 1e-9)), low, high)
-    least, most, slope, last = np.full_like(y, low), np.full_like(y, high), np.float32(1), None
+    pixels, light = np.arange(y.size), radiance.reshape(-1, 1, *radiance.shape[2:])
+    goal = _log_light(shoulder(y.reshape(-1, 1)), response)
+    stops = last = np.clip(goal - np.log2(np.maximum(luma(light), 1e-9)), low, high)
+    found = stops.copy()
+    least, most, last_step = np.full_like(goal, low), np.full_like(goal, high), np.full_like(goal, np.inf)
     for _ in range(STEPS):
-        step = goal - _log_light(luma(response.render(radiance, 2**stops, KEPT)), response)
+        step = goal - _log_light(luma(response.render(light, 2**stops, KEPT)), response)
         least, most = np.where(step > 0, stops, least), np.where(step > 0, most, stops)
-        if last is not None:  # the slope is below 1 where a channel clips
-            moved = stops - last[0]
-            slope = np.clip((last[1] - step) / np.where(moved, moved, 1), 0.1, 1)
-        last = stops, step
+        moved = stops - last
+        slope = np.clip((last_step - step) / np.where(moved, moved, 1), 0.1, 1)  # below 1 where a channel clips
         nearer = stops + step / slope
-        stops = np.where((nearer >= least) & (nearer <= most), nearer, (least + most) / 2)
-    return stops
+        last, stops = stops, np.where((nearer >= least) & (nearer <= most), nearer, (least + most) / 2)
+        found[pixels] = stops
+        far = np.abs(step[:, 0]) > CLOSE
+        known = pixels, light, goal, stops, last, least, most, step
+        pixels, light, goal, stops, last, least, most, last_step = (x[far] for x in known)
+        if not len(pixels):
+            break
+    return found.reshape(y.shape)
 
 
 def _log_light(y: np.ndarray, response: Response) -> np.ndarray:

@@ -279,8 +279,8 @@ def _medians(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns the weighted medians (...) of values over their last axis."""
-    order = np.argsort(values, -1)
-    total = np.take_along_axis(weights, order, -1).cumsum(-1)
-    at = (total < total[..., -1:] / 2).sum(-1, keepdims=True)
-    return np.take_along_axis(np.take_along_axis(values, order, -1), at, -1)[..., 0]
+    """Returns the weighted medians (n,) of the rows of values (n, m)."""
+    rows, order = np.arange(len(values)), np.argsort(values, 1)
+    total = weights[rows[:, None], order].cumsum(1)
+    at = (total < total[:, -1:] / 2).sum(1)
+    return values[rows, order[rows, at]]
