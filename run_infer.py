@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from configs import DEFAULT_OUTPUT, get_infer_args
 from utils.errors import UserError, exit_on_error, told
@@ -67,7 +68,7 @@ def set_aside(path: Path) -> Path | None:
 @contextlib.contextmanager
 def late_bar() -> Iterator[None]:
     """Shows in a bar of one scene, which comes after LATE seconds, what is done, and how far it is."""
-    start, bars = time.perf_counter(), []
+    start, bars = time.perf_counter(), list[Any]()
 
     def show(what: str, done: int, of: int) -> None:
         if not bars and time.perf_counter() - start > LATE:

@@ -89,7 +89,7 @@ class PyramidLevel(nn.Module):
 
     def encode_in_turn(self, seen: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the same, one exposure at a time: less memory, and less time on a CPU."""
-        scores, total = [], torch.zeros(())
+        scores, total = list[torch.Tensor](), torch.zeros(())
         for one in zip(*(x.unbind(1) for x in seen), strict=True):
             score, features = self.encode(*one)
             scores, total = [*scores, score], total + features
