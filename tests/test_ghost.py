@@ -222,6 +222,14 @@ def test_thin_things_and_shifts_of_a_pixel_are_no_motion():
         assert not mask_of(texture, np.roll(texture, shift, (0, 1)))[2:-2, 2:-2].any()
 
 
+def test_a_thin_thing_moves_if_enough_of_it_is_clear():
+    """Such as a leg: its core is clear; its soft edges differ by less, but by more than is allowed."""
+    for height, moves in ((6, False), (7, True)):  # a pixel at each end may be a shift
+        source, shot = flat(175), flat(175)
+        source[20 : 20 + height, 20:25, 0] = 150, 100, 60, 100, 150
+        assert mask_of(source, shot).any() == moves
+
+
 def test_what_is_black_or_clipped_tells_nothing():
     """Below what is black the shot may show less than the curve says, above what is clipped more."""
     own = 60, 190  # the extremes of a hazy picture

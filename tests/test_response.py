@@ -202,6 +202,24 @@ def test_colours_of_a_nearly_black_shot_are_not_believed_where_nobody_else_knows
     assert kept[0] < 0.3 and kept[1] > 0.85 and kept[2] > 0.98 and (np.diff(kept) > 0).all()
 
 
+@pytest.mark.parametrize("level, kept", [(5, 1 / 17), (10, 1 / 2), (20, 16 / 17)])
+def test_half_of_the_colour_is_left_where_the_largest_channel_is_10(level, kept):
+    response = Response(2.0, 0.2, (0.0,), ((0.0,) * 3,))
+    own = response.light(np.float32([[[level, level // 2, 1]]]) / 255)
+    gray = luma(own.astype(np.float32))[..., None]
+    merged = response.merge([np.array([[[level, level // 2, 1]]], np.uint8)])
+    np.testing.assert_allclose(merged, gray + kept * (own - gray), rtol=1e-4)
+
+
+@pytest.mark.parametrize("value, weight", [(0.5, 1.5), (8 / 255, 0.75), (0.885, 1.0), (0.92, 0.2085 + 0.5 * 0.8738)])
+def test_a_value_counts_less_near_black_and_near_white(value, weight):
+    """1 as the largest channel, fading from .8 to .97, and .5 on its own, fading from .9 to .99; half of it at 8."""
+    response = Response(2.0, 0.2, (0.0, 0.0), ((0.0,),) * 2)
+    shots = [np.full((2, 2), round(65535 * x), np.uint16) for x in (0.3, value)]
+    expected = np.average(response.light(np.array([0.3, value])), weights=[1.5, weight])
+    np.testing.assert_allclose(response.merge(shots), expected, rtol=1e-3)
+
+
 def test_where_nobody_knows():
     response = Response(2.0, 0.2, (0.0, 4.0), ((0.0,) * 3, (0.0,) * 3))
     white, black = np.full((3, 4, 3), 255, np.uint8), np.zeros((3, 4, 3), np.uint8)
@@ -303,6 +321,9 @@ def test_the_least_cost_is_found_and_without_one_the_usual_camera():
         found = _minimum(lambda p, s, a=power, b=shoulder: 1e4 * (np.log(p / a) ** 2 + np.log(s / b) ** 2))
         assert found == pytest.approx((power, shoulder), rel=0.06)
     assert _minimum(lambda p, s: 0) == pytest.approx((USUAL_POWER[0], USUAL_SHOULDER[0]), rel=0.06)
+    # as sure as the usual camera is: in the middle between both, of logarithms
+    found = _minimum(lambda p, s: (np.log(p / 2.6) / 0.15) ** 2 + np.log(s / 0.5) ** 2)
+    assert found == pytest.approx(((1.8 * 2.6) ** 0.5, (0.12 * 0.5) ** 0.5), rel=0.05)
     for far in (1e-3, 1e3):
         at = _minimum(lambda p, s, far=far: 1e4 * (np.log(p / far) ** 2 + np.log(s / far) ** 2))
         assert at == pytest.approx((POWERS[far > 1], SHOULDERS[far > 1]))

@@ -18,6 +18,7 @@ SOURCE_TOLERANCE, SHOT_TOLERANCE = 5, 10  # levels that each shot may be off the
 DEVIATIONS = 2  # standard deviations around the curve, added to SHOT_TOLERANCE
 CLIPPED_TOLERANCE = 15  # more levels where another channel is clipped: cameras shift the hue there
 CLEAR = 10  # levels, plus a deviation, beyond all tolerances that start a moving region; it grows over all excess
+SEEDS = 5  # clear pixels that a moving region needs, where it is three pixels wide
 WELL_EXPOSED = 20, 240  # levels, for the choice of the reference
 MOVING_WEIGHT = 3  # weight of the moving regions in that choice; the whole picture has 1
 TILE = 128  # pixels, side of the blocks in which full-size pictures are changed: floats need memory for one block only
@@ -200,11 +201,10 @@ def _moving(source: np.ndarray, shot: np.ndarray, curves: np.ndarray, spreads: n
     excess = np.maximum(_look_up(least, lows) - shot, shot - _look_up(most, highs)).max(2)
     if source.shape[2] > 1:
         excess -= CLIPPED_TOLERANCE * (np.maximum(most, shot).max(2) >= WHITE)
-    clear = (excess > CLEAR + _look_up(source, spreads).max(2)).astype(np.uint8)
-    clear = cv2.morphologyEx(clear, cv2.MORPH_OPEN, square)
-    number, regions = cv2.connectedComponents((excess > 0).astype(np.uint8))
-    moving = np.zeros(number, np.uint8)
-    moving[regions[clear > 0]] = 1
+    some = (excess > 0).astype(np.uint8)
+    clear = (excess > CLEAR + _look_up(source, spreads).max(2)) & (cv2.morphologyEx(some, cv2.MORPH_OPEN, square) > 0)
+    number, regions = cv2.connectedComponents(some)
+    moving = (np.bincount(regions[clear], minlength=number) >= SEEDS).astype(np.uint8)
     return cv2.morphologyEx(moving[regions], cv2.MORPH_CLOSE, GAP)
 
 
