@@ -4,9 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 
-from utils.pictures.pixels import from_float, luma
+from utils.pictures.pixels import from_float, luma, smoothstep
 from utils.stack.response import (
+    FEW,
     POWERS,
     SEEN,
     SHOULDERS,
@@ -14,11 +16,13 @@ from utils.stack.response import (
     USUAL_POWER,
     USUAL_SHOULDER,
     Response,
+    _center,
+    _error,
     _logarithm,
-    _median,
     _medians,
     _minimum,
     _Points,
+    _quantile,
     _small,
     fit_response,
 )
@@ -114,7 +118,7 @@ def test_a_lying_time_loses_against_the_pixels_and_decides_without_them():
     honest, lying = fit_response([under, over], [0, 4]), fit_response([under, over], [9, -9])
     assert lying.stops[1] == pytest.approx(honest.stops[1], abs=0.5)
     white, black = np.full((50, 60, 3), 255, np.uint8), np.zeros((50, 60, 3), np.uint8)
-    assert fit_response([white, black], [3.0, -3.0]).stops == (6.0, 0.0)
+    assert fit_response([white, black], [3.0, -3.0]).stops == pytest.approx((6, 0), abs=0.01)
 
 
 def test_white_balance_is_found_and_undone():
@@ -299,11 +303,27 @@ def test_medians_are_those_of_sorted_values(rng):
         assert count[row] == len(values) and medians[row] == pytest.approx(median_of_levels(values))
     assert not count[[*set(range(256)) - set(rows)]].any()
 
-    values, weights = rng.normal(size=(12, 9)), rng.uniform(0, 1, (12, 9))
-    found = _median(values, weights)
-    for at in range(12):
-        below, above = (weights[at][sign * values[at] < sign * found[at]].sum() for sign in (1, -1))
-        assert found[at] in values[at] and max(below, above) <= weights[at].sum() / 2
+    for share in (0.1, 0.5, 0.93):
+        values = rng.integers(0, 256, (30, 41), np.uint8)
+        assert _quantile(values, share) * 255 == pytest.approx(np.quantile(values, share), abs=0.6)
+
+
+def test_the_center_has_the_least_error_and_follows_no_stray_value(rng):
+    points = np.stack([rng.normal(2.5, 0.1, (4, 60)), rng.uniform(5, 20, (4, 60)), rng.uniform(0.1, 1, (4, 60))])
+    points[0, 1, :7] += 7
+    for k, center in enumerate(_center(points)):
+        least = minimize_scalar(lambda x, k=k: _error(points[:, k : k + 1], np.array([x]))[0], (1, 4), tol=1e-9)
+        assert center == pytest.approx(least.x, abs=0.01) and 2.4 < center < 2.6
+
+
+@pytest.mark.parametrize("floor", [0.0, 2**-9.0])
+def test_nothing_jumps_when_the_gap_grows_until_no_level_is_in_both(floor):
+    """The gap that is found grows evenly, then stays: as the light that the dark shot's least level stands for."""
+    light, curve = np.maximum(scene(stops=16), floor), CURVES["usual"]
+    over = shoot(light, curve, 6)
+    found = [fit_response([shoot(light, curve, 6 - gap), over]).stops[1] for gap in np.arange(7, 17, 0.25)]
+    assert np.ptp(found[-4:]) < 0.2 and found[-1] > 13
+    assert -0.3 < np.diff(found).min() and np.diff(found).max() < 0.9
 
 
 def test_the_logarithm_is_that_of_the_light_and_so_is_its_slope():
@@ -322,8 +342,8 @@ def test_the_least_cost_is_found_and_without_one_the_usual_camera():
         assert found == pytest.approx((power, shoulder), rel=0.06)
     assert _minimum(lambda p, s: 0) == pytest.approx((USUAL_POWER[0], USUAL_SHOULDER[0]), rel=0.06)
     # as sure as the usual camera is: in the middle between both, of logarithms
-    found = _minimum(lambda p, s: (np.log(p / 2.6) / 0.15) ** 2 + np.log(s / 0.5) ** 2)
-    assert found == pytest.approx(((1.8 * 2.6) ** 0.5, (0.12 * 0.5) ** 0.5), rel=0.05)
+    found = _minimum(lambda p, s: (np.log(p / 2.6) / 0.15) ** 2 + (np.log(s / 0.5) / 0.5) ** 2)
+    assert found == pytest.approx(((2.0 * 2.6) ** 0.5, (0.07 * 0.5) ** 0.5), rel=0.05)
     for far in (1e-3, 1e3):
         at = _minimum(lambda p, s, far=far: 1e4 * (np.log(p / far) ** 2 + np.log(s / far) ** 2))
         assert at == pytest.approx((POWERS[far > 1], SHOULDERS[far > 1]))
@@ -359,10 +379,14 @@ def test_points_are_levels_that_both_shots_expose_with_the_medians_of_the_other(
         a, b = dark[..., c].ravel(), bright[..., c].ravel()
         expected = [(v, median_of_levels(b[a == v]), (a == v).sum()) for v in range(256) if (a == v).any()]
         expected += [(median_of_levels(a[b == v]), v, (b == v).sum()) for v in range(256) if (b == v).any()]
-        expected = [(x, y, n / (n + 30)) for x, y, n in expected if min(x, y) >= 4 and max(x, y) <= 250]
-        np.testing.assert_allclose(np.transpose([one * 255, other * 255, weights]), expected)
-    assert points.guesses[1] == 1.5 and points.trust[1] > 10 * points.trust[0]
-    assert len(_Points(dark, bright, None).guesses) == 1
+        expected = [
+            (x, y, n / (n + FEW) * smoothstep(4, 12, np.float64(min(x, y))) * (1 - smoothstep(240, 250, max(x, y))))
+            for x, y, n in expected
+            if min(x, y) > 4 and max(x, y) < 250
+        ]
+        np.testing.assert_allclose(np.transpose([one * 255, other * 255, weights]), expected, rtol=1e-5)
+    at = 1 - (bright >= 250).mean()
+    np.testing.assert_allclose(points.border[:2, 0] * 255, [np.quantile(dark, at), 250], atol=0.6)
 
 
 def test_a_shot_counts_by_its_exposure():

@@ -19,14 +19,15 @@ from numpy.typing import DTypeLike
 from utils.pictures.pixels import from_float, luma, smoothstep, to_float
 
 PIXELS = 65_536  # of each shot that the fit looks at, about
-DARKEST, BRIGHTEST = 4 / 255, 250 / 255  # values outside are noise, or clipped: they tell nothing about the curve
+DARK, BRIGHT = (4 / 255, 12 / 255), (240 / 255, 250 / 255)  # between noise and what tells of the curve, and clipped
 FEW = 30  # pixels of a level that make its median half as trustworthy as that of many
 SEEN = 5  # exposures that the network sees of a scene, at least: four and six give the same scores
 POWERS, SHOULDERS = (1.0, 3.4), (0.03, 10.0)  # bounds of g and s; with s = 10 the curve is nearly a power
-USUAL_POWER, USUAL_SHOULDER = (1.8, 0.15), (0.12, 1.0)  # of cameras: g and s, and how far their logarithms spread
-NOTED = 20.0  # levels of 255 that a gap noted by the camera outweighs
-GUESSED = 0.5  # the same of a gap guessed from where the brighter shot clips, or from the mean light
-BLACK = 16  # level of 255 below which curves differ too much to guess by
+USUAL_POWER, USUAL_SHOULDER = (2.0, 0.15), (0.07, 0.5)  # g and s of whole brackets, and how far logarithms may be off
+NOTED, NOTED_SLOPE = 20.0, 50.0  # levels that a gap noted by the camera counts as; each shows a stop as so many levels
+BORDER = 20.0  # levels that the value counts as at which the brighter shot clips
+BRIGHTEST = 0.001  # share of a shot that counts as its brightest pixels, where no more of the brighter one clips
+ROUNDS = 5  # of the robust mean: forty give the same curves
 TINT = 0.05  # stops: a channel's gain that differs less is more likely the curve's error than white balance
 CLIPPING = 0.8, 0.97  # of the largest channel, between which a shot hands over to darker ones: hues shift before white
 OWN_CLIPPING = 0.9, 0.99  # the same of a single channel beside others that are clipped
@@ -167,9 +168,10 @@ class Response:
 def fit_response(shots: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> Response:
     """Returns the response of two or more shots of a scene, in any order; it costs milliseconds.
 
-    For any curve, the gap between two shots that are neighbours in brightness is a weighted median over their levels,
-    and the error is what remains in levels. The curve with the least error is chosen. The fewer levels both shots
-    expose, the more the usual curve counts, and the noted gap, or one guessed from the mean light.
+    For any curve, the gap between two shots that are neighbours in brightness is a robust mean over their levels, and
+    the error is what remains in levels. The curve with the least error is chosen. The fewer levels both shots expose,
+    the more the usual curve counts, and the noted gap, or the value at which the brighter shot clips: step by step,
+    since a picture must not jump when the gap grows a little.
 
     Args:
         shots: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGR with alpha, uint8, uint16 or float32 in [0, 1], of one shape.
@@ -191,7 +193,7 @@ def fit_response(shots: Sequence[np.ndarray], stops: Sequence[float] | None = No
 def _minimum(cost) -> tuple[float, float]:
     """Returns the power and shoulder of the least cost: the best of a coarse grid, refined by finer ones around it."""
     powers, shoulders = (np.geomspace(*bounds, 7) for bounds in (POWERS, SHOULDERS))
-    for _ in range(4):
+    for _ in range(6):
         grid = [x.ravel() for x in np.meshgrid(powers, shoulders)]
         usual = [
             (np.log(x / mean) / spread) ** 2
@@ -215,51 +217,48 @@ class _Points:
     """What the pixels of a darker and a brighter shot, (h, w, C) uint8, tell: values that one light has in both.
 
     The points are each level of the one shot, and the median of the other where it has this level. So levels count
-    alike, however many pixels have them, and what moves or differs in a few pixels does not count.
+    alike, however many pixels have them, and what moves or differs in a few pixels does not count. One more point is
+    there when no level is in both: the dark shot's value where the bright one just clips, as many pixels being beyond.
     """
 
     def __init__(self, dark: np.ndarray, bright: np.ndarray, noted: float | None):
-        levels, clipped = np.arange(256), np.zeros(256)
+        levels = np.arange(256)
         self.channels = []  # of each: values in the dark shot, in the bright one, and their weights, (m,) each
         for a, b in zip(dark.reshape(-1, dark.shape[2]).T, bright.reshape(-1, dark.shape[2]).T, strict=True):
             joint = np.bincount(a * np.int32(256) + b, minlength=1 << 16).reshape(256, 256)
-            clipped += 2 * joint[:, round(255 * BRIGHTEST) :].sum(1) - joint.sum(1)
             (of_a, many_a), (of_b, many_b) = _medians(joint), _medians(joint.T)
-            points = np.array([[*levels, *of_b], [*of_a, *levels], [*many_a, *many_b]]) / 255
-            inside = (points[:2].min(0) >= DARKEST) & (points[:2].max(0) <= BRIGHTEST) & (points[2] > 0)
-            one, other, many = points[:, inside]
-            self.channels.append((one, other, many / (many + FEW / 255)))
-        usual = Response(USUAL_POWER[0], USUAL_SHOULDER[0], (), ()).light(levels / 255) + 1e-5
-        border = int(
-            np.argmin([0, *clipped.cumsum()])
-        )  # from this level of the dark shot on, the bright one is clipped
-        guess = usual[bright].mean() / usual[dark].mean()
-        if border and (clipped[border:] > 0).any():
-            guess = usual[round(255 * BRIGHTEST)] / usual[max(border, BLACK)]
-        guesses = [(np.log2(guess), GUESSED)] + ([(noted, NOTED)] if noted is not None else [])
-        self.guesses, self.trust = np.array(guesses).T
+            one, other, many = np.array([[*levels, *of_b], [*of_a, *levels], [*many_a, *many_b]]) / 255
+            exposed = smoothstep(*DARK, np.minimum(one, other)) * (1 - smoothstep(*BRIGHT, np.maximum(one, other)))
+            weight = exposed * many / (many + FEW / 255)
+            self.channels.append(np.array([one, other, weight], np.float32)[:, weight > 0])
+        beyond = max((bright >= round(255 * BRIGHT[1])).mean(), BRIGHTEST)
+        border = (np.clip(_quantile(shot, 1 - beyond), DARK[0], BRIGHT[1]) for shot in (dark, bright))
+        self.border, self.noted = np.array([*border, BORDER], np.float32)[:, None], noted
 
     def fit(self, power: np.ndarray, shoulder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns (errors, gaps, tints) of n curves: in levels, summed over the levels; in stops; (n, C) in stops."""
-        ratios, visibles = [], []  # (n, m) of each channel: stops between the shots; levels by which one stop shows
-        for one, other, _ in self.channels:
-            dark, dark_slope = _logarithm(one, power[:, None], shoulder[:, None])
-            bright, bright_slope = _logarithm(other, power[:, None], shoulder[:, None])
-            ratios.append(bright - dark)
-            visibles.append(255 / np.hypot(dark_slope, bright_slope))
-        weights = [w * visible for (*_, w), visible in zip(self.channels, visibles, strict=True)]
-        guesses, trust = (np.broadcast_to(x, (len(power), x.size)) for x in (self.guesses, self.trust * 50))
-        gap = _median(np.hstack([*ratios, guesses]), np.hstack([*weights, trust]))
-        error, tints = np.zeros(len(power)), []
-        for (*_, count), ratio, visible, weight in zip(self.channels, ratios, visibles, weights, strict=True):
-            tint = np.zeros(len(power))
-            if len(self.channels) > 1 and len(count):
-                tint = (_median(ratio, weight) - gap) * (count.sum() ** 2 / (count.sum() ** 2 + 100**2))
+        power, shoulder = (x[:, None].astype(np.float32) for x in (power, shoulder))
+        *points, border = (_ratios(x, power, shoulder) for x in (*self.channels, self.border))
+        parts = [*points, border]
+        if self.noted is not None:
+            parts.append(np.stack([np.full_like(border[0], x) for x in (self.noted, NOTED_SLOPE, NOTED)]))
+        gap = _center(np.concatenate(parts, 2))
+        error, tints = _error(border, gap), []
+        for part in points:
+            tint, many = np.zeros(len(power)), part[2, 0].sum() ** 2
+            if len(points) > 1 and many:
+                tint = (_center(part) - gap) * (many / (many + 100**2))
                 tint *= tint**2 / (tint**2 + TINT**2)
-            off = visible * (ratio - (gap + tint)[:, None])
-            error += (count * (np.hypot(1, off) - 1)).sum(1) / len(self.channels)
+            error += _error(part, gap + tint) / len(points)
             tints.append(tint)
         return error, gap, np.stack(tints, 1)
+
+
+def _ratios(points: np.ndarray, power: np.ndarray, shoulder: np.ndarray) -> np.ndarray:
+    """Returns (3, n, m) of points (3, m) by curves (n, 1): stops between the shots; levels that one shows; weights."""
+    (dark, dark_slope), (bright, bright_slope) = (_logarithm(x, power, shoulder) for x in points[:2])
+    slope = 255 / np.sqrt(dark_slope**2 + bright_slope**2)
+    return np.stack([bright - dark, slope, np.broadcast_to(points[2], dark.shape)])
 
 
 def _logarithm(values: np.ndarray, power: np.ndarray, shoulder: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -278,9 +277,24 @@ def _medians(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return level + (count / 2 - total[rows, level] + here) / np.maximum(here, 1) - 0.5, count
 
 
-def _median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns the weighted medians (n,) of the rows of values (n, m)."""
-    rows, order = np.arange(len(values)), np.argsort(values, 1)
-    total = weights[rows[:, None], order].cumsum(1)
-    at = (total < total[:, -1:] / 2).sum(1)
-    return values[rows, order[rows, at]]
+def _quantile(shot: np.ndarray, share: float) -> float:
+    """Returns the value in [0, 1] below which this share of uint8 values lies, each spread evenly over its level."""
+    below = np.bincount(shot.ravel(), minlength=256).cumsum() / shot.size
+    return float(np.interp(share, [0, *below], np.arange(257) - 0.5)) / 255
+
+
+def _center(points: np.ndarray) -> np.ndarray:
+    """Returns the robust means (n,) of `_ratios`, those of the least `_error`; they never jump, as medians do."""
+    ratio, slope, weight = points
+    near = weight * slope**2
+    center = (near * ratio).sum(1) / near.sum(1)
+    for _ in range(ROUNDS):
+        near = weight * slope**2 / np.sqrt(1 + (slope * (ratio - center[:, None])) ** 2)
+        center = (near * ratio).sum(1) / near.sum(1)
+    return center
+
+
+def _error(points: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    """Returns the sums (n,) of how many levels `_ratios` are off: squared below a level, then hardly more than once."""
+    ratio, slope, weight = points
+    return (weight * (np.sqrt(1 + (slope * (ratio - gap[:, None])) ** 2) - 1)).sum(1)
