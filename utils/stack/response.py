@@ -232,7 +232,7 @@ class _Points:
             weight = exposed * many / (many + FEW / 255)
             self.channels.append(np.array([one, other, weight], np.float32)[:, weight > 0])
         beyond = max((bright >= round(255 * BRIGHT[1])).mean(), BRIGHTEST)
-        border = (np.clip(_quantile(shot, 1 - beyond), DARK[0], BRIGHT[1]) for shot in (dark, bright))
+        border = (np.clip(_quantile(shot, 1 - beyond), NOISE, BRIGHT[1]) for shot in (dark, bright))
         self.border, self.noted = np.array([*border, BORDER], np.float32)[:, None], noted
 
     def fit(self, power: np.ndarray, shoulder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
