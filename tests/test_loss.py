@@ -142,7 +142,7 @@ def test_mef_loss_weighs_six_scales_and_the_luminance():
     assert small.item() == pytest.approx(1 - np.dot(scales, (1, 2, 3)) / 6, abs=1e-9)
 
 
-def test_lights_are_bleached_by_as_much_as_they_are_brighter_than_the_well_exposed_shot():
+def test_lights_are_bleached_by_the_square_of_what_they_are_brighter_than_the_well_exposed_shot():
     dark, over = (torch.full((1, 1, 50, 200), value) for value in (0.5, 1.0))
     over[..., 100:] = 0.6  # not clipped: any brightness is free
     stack = torch.cat([dark, over], 1)
@@ -151,7 +151,7 @@ def test_lights_are_bleached_by_as_much_as_they_are_brighter_than_the_well_expos
     for y in (0.4, 0.7, 0.95):
         fused = torch.full_like(dark, y)
         lost = bleached(fused, stack).item()
-        assert lost == pytest.approx(max(y - desired, 0) / 2, abs=0.01)
+        assert lost == pytest.approx(max(y - desired, 0) ** 2 / 2, abs=0.004)
         assert MEFLoss(light_weight=3).parts(fused, stack)["bleached"].item() == pytest.approx(3 * lost)
 
 
