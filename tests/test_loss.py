@@ -151,7 +151,7 @@ def test_lights_are_bleached_by_the_square_of_what_they_are_brighter_than_the_we
     for y in (0.4, 0.7, 0.95):
         fused = torch.full_like(dark, y)
         lost = bleached(fused, stack).item()
-        assert lost == pytest.approx(max(y - desired, 0) ** 2 / 2, abs=0.004)
+        assert lost == pytest.approx(max(y - desired, 0) ** 2 / 4, abs=0.004)
         assert MEFLoss(light_weight=3).parts(fused, stack)["bleached"].item() == pytest.approx(3 * lost)
 
 

@@ -139,12 +139,12 @@ def well_exposed(mean_x: torch.Tensor) -> torch.Tensor:
 def bleached(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
     """Returns by how much (N,) lights are too bright in fused (N, 1, H, W): squared, averaged over the picture.
 
-    Lights are where the brightest of the exposures (N, K, H, W) is clipped; they should not be brighter than
-    `well_exposed`. MEF-SSIM leaves brightness free, and its contrast pushes them up to white. Squared, since a little
-    more light does good to grey skies.
+    Lights are where exposures (N, K, H, W) are clipped, the more the more of them are; they should not be brighter than
+    `well_exposed`. MEF-SSIM leaves brightness free, and its contrast pushes them up to white. Squared, and by the share
+    of exposures, since a little more light does good to gardens and grey skies, which long exposures clip too.
     """
     mean_x, mean_f = window_mean(exposures, GAUSSIAN_LUM), window_mean(fused, GAUSSIAN_LUM)[:, 0]
-    clipped = ((mean_x.amax(1) - 0.9) / 0.1).clamp(0, 1)
+    clipped = ((mean_x - 0.9) / 0.1).clamp(0, 1).mean(1)
     return (clipped * (mean_f - well_exposed(mean_x)).clamp(min=0) ** 2).mean((1, 2))
 
 
