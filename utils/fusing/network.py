@@ -19,7 +19,7 @@ WILD = 10  # luminance that no network means: trained ones give -0.2 to 1.3, dam
 class Network(Protocol):
     """A network on its device: `onnx.OnnxNetwork`, or a network of `tiles`."""
 
-    weights: str  # the file that it was read from, for errors
+    weights: str = "its file of weights"  # that it was read from, for errors
 
     def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> np.ndarray:
         """Returns the fused picture of exposures that agree in shape and type; as `Fuser.fuse`."""
@@ -44,10 +44,9 @@ class Decision(NamedTuple):
         return develop(images, self.scene.response, self.stops, self.scene.radiance)
 
 
-class DecidingNetwork(ABC):
+class DecidingNetwork(Network, ABC):
     """A network that decides on a small copy at which exposure each pixel is shown."""
 
-    weights = "its file of weights"
     decision_pixels: int  # pixels of the small copy, at most
     max_gap: float  # as for `Response.expose`
 

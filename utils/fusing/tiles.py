@@ -53,10 +53,8 @@ class SmallDecision(DecidingNetwork):
         return fused[0, 0].cpu().numpy(), log_weights[0].exp().cpu().numpy()
 
 
-class TiledNetwork:
+class TiledNetwork(Network):
     """A network that works at full size, such as the paper's, on its device; fuses whole pictures in tiles."""
-
-    weights = "its file of weights"
 
     def __init__(self, model: Model, tile: int | None = None):
         assert model.halo is not None

@@ -21,7 +21,7 @@ from utils.pictures.pixels import from_float, luma, smoothstep, to_float
 PIXELS = 65_536  # of each shot that the fit looks at, about
 DARK, BRIGHT = (4 / 255, 12 / 255), (240 / 255, 250 / 255)  # between noise and what tells of the curve, and clipped
 FEW = 30  # pixels of a level that make its median half as trustworthy as that of many
-SEEN = 5  # exposures that the network sees of a scene, at least: four and six give the same scores
+SEEN = 5  # exposures that the network sees of a scene, at least: four score up to .001 less and change brightness
 POWERS, SHOULDERS = (1.0, 3.4), (0.03, 10.0)  # bounds of g and s; with s = 10 the curve is nearly a power
 USUAL_POWER, USUAL_SHOULDER = (2.0, 0.15), (0.07, 0.5)  # g and s of whole brackets, and how far logarithms may be off
 NOTED, NOTED_SLOPE = 20.0, 50.0  # levels that a gap noted by the camera counts as; each shows a stop as so many levels
@@ -217,8 +217,9 @@ class _Points:
     """What the pixels of a darker and a brighter shot, (h, w, C) uint8, tell: values that one light has in both.
 
     The points are each level of the one shot, and the median of the other where it has this level. So levels count
-    alike, however many pixels have them, and what moves or differs in a few pixels does not count. One more point is
-    there when no level is in both: the dark shot's value where the bright one just clips, as many pixels being beyond.
+    alike, however many pixels have them, and what moves or differs in a few pixels does not count. One more point
+    tells something also when no level is in both: the dark shot's value where the bright one just clips; as many pixels
+    of the one as of the other lie beyond.
     """
 
     def __init__(self, dark: np.ndarray, bright: np.ndarray, noted: float | None):
@@ -238,8 +239,8 @@ class _Points:
     def fit(self, power: np.ndarray, shoulder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns (errors, gaps, tints) of n curves: in levels, summed over the levels; in stops; (n, C) in stops."""
         power, shoulder = (x[:, None].astype(np.float32) for x in (power, shoulder))
-        *points, border = (_ratios(x, power, shoulder) for x in (*self.channels, self.border))
-        parts = [*points, border]
+        parts = [_ratios(x, power, shoulder) for x in (*self.channels, self.border)]
+        *points, border = parts
         if self.noted is not None:
             parts.append(np.stack([np.full_like(border[0], x) for x in (self.noted, NOTED_SLOPE, NOTED)]))
         gap = _center(np.concatenate(parts, 2))
