@@ -2,8 +2,10 @@
 
 A mutant differs in one place: a number, a comparison, an operator, an `and`, a `not`, or what a function returns. Each
 runs in a copy of the project, with those of the module's own tests that call the changed function, the fastest first,
-up to the first failure. A mutant that all tests pass has survived: either nothing notices it, or it is the same program
-(such as a time limit).
+up to the first failure. A mutant that all tests pass has survived: nothing notices it, or it is the same program.
+
+Left out is what cannot change a result by its meaning: how many threads a pool has and how many results a cache, how
+large the parts are into which work is divided (STRIP_PIXELS, TILE), and that `zip` asks for equal lengths.
 """
 
 import argparse
@@ -62,13 +64,18 @@ SWAPPED = {
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
     ast.MatMult: ast.Mult,
 }  # fmt: skip
+POOLS = "ThreadPoolExecutor", "lru_cache"
+PARTS = "STRIP_PIXELS", "TILE"
 SECONDS = 120  # of computing: a mutant that takes longer is killed
 
 
 def places(tree: ast.AST) -> list[tuple[int, str]]:
     """Returns where a module can be changed: (number of the node in `ast.walk`, how)."""
     found: list[tuple[int, str]] = []
+    same = {id(inner) for node in ast.walk(tree) if _only_divides(node) for inner in ast.walk(node)}
     for number, node in enumerate(ast.walk(tree)):
+        if id(node) in same:
+            continue
         if isinstance(node, ast.Constant) and type(node.value) in (int, float):
             found += [(number, "number"), (number, "factor")][: 1 + (node.value != 0)]
         elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
@@ -82,6 +89,15 @@ def places(tree: ast.AST) -> list[tuple[int, str]]:
         elif isinstance(node, ast.Return) and node.value is not None:
             found.append((number, "return"))
     return found
+
+
+def _only_divides(node: ast.AST) -> bool:
+    """Returns whether all in this node is of the kind that is left out."""
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func).rpartition(".")[2] in POOLS
+    if isinstance(node, ast.keyword):
+        return node.arg == "strict" and ast.unparse(node.value) == "True"
+    return isinstance(node, ast.Assign) and all(ast.unparse(target) in PARTS for target in node.targets)
 
 
 def changed(tree: ast.Module, number: int, how: str) -> tuple[str, int]:
@@ -108,66 +124,69 @@ def changed(tree: ast.Module, number: int, how: str) -> tuple[str, int]:
 
 
 class Calls:
-    """A plugin of pytest that writes down which functions of a module each test calls, and how long the test takes."""
+    """A plugin of pytest that writes down which functions each test calls, and how long the test takes."""
 
-    def __init__(self, module: str):
-        self.file, self.found = os.path.abspath(module), {}  # test -> [seconds, first lines of the functions]
+    def __init__(self, modules: Sequence[str]):
+        self.modules = {os.path.abspath(module): module for module in modules}
+        self.found: dict[str, tuple[float, dict[str, list[int]]]] = {}  # test -> seconds; by module: first lines
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item):
-        lines = set()
+        lines: dict[str, set[int]] = {}
 
         def called(frame, event, argument) -> None:
-            if frame.f_code.co_filename == self.file:
-                lines.add(frame.f_code.co_firstlineno)
+            if module := self.modules.get(frame.f_code.co_filename):
+                lines.setdefault(module, set()).add(frame.f_code.co_firstlineno)
 
         threading.settrace(called)
         sys.settrace(called)
-        start = time.process_time()
+        start = sum(os.times()[:4])  # with other processes
         yield
         sys.settrace(None)
-        self.found[item.nodeid] = time.process_time() - start, sorted(lines)
+        self.found[item.nodeid] = sum(os.times()[:4]) - start, {module: sorted(lines[module]) for module in lines}
 
     def pytest_sessionfinish(self) -> None:
         Path("calls.json").write_text(json.dumps(self.found))
 
 
-def survives(module: str, source: str, tests: Sequence[str], plugins: Sequence[object] = ()) -> bool:
-    """Returns whether tests pass with this source in a module's place; the current folder is a copy of the project.
-
-    The tests run in a fork of this process, which has imported the libraries already.
-    """
+def survives(module: str, source: str, tests: Sequence[str]) -> bool:
+    """Returns whether tests pass with this source in a module's place; the current folder is a copy of the project."""
     original = Path(module).read_text(encoding="utf-8")
     Path(module).write_text(source, encoding="utf-8")
     try:
-        if (child := os.fork()) == 0:
-            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-            sys.dont_write_bytecode = not plugins  # what does not change is compiled once
-            silent = os.open(os.devnull, os.O_RDWR)
-            os.dup2(silent, 1)
-            os.dup2(silent, 2)
-            os._exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not long", *tests], plugins))
-        end = time.monotonic() + 10 * SECONDS
-        while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
-            time.sleep(0.02)
-        if done == (0, 0):
-            os.kill(child, signal.SIGKILL)
-            done = os.waitpid(child, 0)
-        return done[1] == 0
+        return passes(tests, SECONDS)
     finally:
         Path(module).write_text(original, encoding="utf-8")
 
 
-def tests_of(node: ast.AST, tree: ast.Module, calls: dict[str, tuple[float, list[int]]]) -> list[str]:
-    """Returns the tests that call the innermost function around a node, the fastest first; all, if it is in none."""
+def passes(tests: Sequence[str], seconds: int, plugins: Sequence[object] = ()) -> bool:
+    """Returns whether tests pass within so many seconds of computing, in a fork, which has the libraries already."""
+    if (child := os.fork()) == 0:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        sys.dont_write_bytecode = not plugins  # what does not change is compiled once
+        silent = os.open(os.devnull, os.O_RDWR)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        os._exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not long", *tests], plugins))
+    end = time.monotonic() + 10 * seconds
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
+        time.sleep(0.02)
+    if done == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        done = os.waitpid(child, 0)
+    return done[1] == 0
+
+
+def tests_of(node: ast.AST, tree: ast.Module, tests: Sequence[str], lines: dict[str, list[int]]) -> list[str]:
+    """Returns those of a module's tests that call the innermost function around a node.
+
+    All, if it is in none, or if nobody is seen to call it: another process may, or its result is kept between tests.
+    """
     functions = [
         one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and any(node is x for x in ast.walk(one))
     ]
-    ordered = sorted(calls, key=lambda test: calls[test][0])
-    if not functions:
-        return ordered
-    first = min(x.lineno for x in (functions[-1], *functions[-1].decorator_list))
-    return [test for test in ordered if first in calls[test][1]]
+    first = min(x.lineno for x in (functions[-1], *functions[-1].decorator_list)) if functions else None
+    return [test for test in tests if first in lines[test]] or list(tests)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -183,17 +202,18 @@ def main(args: argparse.Namespace) -> None:
         importlib.import_module("models")  # conftest.py needs it
         trees = {module: ast.parse(Path(module).read_text(encoding="utf-8")) for module in args.modules or TESTS}
         rng = random.Random(args.seed)
-        calls, killed, total = {}, dict.fromkeys(trees, 0), dict.fromkeys(trees, 0)
-        for module in trees:
-            if not survives(module, Path(module).read_text(encoding="utf-8"), TESTS[module], [Calls(module)]):
-                raise SystemExit(f"{module}: its tests fail without any change")
-            calls[module] = json.loads(Path("calls.json").read_text())
+        killed, total = dict.fromkeys(trees, 0), dict.fromkeys(trees, 0)
+        if not passes([*{file: 0 for module in trees for file in TESTS[module]}], 3600, [Calls([*trees])]):
+            raise SystemExit("the tests fail without any change")
+        calls = json.loads(Path("calls.json").read_text())
+        fastest = sorted(calls, key=lambda test: calls[test][0])
         sampled = rng.sample([(module, *place) for module in trees for place in places(trees[module])], args.count)
         for module, number, how in sampled:
             source, line = changed(trees[module], number, how)
             node = list(ast.walk(trees[module]))[number]
-            tests = tests_of(node, trees[module], calls[module])
-            alive = not tests or survives(module, source, tests)
+            own = [test for test in fastest if test.partition("::")[0] in TESTS[module]]
+            lines = {test: calls[test][1].get(module, []) for test in own}
+            alive = survives(module, source, tests_of(node, trees[module], own, lines))
             total[module] += 1
             killed[module] += not alive
             if alive:

@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.fusing.adjust import FULL_CONTRAST, STEP, SURROUNDINGS, Adjustment, Look, adjust, surroundings
+from utils.fusing.adjust import Adjustment, Look, adjust, surroundings
 from utils.pictures.pixels import luma
 
+WINDOW = 41  # pixels of the copy of at most 512, side of the surroundings
 KINDS = [((60, 80), np.uint8), ((60, 80, 3), np.uint8), ((60, 80, 4), np.uint16)]
 
 
@@ -50,19 +51,17 @@ def test_warmth_raises_red_lowers_blue_and_keeps_the_luminance_of_gray():
 def test_contrast_is_what_a_loop_over_pixels_adds(rng):
     """He et al.'s guided filter by its definition: a line fitted in each window, averaged over the windows."""
     image = cv2.resize(rng.integers(26000, 39000, (12, 16), np.uint16), (64, 48))
-    y, half = image / 65535.0, SURROUNDINGS // 2
+    y, half = image / 65535.0, WINDOW // 2
     padded = np.pad(y, 2 * half, "reflect")  # as OpenCV continues a picture, but twice as far
     a, b = (np.zeros((48 + 2 * half, 64 + 2 * half)) for _ in range(2))
     for i, j in np.ndindex(a.shape):
-        window = padded[i : i + SURROUNDINGS, j : j + SURROUNDINGS]
-        a[i, j] = window.var() / (window.var() + STEP**2)
+        window = padded[i : i + WINDOW, j : j + WINDOW]
+        a[i, j] = window.var() / (window.var() + 0.1**2)
         b[i, j] = (1 - a[i, j]) * window.mean()
     expected = y.copy()
     for i, j in np.ndindex(y.shape):
-        rows, columns = slice(i, i + SURROUNDINGS), slice(j, j + SURROUNDINGS)
-        expected[i, j] += (
-            0.6 * FULL_CONTRAST * (y[i, j] - (a[rows, columns].mean() * y[i, j] + b[rows, columns].mean()))
-        )
+        rows, columns = slice(i, i + WINDOW), slice(j, j + WINDOW)
+        expected[i, j] += 0.6 * 0.75 * (y[i, j] - (a[rows, columns].mean() * y[i, j] + b[rows, columns].mean()))
     changed = adjust(image, Look(contrast=0.6)) / 65535.0
     middle = (slice(half, 48 - half), slice(half, 64 - half))  # where the border plays no part
     assert np.abs(changed - y)[middle].max() > 0.02
@@ -75,7 +74,7 @@ def test_contrast_keeps_edges_and_the_picture_without_it_is_flat(rng):
     noisy = step + rng.normal(0, 0.02, step.shape).astype(np.float32)
     slope, offset = surroundings(noisy)
     flat = slope * noisy + offset
-    far = np.s_[:, : 60 - SURROUNDINGS]  # from the edge
+    far = np.s_[:, : 60 - WINDOW]  # from the edge
     assert np.abs(flat - step)[far].mean() < 0.2 * np.abs(noisy - step)[far].mean()
     assert flat[:, 62].mean() - flat[:, 57].mean() > 0.5
 

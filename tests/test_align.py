@@ -137,6 +137,13 @@ def test_the_rectangle_that_all_show_is_the_one_of_whole_pixels(dx, dy):
     assert found == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
 
 
+@pytest.mark.parametrize("off, lost", [(0.8e-6, 0), (1.2e-6, 1)])
+def test_a_millionth_of_a_pixel_is_rounding(off, lost):
+    """In a map that a solver found; what is farther outside would be made up."""
+    for sign, expected in ((1, (0, 0, 128 - lost, 96 - lost)), (-1, (lost, lost, 128, 96))):
+        assert align._common_rectangle([shift(sign * off, sign * off)], 96, 128) == expected
+
+
 def test_the_rectangle_of_turned_pictures_lies_inside_them():
     for angle, scale in ((2, 1), (-3, 1.02), (1, 0.97)):
         m = rotation(angle, scale, 1.3, -2.6, 96, 128)

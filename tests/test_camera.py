@@ -11,7 +11,7 @@ from PIL import Image
 from tests.test_image import SRGB, camera_exif
 from utils.fusing.fusion import read_exposures
 from utils.pictures.image import list_images, read_photo, write_image
-from utils.pictures.metadata import EXIF, MAKER_NOTE, read_metadata
+from utils.pictures.metadata import read_metadata
 from utils.pictures.pixels import upright
 from utils.pictures.scenes import find_scenes, with_outputs
 
@@ -45,7 +45,7 @@ def dng(light, seconds=1 / 125, gains=GAINS, orientation=1):
     rationals = [part for value in TO_CAMERA.ravel() for part in (round(value * 10000), 10000)]
     neutral = [part for gain in gains for part in (round(10000 / gain), 10000)]
     shot = {33434: (5, (round(seconds * 1e6), 10**6)), 33437: (5, (8, 1)), 34855: (3, (100,))}
-    shot |= {36867: (2, b"2024:05:06 07:08:09"), MAKER_NOTE: (7, (1,) * 70000)}
+    shot |= {36867: (2, b"2024:05:06 07:08:09"), 37500: (7, (1,) * 70000)}
     main = {
         254: (4, (0,)),
         256: (4, (width,)),
@@ -57,9 +57,9 @@ def dng(light, seconds=1 / 125, gains=GAINS, orientation=1):
     main |= {271: (2, b"Acme"), 272: (2, b"One"), 273: (4, (0,)), 274: (3, (orientation,)), 277: (3, (1,))}
     main |= {278: (4, (height,)), 279: (4, (len(data),)), 33421: (3, (2, 2)), 33422: (1, (0, 1, 1, 2))}
     main |= {50706: (1, (1, 4, 0, 0)), 50717: (4, (WHITE,)), 50721: (10, rationals), 50728: (5, neutral)}
-    main |= {50778: (3, (21,)), EXIF: (4, (0,))}
+    main |= {50778: (3, (21,)), 34665: (4, (0,))}
     size = len(ifd(main, 8))
-    main[EXIF] = 4, (8 + size,)
+    main[34665] = 4, (8 + size,)
     details = ifd(shot, 8 + size)
     main[273] = 4, (8 + size + len(details),)
     return b"II*\0\x08\0\0\0" + ifd(main, 8) + details + data

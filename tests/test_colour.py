@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from utils.fusing.colour import BEYOND, KEPT, SHOULDER, fuse_chroma, shoulder, stops_for
+from utils.fusing import colour
+from utils.fusing.colour import fuse_chroma, shoulder, stops_for
 from utils.pictures.pixels import luma
 from utils.stack.response import Response
 
@@ -25,7 +26,7 @@ def test_the_papers_chroma_equals_a_loop_over_pixels(rng):
 def test_the_shoulder_leaves_alone_what_lies_below_it_and_never_turns():
     y = np.linspace(-0.5, 3, 3501).astype(np.float32)
     bent = shoulder(y)
-    below = y <= SHOULDER
+    below = y <= 0.9
     np.testing.assert_array_equal(bent[below], np.maximum(y[below], 0))
     assert (np.diff(bent) >= 0).all() and bent.max() <= 1 and (np.diff(bent[(y > 0) & (y < 1.2)]) > 0).all()
     assert np.diff(bent).max() < 1.1 * 0.001  # no jump, and nowhere steeper than the light itself
@@ -38,9 +39,9 @@ def test_the_picture_has_the_luminance_that_was_decided(rng, response, channels)
     y = rng.uniform(0.2, 0.9, (40, 50)).astype(np.float32)
     stops = stops_for(y, radiance, response)
     assert stops.shape == y.shape and stops.dtype == np.float32
-    within = (stops > -BEYOND + 0.01) & (stops < max(response.stops) + BEYOND - 0.01)
+    within = (stops > -2 + 0.01) & (stops < max(response.stops) + 2 - 0.01)
     assert within.mean() > 0.3
-    off = luma(response.render(radiance, 2**stops, KEPT)) - y
+    off = luma(response.render(radiance, 2**stops, 0.2)) - y
     assert 255 * np.abs(off[within]).max() < 0.5
     assert (off[~within & (stops < 0)] >= -1e-5).all() and (off[~within & (stops > 0)] <= 1e-5).all()
 
@@ -50,17 +51,29 @@ def test_a_shot_gives_itself(rng):
     response = RESPONSES[0]
     radiance = np.exp2(rng.uniform(-9, 1, (40, 50, 1)) + rng.normal(0, 0.5, 3)).astype(np.float32)
     for stop in (0.0, 2.5, 5.0):
-        shot = response.render(radiance, 2**stop, KEPT)
-        known = (luma(shot) > 0.02) & (luma(shot) < SHOULDER)
-        found = response.render(radiance, 2 ** stops_for(luma(shot), radiance, response), KEPT)
+        shot = response.render(radiance, 2**stop, 0.2)
+        known = (luma(shot) > 0.02) & (luma(shot) < 0.9)
+        found = response.render(radiance, 2 ** stops_for(luma(shot), radiance, response), 0.2)
         assert 255 * np.abs(found - shot)[known].max() < 1.5
+
+
+@pytest.mark.parametrize("response", RESPONSES)
+def test_of_gray_the_first_guess_is_right_and_of_colours_a_few_steps_are_enough(rng, response, monkeypatch):
+    y = np.linspace(0.2, 0.88, 40, dtype=np.float32)[None]
+    gray = np.exp2(rng.uniform(-6, -3, (1, 40))).astype(np.float32)
+    for radiance, steps in ((gray, 0), (gray[..., None] * np.float32([0.6, 1, 1.3]), 4)):
+        monkeypatch.setattr(colour, "STEPS", steps)
+        stops = stops_for(y, radiance, response)
+        within = (stops > -1.99) & (stops < max(response.stops) + 1.99)
+        assert within.sum() >= 20
+        np.testing.assert_allclose(luma(response.render(radiance, 2**stops, 0.2))[within], y[within], atol=1e-3)
 
 
 def test_what_is_black_or_white_everywhere_gives_finite_stops_within_reach():
     for radiance in (np.zeros((4, 5, 3), np.float32), np.ones((4, 5, 3), np.float32)):
         for y in (-1.0, 0.0, 0.5, 1.0, 3.0):
             stops = stops_for(np.full((4, 5), y, np.float32), radiance, RESPONSES[0])
-            assert np.isfinite(stops).all() and stops.min() >= -BEYOND and stops.max() <= 5 + BEYOND
+            assert np.isfinite(stops).all() and stops.min() >= -2 and stops.max() <= 5 + 2
 
 
 def test_no_pixel_is_shown_farther_than_two_stops_beyond_the_shots():

@@ -363,6 +363,11 @@ def test_curves_are_those_of_least_squares(rng):
             np.testing.assert_allclose(found, expected, atol=0.01)
 
 
+@pytest.mark.parametrize("shape, small", [((400, 750, 3), (400, 750, 3)), ((800, 1500), (400, 750, 1))])
+def test_motion_is_looked_for_on_300000_pixels(shape, small):
+    assert ghost._small(np.zeros(shape, np.uint16)).shape == small
+
+
 def test_the_best_exposed_shot_is_the_reference():
     gradient = np.linspace(0.2, 1, 120 * 160).reshape(120, 160)
     shots = [np.rint(np.clip(gradient * gain, 0, 1) * 255).astype(np.uint8) for gain in (0.07, 0.6, 3)]

@@ -148,6 +148,26 @@ def test_flat_and_saturated_pictures_score_at_most_one(under, over, fused):
     assert np.isfinite(metric.viff(fused, stack))
 
 
+def test_viff_where_patches_are_flat_is_the_pixel_loop():
+    """Whole numbers of few bits: the sums of flat patches are exact enough in any order."""
+    stack = np.rint(natural(3, 70, 90) / 32) * 31
+    stack[0, :35], stack[1, :, :45], stack[2, 20:] = 124, 62, 186
+    fused = np.rint(stack.mean(axis=0) / 31) * 31
+    fused[:, 60:] = 124
+    assert metric.viff(fused, stack) == pytest.approx(viff_by_statistics(fused, stack), abs=1e-9)
+    flat = np.full((64, 64), 128.0)
+    assert metric.viff(flat, flat[None]) == 1
+
+
+def test_a_score_of_zero_has_no_power_either():
+    for profile, warned in (([0, 0.5, 0.5], True), ([0.5, 0.5, -0.1], True), ([1e-9, 0.5, 0.5], False)):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            score = metric.combine_scales(np.array([*profile, -1]))
+        expected = np.prod(np.maximum(profile, 2.0**-52) ** [0.0710547, 0.4529738, 0.4759715])
+        assert bool(said) == warned and score == pytest.approx(expected, rel=1e-4)
+
+
 def test_inverted_structure_is_warned_of():
     stack = natural(1, 64, 64)
     with pytest.warns(UserWarning, match="inverted structure"):
@@ -242,7 +262,7 @@ def test_q_abf_is_the_pixel_loop():
 
 
 def viff_by_statistics(fused, stack):
-    """Han's measure from scipy's correlation and a loop over pixels, for pictures without flat patches."""
+    """Han's measure from scipy's correlation and a loop over pixels."""
     ratios = []
     for scale in range(1, 5):
         size = 2 ** (5 - scale) + 1
@@ -261,8 +281,8 @@ def viff_by_statistics(fused, stack):
             for mean, square, product in planes:
                 var, cov = square[at] - mean[at] ** 2, product[at] - mean[at] * f_mean[at]
                 var_f = f_square[at] - f_mean[at] ** 2
-                gain = max(cov / (var + 1e-10), 0)
-                rest = var_f - gain * cov if gain > 0 else var_f
+                gain = cov / (var + 1e-10) if cov > 0 and min(var, var_f) > 1e-10 else 0
+                rest = var_f - gain * cov
                 choices.append((gain, var, max(rest, 1e-10)))
             gain, var, rest = min(choices, key=lambda choice: choice[0])
             kept += np.log10(1 + gain**2 * var / (rest + 325.125)) + 1e-7
@@ -275,7 +295,8 @@ def test_viff_is_the_pixel_loop():
     rng = np.random.default_rng(1)
     stack = np.clip(natural(3, 70, 90) * 0.8 + rng.uniform(1, 40, (3, 70, 90)), 0, 255)
     fused = stack.mean(axis=0)
-    assert metric.viff(fused, stack) == pytest.approx(viff_by_statistics(fused, stack), abs=1e-9)
+    for shots in (stack, np.stack([255 - stack[0], stack[1], 200 - stack[1] / 2])):  # two with a gain of 0
+        assert metric.viff(fused, shots) == pytest.approx(viff_by_statistics(fused, shots), abs=1e-9)
     assert metric.viff(stack[0], stack[:1]) == pytest.approx(1, abs=1e-4)
 
 
@@ -305,6 +326,19 @@ def test_reference_metrics():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert 0.9 < metric.ssim(metric.matlab_gray(other), gray) < 1
+
+
+def test_ssim_is_the_loop_over_windows():
+    """Wang et al., equation 13, with K1 = 0.01 and K2 = 0.03 of 255."""
+    gray, other = natural(2, 16, 19) / 4
+    window, values = gaussian_window(11, 1.5), []
+    for i, j in np.ndindex(6, 9):
+        x, y = (plane[i : i + 11, j : j + 11] for plane in (gray, other))
+        mean_x, mean_y = (window * x).sum(), (window * y).sum()
+        x, y = x - mean_x, y - mean_y
+        structure = (2 * (window * x * y).sum() + 7.65**2) / ((window * (x * x + y * y)).sum() + 7.65**2)
+        values.append(structure * (2 * mean_x * mean_y + 2.55**2) / (mean_x**2 + mean_y**2 + 2.55**2))
+    assert metric.ssim(gray, other) == pytest.approx(np.mean(values), abs=1e-9)
 
 
 def patches(*colours):
@@ -377,6 +411,24 @@ def test_the_best_exposed_shot_of_each_pixel_is_the_truth():
     assert metric.colour_errors(true, [clipped, true]) == pytest.approx((0, 0, 1), abs=1e-4)
 
 
+@pytest.mark.parametrize("level, known", [(12, False), (13, True), (242, True), (243, False)])
+@pytest.mark.parametrize("channel", range(3))
+def test_a_channel_tells_its_colour_from_5_to_95_percent(level, known, channel):
+    colour = [128, 128, 128]
+    colour[channel] = level
+    assert np.isfinite(metric.colour_errors(patches((60, 60, 60)), [patches(colour)])[0]) == known
+
+
+def test_a_hue_is_one_from_a_chroma_of_10_on():
+    strong, luma = (160, 100, 60), np.array((0.299, 0.587, 0.114))
+    for off in range(6, 22):
+        colour = np.array((120 + off, 120, 120 - off))
+        chroma = np.hypot(*lab_ab(colour)), np.hypot(*lab_ab(colour * (luma @ strong) / (luma @ colour)))
+        for one, other, its in ((colour, strong, chroma[0]), (strong, colour, chroma[1])):
+            known = np.isfinite(metric.colour_errors(patches(one), [patches(other)])[1])
+            assert known == (its >= 10), (off, its)
+
+
 def test_colours_beyond_the_gamut_are_not_compared():
     white = patches((250, 250, 250))
     assert np.isnan(metric.colour_errors(white, [patches((200, 60, 60))])).all()  # so bright a red does not exist
@@ -388,6 +440,15 @@ def test_colour_errors_in_strips_are_the_whole(monkeypatch):
     whole = metric.colour_errors(image, shots)
     monkeypatch.setattr(metric, "STRIP_PIXELS", 50 * 7)
     assert metric.colour_errors(image, shots) == pytest.approx(whole, abs=1e-12)
+
+
+@pytest.mark.parametrize("row", [0, 7, 19])
+def test_each_row_counts_alike(row):
+    true, shown = patches((160, 100, 60)), patches((160, 100, 60))
+    shown[row] = (65, 110, 140)
+    whole = metric.colour_errors(patches((140, 110, 65)), [true])
+    difference, hue, _ = metric.colour_errors(shown, [true])
+    assert (difference, hue) == pytest.approx((whole[0] / 20, whole[1] / 20), rel=1e-3)
 
 
 def test_pictures_of_one_are_refused():
@@ -442,6 +503,7 @@ def test_lpips_is_given_rgb_from_minus_1_to_1():
             return self
 
         def __call__(self, one, other):
+            assert (one.min(), one.max(), other.min()) == (1, 1, -1)
             return (one - other)[:, 0].mean()  # of red
 
     def stand_in(net, verbose):
@@ -451,7 +513,7 @@ def test_lpips_is_given_rgb_from_minus_1_to_1():
     metric.load_lpips.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=stand_in))
-        assert metric.load_lpips()(patches((255, 9, 9)), patches((0, 7, 7))) == pytest.approx(2)
+        assert metric.load_lpips()(patches((255, 255, 255)), patches((0, 7, 7))) == pytest.approx(2)
     metric.load_lpips.cache_clear()
 
 

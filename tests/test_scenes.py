@@ -15,7 +15,7 @@ from tests.cards import CASES, Card, expose, make
 from utils.errors import UserError
 from utils.pictures.brackets import Shot, find_brackets, in_order, read_shot, same_view, view_of
 from utils.pictures.metadata import read_metadata
-from utils.pictures.scenes import Scene, find_scenes, is_finished, read_pairs, with_outputs
+from utils.pictures.scenes import Scene, _join_damaged, find_scenes, is_finished, read_pairs, with_outputs
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -105,6 +105,33 @@ def test_a_damaged_shot_joins_the_scene_that_lacks_it(tmp_path):
         ["DSC_0001.JPG", "DSC_0002.JPG", "DSC_0003.JPG"],
         ["DSC_0004.JPG", "DSC_0005.JPG", "DSC_0006.JPG"],
     ]
+
+
+@pytest.mark.parametrize(
+    "files, joined",
+    [
+        ("aa?a", ["a"]),  # inside of it
+        ("?aa", ["a"]),  # the only scene
+        ("aa?", ["a"]),
+        ("aaa?bbb", [""]),  # both are whole
+        ("aabbb?ccc", [""]),
+        ("aa?bbb", ["a"]),  # the other has three
+        ("aaa?bb", ["b"]),
+        ("aa??bbb", ["a", ""]),  # then it is whole
+        ("aa?bb?ccc", ["ab", ""]),  # either may lack it
+        ("?", [""]),
+    ],
+)
+def test_a_damaged_shot_joins_scenes_beside_it_that_have_fewer_shots_than_most(files, joined):
+    paths = [Path(f"{k}{letter}") for k, letter in enumerate(files)]
+    damaged = [path for path in paths if "?" in path.name]
+    stacks = [[path for path in paths if letter in path.name] for letter in sorted({*files} - {"?"})]
+    left = _join_damaged(damaged, paths, stacks)
+    assert left == [path for path, names in zip(damaged, joined, strict=True) if not names]
+    for stack in stacks:
+        assert [path for path in damaged if path in stack] == [
+            path for path, names in zip(damaged, joined, strict=True) if stack[0].name[-1] in names
+        ]
 
 
 def test_names_of_scenes(tmp_path):
@@ -230,6 +257,22 @@ def test_pictures_are_named_by_the_pattern_and_by_the_first_shot(tmp_path):
     assert [scene.out.name for scene in outs] == ["1-a1-a2-a.webp", "2-A1-A2-A.webp", "3-b1-b2-b.webp"]
     assert [scene.out.suffix for scene in with_outputs(scenes, tmp_path, hdr=True)] == [".jpg"] * 3
     assert [scene.out.suffix for scene in with_outputs(scenes, tmp_path, suffix=".avif")] == [".avif"] * 3
+
+
+def test_a_table_of_pairs_gives_their_scenes_with_all_shots(tmp_path):
+    for name in ("2.jpg", "1.jpg", "note.txt", "0.jpg"):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / "a" / name).touch()
+    table = tmp_path / "pairs.csv"
+    table.write_text("scene,under,over\na,2.jpg,0.jpg\nb,x.png,y.png\n")
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert read_pairs(tmp_path, table) == [
+        Scene("a", (a / "2.jpg", a / "0.jpg"), (a / "0.jpg", a / "1.jpg", a / "2.jpg")),
+        Scene("b", (b / "x.png", b / "y.png"), (b / "x.png", b / "y.png")),  # reading it will say that it is missing
+    ]
+    table.write_text("scene,under,over\na,2.jpg,0.jpg\nA,2.jpg,1.jpg\n")
+    with pytest.raises(UserError, match="one row per scene, got 2 rows for 1 scenes"):
+        read_pairs(tmp_path, table)
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "/tmp/scene", "../scene", "a/b"])

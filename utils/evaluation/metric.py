@@ -184,9 +184,8 @@ def viff(fused: np.ndarray, stack: np.ndarray) -> float:
             mean = blur(x)
             var = np.maximum(blur(x * x) - mean**2, 0)
             cov = blur(fused * x) - mean_f * mean
-            informative = (var >= tiny) & (var_f >= tiny) & (cov >= 0)
-            gain = np.where(informative, cov / (var + tiny), 0)
-            distortion = np.maximum(np.where(var_f >= tiny, var_f - gain * cov * informative, 0), tiny)
+            gain = np.where(np.minimum(var, var_f) > tiny, np.maximum(cov, 0) / (var + tiny), 0)
+            distortion = np.maximum(var_f - gain * cov, tiny)
             fewer = gain < least
             least[fewer] = gain[fewer]
             kept[fewer] = np.log10(1 + gain**2 * var / (distortion + noise))[fewer]
@@ -389,7 +388,6 @@ def _structure_map(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
     (`dot`) or under the Gaussian one (`gauss`). For whole numbers and their 2x2 means the uniform sums are exact in
     float64, hence exactly 0 where the exposures are flat.
     """
-    fused, stack = fused - 128.0, stack - 128.0  # constants cancel here, and small numbers keep more digits
     box_sums = [_box_sum(x) for x in stack]
     gauss_means = [_valid_gaussian(x) for x in stack]
 
@@ -425,13 +423,13 @@ def _structure_map(fused: np.ndarray, stack: np.ndarray) -> np.ndarray:
 
 def _box_sum(x: np.ndarray) -> np.ndarray:
     """Returns the sums (H - 10, W - 10) of (H, W) over all 11x11 windows inside it."""
-    return cv2.boxFilter(x, -1, (WINDOW, WINDOW), normalize=False)[EDGE:-EDGE, EDGE:-EDGE]
+    return cv2.boxFilter(x, cv2.CV_64F, (WINDOW, WINDOW), normalize=False)[EDGE:-EDGE, EDGE:-EDGE]
 
 
 def _gaussian(x: np.ndarray, window: int, sigma: float, border: int) -> np.ndarray:
     """Returns the means of (H, W) under a Gaussian window, same size, extended at the edges as OpenCV's `border`."""
     kernel = cv2.getGaussianKernel(window, sigma, cv2.CV_64F)
-    return cv2.sepFilter2D(x, -1, kernel, kernel, borderType=border)
+    return cv2.sepFilter2D(x, cv2.CV_64F, kernel, kernel, borderType=border)
 
 
 def _valid_gaussian(x: np.ndarray, window: int = WINDOW, sigma: float = 1.5) -> np.ndarray:
@@ -453,7 +451,7 @@ def _colour_sums(image: np.ndarray, shots: Sequence[np.ndarray]) -> np.ndarray:
         nearer = distance < best
         truth[nearer], best[nearer] = shot[nearer], distance[nearer]
     seen = np.isfinite(best)
-    image, truth = image[seen] / 255, truth[seen] / 255
+    image, truth = image[seen] / 255, truth[seen]
     truth *= ((image @ luma) / (truth @ luma))[:, None]
     in_gamut = truth.max(1) <= 1
     ab, true_ab = (rgb2lab(x[in_gamut][:, ::-1])[:, 1:] for x in (image, truth))
@@ -467,7 +465,7 @@ def _colour_sums(image: np.ndarray, shots: Sequence[np.ndarray]) -> np.ndarray:
 
 def _edges(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns Sobel strength and orientation, in (-pi/2, pi/2], of (H, W); black outside, signs as Matlab's conv2."""
-    dx = -cv2.Sobel(x, -1, 1, 0, borderType=cv2.BORDER_CONSTANT)
-    dy = cv2.Sobel(x, -1, 0, 1, borderType=cv2.BORDER_CONSTANT)
+    dx = -cv2.Sobel(x, cv2.CV_64F, 1, 0, borderType=cv2.BORDER_CONSTANT)
+    dy = cv2.Sobel(x, cv2.CV_64F, 0, 1, borderType=cv2.BORDER_CONSTANT)
     angle = np.arctan(np.divide(dy, dx, out=np.full_like(dx, np.inf), where=dx != 0))
     return np.hypot(dx, dy), angle
