@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from utils.fusing import adjust as module
 from utils.fusing.adjust import Adjustment, Look, adjust, surroundings
 from utils.pictures.pixels import luma
 
@@ -87,6 +88,14 @@ def test_surroundings_are_8_percent_of_a_picture_of_any_size():
             image = np.rint(32768 + 1500 * np.tile(wave, (64, 1))).astype(np.uint16)
             changed = adjust(image, Look(contrast=1)).astype(float) - 32768
             assert least < 2 * (changed * wave).mean() / 1500 < most
+
+
+def test_surroundings_are_measured_on_a_copy_of_512_pixels(rng, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(module, "surroundings", lambda y: sizes.append(y.shape) or (np.zeros_like(y), y))
+    for shape in ((600, 1024, 3), (1024, 300), (512, 10)):
+        adjust(np.full(shape, 90, np.uint8), Look(contrast=1))
+    assert sizes == [(300, 512), (512, 150), (512, 10)]
 
 
 def test_gray_has_no_warmth(rng):

@@ -5,6 +5,8 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
+import types
 
 import cv2
 import numpy as np
@@ -17,7 +19,7 @@ from tests.test_image import SRGB, camera_exif
 from utils.fusing.fusion import Fuser, fuse_scenes, read_exposures
 from utils.fusing.hdr import gain_map, light_size, map_size, rendition, scene_light
 from utils.fusing.tiles import on_device
-from utils.pictures.hdr import GainMap, write_pq, write_radiance
+from utils.pictures.hdr import GainMap, _end_of_notes, write_pq, write_radiance
 from utils.pictures.image import read_photo, read_radiance, write_image
 from utils.pictures.light import REC2020, Encoding, from_srgb, profile
 from utils.pictures.metadata import Metadata, read_metadata
@@ -125,6 +127,17 @@ def test_pillow_finds_both_pictures_and_their_bytes(ultra):
     assert np.abs(levels - np.linspace(0, 255, 80)).mean() < 2
     assert steps[0, 0] == 6 and steps.max() == 32 and (steps == steps.T).all()  # fine for skies, coarse for detail
     assert (np.diff(steps, axis=1) >= 0).all() and steps[0, 1] == 12 and steps[0, 3] == 25 and steps[0, 4] == 32
+
+
+@pytest.mark.parametrize("markers", [[], [0xE0], [0xEF], [0xE0, 0xE1, 0xE2, 0xEF, 0xE0]])
+@pytest.mark.parametrize("then", [0xDF, 0xF0, 0xDB, 0xFE])
+def test_new_notes_stand_behind_the_old_ones(markers, then):
+    """Behind the last of the segments APP0 to APP15 that follow the start."""
+    notes = b"".join(bytes([0xFF, marker]) + struct.pack(">H", 2 + 300 * k) + bytes(300 * k)
+                     for k, marker in enumerate(markers))  # fmt: skip
+    start = b"\xff\xd8" + notes
+    assert _end_of_notes(start + bytes([0xFF, then, 0, 4, 0, 0, 0xFF, 0xE1, 0, 2])) == len(start)
+    assert _end_of_notes(start + bytes([0, 0xE0, 0, 4, 0, 0])) == len(start)  # damaged: no marker
 
 
 def test_iso_and_adobe_are_told_the_same(ultra):
@@ -327,6 +340,37 @@ def test_pq_of_a_wide_profile_keeps_its_colours(tmp_path, rng):
     from_2020 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
     expected = (light[..., ::-1] @ from_2020.T)[..., ::-1]
     assert np.abs(read_radiance(tmp_path / "a.heic")[0] - expected).mean() < 0.01
+
+
+@pytest.mark.parametrize("quality, finer", [(100, 100), (92, 99), (85, 99), (84, 98), (20, 90)])
+def test_encoders_are_given_the_numbers_of_smpte_2084(tmp_path, monkeypatch, rng, quality, finer):
+    """Of 10 bits; 1 is 203 of 10,000 nits. AVIF is coded finer than it is asked for, as a step of PQ is more light."""
+    light = rng.uniform(0, 40, (3, 4, 3)).astype(np.float32)
+    given = {}
+
+    def avif(numbers, level, **options):
+        assert options == {"speed": 8, "bitspersample": 10, "pixelformat": "yuv444"} | {
+            "primaries": 9, "transfer": 16, "matrix": 9}  # fmt: skip
+        given[".avif"], given["level"] = numbers, level
+        return b"made"
+
+    def heif(mode, size, data, file, **options):
+        names = {"color_primaries": 9, "transfer_characteristics": 16, "matrix_coefficients": 9, "full_range_flag": 1}
+        assert (mode, size) == ("RGB;16", (4, 3)) and {key: options[key] for key in names} == names
+        assert (options["quality"], options["chroma"]) == (quality, 444) and "exif" not in options
+        given[".heic"] = np.frombuffer(data, np.uint16).reshape(3, 4, 3) / 64
+        file.write(b"made")
+
+    monkeypatch.setitem(sys.modules, "imagecodecs", types.SimpleNamespace(avif_encode=avif))
+    monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(encode=heif))
+    raised = (light[..., ::-1].astype(float) * 203 / 10_000) ** 0.1593017578125
+    expected = 1023 * ((0.8359375 + 18.8515625 * raised) / (1 + 18.6875 * raised)) ** 78.84375
+    for suffix in (".avif", ".heic"):
+        write_pq(tmp_path / f"a{suffix}", light, Metadata(icc=profile(Encoding(REC2020))), quality)
+        off = given[suffix] - expected
+        assert np.abs(off).max() < 0.8 and abs(off.mean()) < 0.25
+        assert (tmp_path / f"a{suffix}").read_bytes() == b"made"
+    assert given["level"] == finer
 
 
 @pytest.mark.parametrize("suffix, precision", [(".exr", 1e-3), (".hdr", 1 / 100), (".tif", 0)])

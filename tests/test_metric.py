@@ -12,6 +12,7 @@ import pytest
 from scipy.ndimage import correlate
 from scipy.signal import convolve2d
 
+from utils.errors import UserError
 from utils.evaluation import metric
 
 DATA = Path(__file__).parents[1] / "data_test"
@@ -440,6 +441,24 @@ def test_colour_errors_in_strips_are_the_whole(monkeypatch):
     whole = metric.colour_errors(image, shots)
     monkeypatch.setattr(metric, "STRIP_PIXELS", 50 * 7)
     assert metric.colour_errors(image, shots) == pytest.approx(whole, abs=1e-12)
+
+
+@pytest.mark.parametrize("level, nearer", [(100, True), (99, False)])
+def test_the_truth_is_the_shot_nearest_to_the_middle_of_the_range(level, nearer):
+    shots = patches((level,) * 3), patches((160, 156, 140))  # the latter's luma is 27.9 above 127.5
+    for order in (shots, shots[::-1]):
+        assert (metric.colour_errors(patches((128,) * 3), order)[0] < 0.1) == nearer
+
+
+@pytest.mark.parametrize(
+    "values, fine", [([0, 255], 1), ([0, 255.5], 0), ([-0.5, 9], 0), ([0.5, 1], 0), ([0.5, 1.5], 1), ([0, 1], 1)]
+)
+def test_values_are_of_0_to_255(values, fine):
+    if fine:
+        assert metric.standard_deviation(np.array([values])) == pytest.approx(np.ptp(values) / 2)
+        return
+    with pytest.raises(UserError, match=f"must have values 0..255, got {values[0]:g}..{values[1]:g}"):
+        metric.standard_deviation(np.array([values]))
 
 
 @pytest.mark.parametrize("row", [0, 7, 19])

@@ -1,13 +1,18 @@
 """utils/stack/radiance.py: radiance maps, from each kind of file to exposures and to one picture."""
 
+import math
+import statistics
+
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from utils.fusing.fusion import read_exposures
 from utils.pictures.image import list_images, read_photo, read_radiance, write_image
 from utils.pictures.scenes import find_scenes, with_outputs
+from utils.stack import radiance as module
 from utils.stack.radiance import expose
 
 
@@ -134,6 +139,44 @@ def test_infinity_is_the_largest_value_also_of_dim_maps(rng):
     endless = bounded.copy()
     endless[3, 4] = np.inf
     assert all(map(np.array_equal, expose(endless)[0], expose(bounded)[0]))
+
+
+@pytest.mark.parametrize("channels, noise", [(3, 0.3), (3, 1.0), (1, 1.0), (3, 0.0)])
+def test_the_shadow_is_that_of_sorted_stops(rng, channels, noise):
+    """The darkest stop of light whose grain is little enough, by SciPy's means of 3x3 pixels and Python's medians."""
+    pixels = 2 ** cv2.resize(rng.uniform(-12, 0, (6, 8)), (96, 80))[..., None] * np.ones(channels)
+    pixels = np.maximum(pixels * (1 + rng.normal(0, noise, pixels.shape) * (pixels < 2**-6)), 1e-6).astype(np.float32)
+    lit = rng.random((80, 96)) < 0.9
+
+    def around(plane):
+        return ndimage.uniform_filter(plane.astype(float), 3, mode="mirror")
+
+    mean = pixels.mean(2)
+    offsets = [pixels[..., c] - mean if channels > 1 else mean for c in range(channels)]
+    rough = np.max([np.abs(offset - around(offset)) for offset in offsets], 0)
+    darkest, stops = np.percentile(mean[lit], 2), {}
+    for light, its in zip(around(mean)[lit], rough[lit], strict=True):
+        known, grains = stops.setdefault(math.floor(math.log2(light)), ([], []))
+        known.append(light >= darkest)
+        grains.append(its / light)
+    expected = darkest
+    for stop in sorted(stops):
+        if any(stops[stop][0]):
+            grain = statistics.median(stops[stop][1])
+            if grain < 0.25:
+                break
+            expected = max(expected, 2.0**stop * (grain / 0.25) ** 4)
+    assert module._shadow(pixels, lit) == pytest.approx(expected, rel=1e-3)
+    assert (expected > darkest) == (noise > 0.5)
+
+
+def test_of_large_maps_every_nth_pixel_is_looked_at(rng, monkeypatch):
+    radiance = light(rng, (200, 250, 3))
+    _, stops = expose(radiance)
+    for samples in (5_000, 20_000):
+        monkeypatch.setattr(module, "SAMPLES", samples)
+        few = expose(radiance)[1]
+        assert few != stops and np.abs(np.subtract([few[0], few[-1]], [stops[0], stops[-1]])).max() < 0.3
 
 
 def test_noise_in_the_dark_is_not_lifted_to_grey(rng):
