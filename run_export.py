@@ -85,7 +85,7 @@ def export(model: Network, path: str) -> None:
         "version": __version__,
         "name": model.name,
         "decision_pixels": model.arch.decision_pixels,
-        "max_gap": model.arch.max_gap,
+        "exposures": model.arch.exposures,
     }
     onnx.helper.set_model_props(exported, {key: str(value) for key, value in about.items()})
     with replacing(path) as temporary:

@@ -251,8 +251,8 @@ def network(args: argparse.Namespace, objective: "Objective") -> Network:
     with user_errors(WeightsError):
         model = fuse_model(name, args.resume_path or args.weights, 1 if args.gray else 3)
     if model.halo is None:
-        max_gap = PyramidArchitecture().max_gap if args.hidden else math.inf
-        model.arch = dataclasses.replace(model.arch, max_gap=max_gap)
+        exposures = PyramidArchitecture().exposures if args.hidden else 0
+        model.arch = dataclasses.replace(model.arch, exposures=exposures)
     free = objective.loss is mef_loss and args.lum_weight == args.clip_weight == 0  # brightness is
     if free and hasattr(model.arch, "stretched"):
         model.arch = dataclasses.replace(model.arch, stretched=True)
@@ -310,8 +310,8 @@ def brackets(args: argparse.Namespace, model: Network, say: Callable) -> Data:
 
 def fusing_of(args: argparse.Namespace, model: Network) -> data.Fusing:
     """Returns how samples to fuse are made: networks that work at full size see the shots as they are."""
-    max_gap = model.arch.max_gap if model.halo is None else math.inf
-    return data.Fusing(max_gap, args.hidden, args.shots, args.patches)
+    exposures = model.arch.exposures if model.halo is None else 0
+    return data.Fusing(exposures, args.hidden, args.shots, args.patches)
 
 
 def split_photographs(args: argparse.Namespace, say: Callable) -> tuple[list[str], list[str]]:

@@ -150,7 +150,7 @@ def bombs(rng: random.Random) -> Iterator[tuple[str, bytes | Callable[[Path], No
         yield f"weights of {kind}", saved(whole | {"model": whole["model"] | {first: noise}})
     graph = WEIGHTS.with_suffix(".onnx").read_bytes()
     for name, value in (
-        (name, value) for name in (b"decision_pixels", b"max_gap") for value in ("-7", "0", "nan", "x", "9" * 12)
+        (name, value) for name in (b"decision_pixels", b"exposures") for value in ("-7", "0", "nan", "x", "9" * 12)
     ):
         yield f"ONNX: {name!r} is {value}", with_property(graph, name.decode(), value)
     for _ in range(60):

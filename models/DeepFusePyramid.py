@@ -29,7 +29,7 @@ class PyramidArchitecture:
     slope: float = 0.1  # of the LeakyReLU
     decision_pixels: int = 262_144  # largest copy that the network sees
     image_channels: int = 1  # luminance; colour follows the weights
-    max_gap: float = 3.0  # stops between the exposures that it sees, at most, see `Response.expose`
+    exposures: int = 5  # that it sees of a scene's light, see `Response.expose`; 0: the shots as they are
 
 
 def conv3x3s(sizes: Sequence[int], slope: float) -> nn.Sequential:

@@ -36,7 +36,7 @@ def lacking(network: nn.Module) -> str:
     arch = getattr(network, "arch", None)
     if not dataclasses.is_dataclass(arch):
         return "has no `arch`, a frozen dataclass of its numbers: set self.arch = arch in __init__"
-    needed = ["image_channels", *(["decision_pixels", "max_gap"] if network.halo is None else [])]
+    needed = ["image_channels", *(["decision_pixels", "exposures"] if network.halo is None else [])]
     if missing := [name for name in needed if not hasattr(arch, name)]:
         small = ", since its halo is None: it decides on a small copy" * (network.halo is None)
         return f"has no {' and '.join(missing)} in its arch{small}"

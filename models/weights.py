@@ -37,7 +37,7 @@ BOUNDS = {  # least and most that an architecture's numbers may be; for several,
     "depth": (1, 16),
     "halvings": (1, 12),
     "decision_pixels": (2**10, 2**26),
-    "max_gap": (0.1, float("inf")),
+    "exposures": (0, 16),
     "slope": (0, 1),
     "image_channels": (1, 3),
 }
@@ -273,6 +273,8 @@ def _architecture(default: Any, numbers: object) -> Any:
         raise WeightsError(f"expected a dict as arch, found a {type(numbers).__name__}")
     if isinstance(default, PyramidArchitecture):
         numbers = {"fine_levels": 0} | numbers  # files from before there was a smaller network for the finest levels
+        if "max_gap" in numbers:  # files from when there were more exposures for more stops
+            numbers["exposures"] = 0 if numbers.pop("max_gap") == float("inf") else default.exposures
     arch = dataclasses.replace(default, **numbers)
     for field in dataclasses.fields(arch):
         value, usual = getattr(arch, field.name), getattr(default, field.name)

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import math
 from collections import Counter
 
 import cv2
@@ -17,7 +16,7 @@ from utils.fusing.tiles import on_device
 from utils.pictures.image import read_image
 from utils.pictures.pixels import eight_bits, luma
 from utils.pictures.scenes import Scene, read_pairs
-from utils.stack.response import SEEN, fit_response
+from utils.stack.response import fit_response
 from utils.training import augment
 from utils.training import dataset as data
 from utils.training.dataset import BracketStacks, Draws, Fusing, Photographs, SimulatedPairs, WholePairs
@@ -128,14 +127,14 @@ def test_scenes_of_a_batch_give_alike_samples(tmp_path):
     scenes = []
     for name, (height, width) in {"a": (356, 536), "b": (324, 484), "c": (612, 408), "d": (200, 300)}.items():
         scenes += ramp_scene(tmp_path / name, height, width)
-    samples = BracketStacks(scenes, 192, fusing=Fusing(max_gap=math.inf))
+    samples = BracketStacks(scenes, 192, fusing=Fusing(exposures=0))
     batches = [data.stack_alike([samples[(item, item, common)] for item in range(4)]) for common in range(30)]
     assert sum(len(batch) == 1 for batch in batches) > 15  # a border of rounding can lie between them
     assert len({group.exposures.shape for batch in batches for group in batch}) > 10
 
 
 def test_batches_stack_what_is_alike_and_lose_nothing(photographs):
-    samples = Photographs(data.find_photographs([photographs]), 32, fusing=Fusing(max_gap=3.0))
+    samples = Photographs(data.find_photographs([photographs]), 32, fusing=Fusing(exposures=5))
     drawn = [samples[(seed % 6, seed, seed)]._replace(name=str(seed)) for seed in range(60)]
     groups = data.stack_alike(drawn + drawn[:20])  # some of one shape are sure to be among them
     kinds = [(*group.exposures.shape[1:], *group.judges.shape[1:]) for group in groups]
@@ -206,27 +205,27 @@ def wide_pair():
     return [np.rint(255 * np.clip(y * gain, 0, 1) ** (1 / 2.2)).astype(np.uint8) for gain in (1 / 32, 1)]
 
 
-@pytest.mark.parametrize("max_gap", [1.0, 3.0, math.inf])
+@pytest.mark.parametrize("exposures", [5, 4, 0])
 @pytest.mark.parametrize("colours", [False, True])
-def test_a_wide_pair_is_seen_as_when_it_is_fused(pyramid, monkeypatch, max_gap, colours):
-    pyramid.arch = dataclasses.replace(pyramid.arch, max_gap=max_gap, decision_pixels=10_000)
+def test_a_wide_pair_is_seen_as_when_it_is_fused(pyramid, monkeypatch, exposures, colours):
+    pyramid.arch = dataclasses.replace(pyramid.arch, exposures=exposures, decision_pixels=10_000)
     fuser, pair, given = Fuser(on_device(pyramid)), wide_pair(), []
     if colours:
         pair = [np.dstack([y, y // 2, y // 3 * 2]) for y in pair]
     decide = fuser.network.decide
     monkeypatch.setattr(fuser.network, "decide", lambda shown: decide(given.append(shown) or shown))
     fuser.fuse(pair)
-    shown, judges, name = Fusing(max_gap).sample(pair, [pair[1]], "a")
-    assert len(shown) == {1.0: len(shown), 3.0: SEEN, math.inf: 2}[max_gap] and name == "a"
+    shown, judges, name = Fusing(exposures).sample(pair, [pair[1]], "a")
+    assert len(shown) == (exposures or 2) and name == "a"
     np.testing.assert_allclose(shown[:, 0].numpy(), given[0], atol=1e-6)
     assert len(judges) == 1 and np.abs(judges[0, 0].numpy() - luma(pair[1])).max() == 0
 
 
-def test_nothing_is_added_without_a_bound_and_nothing_virtual_judges():
+def test_with_no_number_the_shots_are_shown_as_they_are_and_nothing_virtual_judges():
     pair = wide_pair()
     shown, *_ = Fusing().sample(pair, pair)
     assert np.array_equal(np.rint(shown[:, 0].numpy() * 255), pair)
-    shown, judges, *_ = Fusing(3.0, hidden=False).sample(pair, [])
+    shown, judges, *_ = Fusing(5, hidden=False).sample(pair, [])
     assert len(shown) > 2 and np.array_equal(np.rint(judges[:, 0].numpy() * 255), pair)
 
 
@@ -284,7 +283,7 @@ def ramp_scene(folder, height, width):
 
 @pytest.mark.parametrize("height, width", [(600, 800), (800, 600)])
 def test_most_stacks_show_the_whole_scene_in_its_proportions(tmp_path, monkeypatch, height, width):
-    samples = BracketStacks(ramp_scene(tmp_path / "a", height, width), 192, fusing=Fusing(max_gap=math.inf))
+    samples = BracketStacks(ramp_scene(tmp_path / "a", height, width), 192, fusing=Fusing(exposures=0))
     whole = []
     for seed in range(200):
         shown, judges, _ = samples[(0, seed, seed)]
@@ -305,8 +304,8 @@ def test_most_stacks_show_the_whole_scene_in_its_proportions(tmp_path, monkeypat
 @pytest.mark.parametrize("height, width", [(100, 600), (600, 100)])
 def test_of_panoramas_windows_of_two_to_one(tmp_path, height, width):
     cv2.imwrite(str(tmp_path / "panorama.png"), np.zeros((height, width, 3), np.uint8))
-    photographs = Photographs([str(tmp_path / "panorama.png")], 64, fusing=Fusing(max_gap=math.inf))
-    brackets = BracketStacks(ramp_scene(tmp_path / "a", height, width), 64, fusing=Fusing(max_gap=math.inf))
+    photographs = Photographs([str(tmp_path / "panorama.png")], 64, fusing=Fusing(exposures=0))
+    brackets = BracketStacks(ramp_scene(tmp_path / "a", height, width), 64, fusing=Fusing(exposures=0))
     for samples in (photographs, brackets):
         for seed in range(30):
             shown, *_ = samples[(0, seed, seed)]
@@ -317,11 +316,11 @@ def test_of_panoramas_windows_of_two_to_one(tmp_path, height, width):
 def test_stacks_of_brackets_are_merged(scenes):
     brackets = data.read_brackets([scenes])
     for seed in range(30):
-        bare = BracketStacks(brackets, 48, fusing=Fusing(max_gap=math.inf))[(seed % 3, seed, seed)]
-        full = BracketStacks(brackets, 48, fusing=Fusing(max_gap=3.0))[(seed % 3, seed, seed)]
-        assert len(full.exposures) >= SEEN and torch.equal(full.judges, bare.judges)
+        bare = BracketStacks(brackets, 48, fusing=Fusing(exposures=0))[(seed % 3, seed, seed)]
+        full = BracketStacks(brackets, 48, fusing=Fusing(exposures=5))[(seed % 3, seed, seed)]
+        assert len(full.exposures) == 5 and torch.equal(full.judges, bare.judges)
         shots = [np.rint(shot[0].numpy() * 255).astype(np.uint8) for shot in bare.exposures]  # they are gray
-        expected = fit_response(shots).expose(shots, 3.0)
+        expected = fit_response(shots).expose(shots, 5)
         assert np.abs(full.exposures[:, 0].numpy() - expected).max() < 0.04  # the shots here are rounded to levels
 
 

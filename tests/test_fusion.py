@@ -100,7 +100,7 @@ def test_the_network_sees_the_scene_from_the_darkest_to_the_brightest_shot(pyram
 def test_of_gray_at_the_size_of_the_decision_the_picture_is_the_network(pyramid, stack, device):
     shots = stack(2, (40, 50), np.uint16, darkest=0.8)
     response = fit_response(shots)
-    seen = response.expose(shots, pyramid.arch.max_gap)
+    seen = response.expose(shots, pyramid.arch.exposures)
     expected = pyramid(torch.from_numpy(seen)[None, :, None])[0][0, 0].numpy()
     fused = to_float(Fuser(on_device(pyramid, device)).fuse(shots))
     ends = (-2, max(response.stops) + 2)  # the picture shows no pixel darker or brighter than at these
@@ -141,7 +141,7 @@ def test_a_decision_that_is_no_luminance_is_refused(stack, y, weight):
     decision = np.full((90, 117), 0.5, np.float32)
 
     class Damaged(DecidingNetwork):
-        decision_pixels, max_gap = 10**6, 2.0
+        decision_pixels, exposures = 10**6, 5
 
         def decide(self, exposures):
             return decision, np.full(exposures.shape, weight, np.float32)

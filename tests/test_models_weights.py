@@ -249,11 +249,20 @@ def test_an_architecture_beyond_its_bounds_is_refused(tmp_path, checkpoint, fiel
 
 def test_a_pyramid_has_bounds_too(tmp_path):
     model = fuse_model("DeepFuse_pyramid")
-    for field, value in (("depth", 0), ("halvings", 10**6), ("decision_pixels", 10**12), ("max_gap", float("nan"))):
+    for field, value in (("depth", 0), ("halvings", 10**6), ("decision_pixels", 10**12), ("exposures", 17)):
         arch = asdict(model.arch) | {field: value}
         torch.save({"name": model.name, "arch": arch, "model": model.state_dict()}, tmp_path / "a.pth")
         with pytest.raises(ValueError, match=f"{field} is {value}, expected"):
             fuse_model(weights=tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("max_gap, exposures", [(3.0, 5), (float("inf"), 0)])
+def test_a_file_that_tells_a_gap_between_exposures_loads(tmp_path, max_gap, exposures):
+    model = fuse_model("DeepFuse_pyramid")
+    arch = asdict(model.arch) | {"max_gap": max_gap}
+    del arch["exposures"]
+    torch.save({"name": model.name, "arch": arch, "model": model.state_dict()}, tmp_path / "a.pth")
+    assert fuse_model(weights=tmp_path / "a.pth").arch.exposures == exposures
 
 
 def test_a_file_from_before_the_small_network_loads(tmp_path):

@@ -179,7 +179,7 @@ class Flat(Incomplete):
         (Stranger, Architecture(), "is no Network"),
         (Nameless, Architecture(), "has no `arch`, a frozen dataclass .*: set self.arch = arch"),
         (Incomplete, {"image_channels": 1}, "has no `arch`, a frozen dataclass"),
-        (Small, Architecture(), "has no decision_pixels and max_gap in its arch"),
+        (Small, Architecture(), "has no decision_pixels and exposures in its arch"),
     ],
 )
 def test_what_a_network_lacks_is_said_when_it_is_made(monkeypatch, kind, arch, said):

@@ -54,7 +54,7 @@ def test_the_shipped_file_decides_as_the_shipped_weights_do():
     network = on_device(fuse_model(weights=SHIPPED.with_suffix(".pth")))
     onnx = OnnxNetwork(SHIPPED)
     arch = network.model.arch
-    assert (onnx.decision_pixels, onnx.max_gap) == (arch.decision_pixels, arch.max_gap)
+    assert (onnx.decision_pixels, onnx.exposures) == (arch.decision_pixels, arch.exposures)
     sizes = ((1, 1), (7, 300), (64, 64), (65, 129), (340, 512), (1, 2), (128, 3), (640, 480))
     assert_same_decisions(onnx, network, stacks((2, 3, 4, 5, 2, 9, 7, 2), sizes))
 
@@ -174,7 +174,7 @@ def graph(**changes):
     inputs += [make.make_tensor_value_info("more", f32, [1])] if "more" in changes else []
     whole = make.make_graph(nodes, "graph", inputs, outputs, initial)
     model = make.make_model(whole, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
-    about = {"name": "DeepFuse_pyramid", "decision_pixels": "65536", "max_gap": "3.0"} | changes.get("about", {})
+    about = {"name": "DeepFuse_pyramid", "decision_pixels": "65536", "exposures": "5"} | changes.get("about", {})
     make.set_model_props(model, about)
     return model.SerializeToString()
 
@@ -189,7 +189,7 @@ def test_a_graph_of_our_form_is_run(tmp_path):
     "changes",
     [
         *({"about": {"decision_pixels": pixels}} for pixels in ("-7", "0", "x", "", "9" * 9, "nan")),
-        *({"about": {"max_gap": gap}} for gap in ("0", "-5", "nan", "", "-inf")),
+        *({"about": {"exposures": count}} for count in ("17", "-1", "nan", "", "2.5")),
         {"outputs": ["fused"]},
         {"outputs": ["weights"]},
         {"more": True},

@@ -42,7 +42,7 @@ class Sum(Network):
 @dataclass(frozen=True)
 class ChoiceNumbers:
     decision_pixels: int = 3000
-    max_gap: float = 3.0
+    exposures: int = 5
     image_channels: int = 1
 
 

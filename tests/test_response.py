@@ -264,16 +264,16 @@ def test_strips_equal_the_whole_and_the_order_of_shots_does_not_matter():
     np.testing.assert_allclose(turned.merge(shots[::-1]), whole, rtol=1e-4)
 
 
-@pytest.mark.parametrize("span, max_gap, count", [(0.0, 2.0, 5), (8.0, 2.0, 5), (8.1, 2.0, 6), (9.0, 1.0, 10)])
-def test_the_network_is_shown_exposures_from_the_darkest_to_the_brightest(rng, span, max_gap, count):
+@pytest.mark.parametrize("span, count", [(0.0, 5), (8.0, 5), (14.0, 5), (8.0, 2)])
+def test_the_network_is_shown_exposures_from_the_darkest_to_the_brightest(rng, span, count):
     response = Response(2.0, 0.2, (span, 0.0), ((0.0,) * 3,) * 2)
     shots = [rng.integers(0, 256, (6, 7, 3), np.uint8) for _ in range(2)]
-    seen = response.expose(shots, max_gap)
-    assert seen.shape == (max(count, 5), 6, 7)
+    seen = response.expose(shots, count)
+    assert seen.shape == (count, 6, 7)
     for exposure, stop in zip(seen, np.linspace(0, span, len(seen)), strict=True):
         np.testing.assert_allclose(exposure, luma(response.render(response.merge(shots), 2.0**stop)), atol=1e-6)
-    np.testing.assert_array_equal(response.expose(shots, np.inf), [luma(shot) for shot in shots])
-    np.testing.assert_array_equal(response.expose(shots, max_gap, response.merge(shots)), seen)
+    np.testing.assert_array_equal(response.expose(shots, 0), [luma(shot) for shot in shots])
+    np.testing.assert_array_equal(response.expose(shots, count, response.merge(shots)), seen)
 
 
 # The steps of the fit

@@ -18,7 +18,6 @@ import torch
 
 import run_train
 from configs import ROOT, get_infer_args, get_train_args
-from models import PyramidArchitecture
 from utils.fusing.fusion import Fuser
 from utils.pictures.pixels import CAPTION
 from utils.training.loss import MEFLoss, ReconLoss
@@ -371,7 +370,7 @@ def test_what_was_not_shown_in_training_is_not_shown_when_fusing(tmp_path, scene
     switch = "--hidden" if hidden else "--no-hidden"
     options = ["--image_path", scenes, "--objective", "mef", "--num_epochs", 1, "--train_num", 2, switch]
     folder = run(tmp_path, *options)
-    assert checkpoint(folder, "best.pth")["arch"]["max_gap"] == (PyramidArchitecture().max_gap if hidden else np.inf)
+    assert checkpoint(folder, "best.pth")["arch"]["exposures"] == (5 if hidden else 0)
     args = get_train_args([*map(str, options), "--crop_size", "64"])
     objective = run_train.objective_of(args)
     samples, *_ = objective.data(args, run_train.network(args, objective), print)

@@ -10,7 +10,7 @@ from utils.errors import UserError
 from utils.fusing.blend import develop
 from utils.fusing.colour import stops_for
 from utils.pictures.pixels import luma, shrink, to_float
-from utils.stack.response import SEEN, Response, fit_response
+from utils.stack.response import Response, fit_response
 
 TOGETHER = 16  # small copies of full size that one decision may see, for its memory: more scenes get smaller ones
 WILD = 10  # luminance that no network means: trained ones give -0.2 to 1.3, damaged ones give thousands
@@ -48,7 +48,7 @@ class DecidingNetwork(Network, ABC):
     """A network that decides on a small copy at which exposure each pixel is shown."""
 
     decision_pixels: int  # pixels of the small copy, at most
-    max_gap: float  # as for `Response.expose`
+    exposures: int  # as for `Response.expose`
 
     @abstractmethod
     def decide(self, exposures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,12 +83,10 @@ class DecidingNetwork(Network, ABC):
             ValueError: The network gives values that are not finite or no luminance, or it sees the shots as they are
                 and the scenes have different numbers of them.
         """
-        seen = [self._seen(scene) for scene in scenes]
-        most, height = max(map(len, seen)), max(exposures.shape[1] for exposures in seen)
-        seen = [x if len(x) == most else self._seen(scene, most) for x, scene in zip(seen, scenes, strict=True)]
-        if {len(x) for x in seen} != {most}:
+        seen = [scene.response.expose(scene.shots, self.exposures, scene.radiance) for scene in scenes]
+        if len({len(x) for x in seen}) > 1:
             raise UserError("for one look, these weights need scenes with one number of shots")
-        turns = [(-1) ** place for place in range(len(scenes))]
+        height, turns = max(x.shape[1] for x in seen), [(-1) ** place for place in range(len(scenes))]
         row = [
             np.pad(x[:, :, ::turn], ((0, 0), (0, height - x.shape[1]), (0, 0)), "edge")
             for x, turn in zip(seen, turns, strict=True)
@@ -102,6 +100,3 @@ class DecidingNetwork(Network, ABC):
             own = np.ascontiguousarray(part[: scene.radiance.shape[0], ::turn])
             decisions.append(Decision(stops_for(own, scene.radiance, scene.response), scene))
         return decisions
-
-    def _seen(self, scene: SmallCopy, least: int = SEEN) -> np.ndarray:
-        return scene.response.expose(scene.shots, self.max_gap, scene.radiance, least)

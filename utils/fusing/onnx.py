@@ -50,8 +50,8 @@ class OnnxNetwork(DecidingNetwork):
             self.session = onnxruntime.InferenceSession(str(path), options, **cpu)
             about = self.session.get_modelmeta().custom_metadata_map
             self.name, self.decision_pixels = about["name"], int(about["decision_pixels"])
-            self.max_gap = float(about["max_gap"])
-            if not (2**10 <= self.decision_pixels <= 2**26 and self.max_gap >= 0.1):
+            self.exposures = int(about["exposures"])
+            if not (2**10 <= self.decision_pixels <= 2**26 and 0 <= self.exposures <= 16):
                 raise ValueError("numbers that no network has")
             fused, weights = self._run(TRIAL, LONGEST_TRIAL)
             if fused.shape != TRIAL.shape[1:] or weights.shape != TRIAL.shape or not np.isfinite(fused).all():

@@ -43,7 +43,7 @@ class SmallDecision(DecidingNetwork):
     """A network that decides on a small copy, such as the pyramid, on its device."""
 
     def __init__(self, model: Model):
-        self.model, self.decision_pixels, self.max_gap = model, model.arch.decision_pixels, model.arch.max_gap
+        self.model, self.decision_pixels, self.exposures = model, model.arch.decision_pixels, model.arch.exposures
         self.device = next(model.parameters()).device
 
     @torch.inference_mode()

@@ -21,7 +21,6 @@ from utils.pictures.pixels import from_float, luma, smoothstep, to_float
 PIXELS = 65_536  # of each shot that the fit looks at, about
 DARK, BRIGHT = (4 / 255, 12 / 255), (240 / 255, 250 / 255)  # between noise and what tells of the curve, and clipped
 FEW = 30  # pixels of a level that make its median half as trustworthy as that of many
-SEEN = 5  # exposures that the network sees of a scene, at least: four score up to .001 less and change brightness
 POWERS, SHOULDERS = (1.0, 3.4), (0.03, 10.0)  # bounds of g and s; with s = 10 the curve is nearly a power
 USUAL_POWER, USUAL_SHOULDER = (2.0, 0.15), (0.07, 0.5)  # g and s of whole brackets, and how far logarithms may be off
 NOTED, NOTED_SLOPE = 20.0, 50.0  # levels that a gap noted by the camera counts as; each shows a stop as so many levels
@@ -93,25 +92,20 @@ class Response:
         gray = luma(radiance)
         return cv2.merge([cv2.add(x, cv2.multiply(doubt, cv2.subtract(gray, x))) for x in merged])
 
-    def expose(
-        self, images: Sequence[np.ndarray], max_gap: float, radiance: np.ndarray | None = None, least: int = SEEN
-    ) -> np.ndarray:
+    def expose(self, images: Sequence[np.ndarray], count: int, radiance: np.ndarray | None = None) -> np.ndarray:
         """Returns what the network sees of a scene: luminance (K, h, w) float32 in [0, 1] of K exposures.
 
-        They are made of the radiance and spread evenly from the darkest shot's to the brightest one's, whatever lies
-        between: so nothing jumps when a gap between shots grows, or when there is one shot more.
+        They are made of the radiance and spread evenly from the darkest shot's to the brightest one's, always as many:
+        so nothing jumps when a gap between shots grows, or when there is one shot more.
 
         Args:
             images: as for `merge`.
-            max_gap: largest distance in stops, for which there are as many exposures as needed; infinity: the shots as
-                they are.
+            count: K; 0 returns the shots as they are.
             radiance: of these images, from `merge`, where it is known already.
-            least: number of exposures, at least.
         """
-        if np.isinf(max_gap):
+        if not count:
             return np.stack([luma(image) for image in images])
         span, radiance = max(self.stops), self.merge(images) if radiance is None else radiance
-        count = max(least, int(np.ceil(span / max_gap)) + 1)
         return np.stack([luma(self.render(radiance, 2.0**stop)) for stop in np.linspace(0, span, count)])
 
     def _sums(self, images: Sequence[np.ndarray]) -> tuple[list, list, list, np.ndarray]:

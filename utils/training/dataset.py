@@ -8,7 +8,6 @@ A sample is made from its `Draw` alone, which `Draws` hands out. So it is the sa
 an interruption, without a random state to be kept.
 """
 
-import math
 import os
 import signal
 import warnings
@@ -144,7 +143,7 @@ def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
 class Fusing(NamedTuple):
     """How samples to fuse are made, of whatever scenes."""
 
-    max_gap: float = math.inf  # as for `Response.expose`; infinity shows the shots as they are
+    exposures: int = 0  # as for `Response.expose`
     hidden: bool = True  # judge by shots that the network is not shown, too; otherwise by those that it is shown
     shots: Sequence[int] = SHOTS  # numbers of shots to show, each as likely as the others
     patches: bool = False  # as `patch` in `Shape`
@@ -160,10 +159,10 @@ class Fusing(NamedTuple):
             response: of the shots; None fits it to what the sample shows of them.
         """
         judging = np.stack([luma(picture) for picture in (judges if self.hidden else shots)])
-        if math.isinf(self.max_gap):
+        if not self.exposures:
             seen = np.stack([luma(shot) for shot in shots])
         else:
-            seen = (response or fit_response([*shots])).expose([*shots], self.max_gap)
+            seen = (response or fit_response([*shots])).expose([*shots], self.exposures)
         return Sample(torch.from_numpy(seen)[:, None], torch.from_numpy(judging)[:, None], name)
 
 
@@ -411,7 +410,7 @@ class BracketStacks(Dataset):
         planes = np.moveaxis(np.stack(shots + judges), -1, 0)  # (3, K, H, W)
         pictures = np.ascontiguousarray(np.moveaxis(random_symmetry(planes, rng, shape.upright), 0, -1))
         shown, judging = np.split(pictures, [len(shots)])
-        response = None if math.isinf(self.fusing.max_gap) else self._response(item, numbers)
+        response = self._response(item, numbers) if self.fusing.exposures else None
         return self.fusing.sample(shown, judging, str(bracket.folder), response)
 
     def _response(self, item: int, numbers: Sequence[int]) -> Response:
