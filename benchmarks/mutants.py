@@ -5,7 +5,8 @@ runs in a copy of the project, with those of the module's own tests that call th
 up to the first failure. A mutant that all tests pass has survived: nothing notices it, or it is the same program.
 
 Left out is what cannot change a result by its meaning: how many threads a pool has and how many results a cache, how
-large the parts are into which work is divided (STRIP_PIXELS, TILE), and that `zip` asks for equal lengths.
+large the parts are into which work is divided (STRIP_PIXELS, TILE), that `zip` asks for equal lengths, and from where a
+warning is said to come (stacklevel), which the programs do not show.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import ast
 import copy
 import importlib
 import json
+import math
 import os
 import random
 import resource
@@ -66,7 +68,7 @@ SWAPPED = {
 }  # fmt: skip
 POOLS = "ThreadPoolExecutor", "lru_cache"
 PARTS = "STRIP_PIXELS", "TILE"
-SECONDS = 120  # of computing: a mutant that takes longer is killed
+LONGER, SECONDS = 3, 10  # a mutant that computes for longer than LONGER times its tests and SECONDS more is killed
 
 
 def places(tree: ast.AST) -> list[tuple[int, str]]:
@@ -96,7 +98,7 @@ def _only_divides(node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
         return ast.unparse(node.func).rpartition(".")[2] in POOLS
     if isinstance(node, ast.keyword):
-        return node.arg == "strict" and ast.unparse(node.value) == "True"
+        return node.arg == "stacklevel" or node.arg == "strict" and ast.unparse(node.value) == "True"
     return isinstance(node, ast.Assign) and all(ast.unparse(target) in PARTS for target in node.targets)
 
 
@@ -149,20 +151,20 @@ class Calls:
         Path("calls.json").write_text(json.dumps(self.found))
 
 
-def survives(module: str, source: str, tests: Sequence[str]) -> bool:
+def survives(module: str, source: str, tests: Sequence[str], seconds: float) -> bool:
     """Returns whether tests pass with this source in a module's place; the current folder is a copy of the project."""
     original = Path(module).read_text(encoding="utf-8")
     Path(module).write_text(source, encoding="utf-8")
     try:
-        return passes(tests, SECONDS)
+        return passes(tests, seconds)
     finally:
         Path(module).write_text(original, encoding="utf-8")
 
 
-def passes(tests: Sequence[str], seconds: int, plugins: Sequence[object] = ()) -> bool:
+def passes(tests: Sequence[str], seconds: float, plugins: Sequence[object] = ()) -> bool:
     """Returns whether tests pass within so many seconds of computing, in a fork, which has the libraries already."""
     if (child := os.fork()) == 0:
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds),) * 2)
         sys.dont_write_bytecode = not plugins  # what does not change is compiled once
         silent = os.open(os.devnull, os.O_RDWR)
         os.dup2(silent, 1)
@@ -213,7 +215,8 @@ def main(args: argparse.Namespace) -> None:
             node = list(ast.walk(trees[module]))[number]
             own = [test for test in fastest if test.partition("::")[0] in TESTS[module]]
             lines = {test: calls[test][1].get(module, []) for test in own}
-            alive = survives(module, source, tests_of(node, trees[module], own, lines))
+            tests = tests_of(node, trees[module], own, lines)
+            alive = survives(module, source, tests, LONGER * sum(calls[test][0] for test in tests) + SECONDS)
             total[module] += 1
             killed[module] += not alive
             if alive:

@@ -270,3 +270,99 @@ def test_half_a_pixel_is_left_and_more_is_found():
         estimate = align._homography(align._gray(image), align._gray(moved(image, shift(dx, 0))))
         assert (estimate == np.eye(3)).all() != found
         assert not found or residual(estimate / estimate[2, 2], shift(dx, 0), 240, 320) < 0.2
+
+
+@pytest.mark.parametrize(
+    "apart, gain, moves", [(0.49, 1, False), (0.51, 1, True), (9, 2e-4, False), (9, 4e-4, True), (9, -0.5, False)]
+)
+def test_shots_moved_if_half_a_pixel_lies_between_and_they_fit_better_after(monkeypatch, apart, gain, moves):
+    """By stand-ins for the estimate and the correlations, on a copy of half the size."""
+    fixed = align._gray(painted())
+    given = []
+    monkeypatch.setattr(align, "WORKING_SIDE", 64)
+    monkeypatch.setattr(align, "_estimated", lambda *pictures: given.extend(pictures) or shift(apart, 0))
+    fits = {0: 0.4, apart: 0.4 + gain}
+    monkeypatch.setattr(align, "_correlation", lambda *arguments: fits[arguments[3][0, 2]])
+    found = align._homography(fixed, fixed)
+    np.testing.assert_allclose(found, shift(2 * apart, 0) if moves else np.eye(3), atol=1e-9)
+    assert [picture.shape for picture in given] == [(48, 64)] * 3
+
+
+@pytest.mark.parametrize("correlation, lies", [(0.949, False), (0.951, True)])
+def test_a_shot_without_points_lies_on_the_other_if_they_look_alike(monkeypatch, correlation, lies):
+    def none(*_):
+        raise UserError("no points")
+
+    monkeypatch.setattr(align, "_estimated", none)
+    monkeypatch.setattr(align, "_correlation", lambda *_: correlation)
+    picture = align._gray(painted())
+    if lies:
+        np.testing.assert_array_equal(align._homography(picture, picture), np.eye(3))
+        return
+    with pytest.raises(UserError, match="no points"):
+        align._homography(picture, picture)
+
+
+def test_only_what_is_neither_black_nor_clipped_is_compared(monkeypatch):
+    masks = []
+    monkeypatch.setattr(align, "_correlation", lambda *arguments: masks.append(arguments[2]) or 1.0)
+    moving = np.tile(np.uint8([0, 4, 5, 6, 249, 250, 251, 255]), (8, 1))
+    align._homography(moving, moving)
+    assert masks[0][0].tolist() == [0, 0, 255, 255, 255, 255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "sides, bits", [((63, 90), 5), ((64, 90), 6), ((600, 255), 7), ((256, 600), 8), ((700, 600), 8)]
+)
+def test_shifts_of_all_ranges_are_tried_that_fit_into_the_picture(monkeypatch, rng, sides, bits):
+    """The best of 3 bits to 8, by correlation; none of half the picture or more."""
+    tried = []
+    picture = rng.integers(0, 256, sides).astype(np.uint8)
+    height, width = sides
+
+    class StandIn:
+        def __init__(self, bits):
+            tried.append(bits)
+
+        def calculateShift(self, *_):  # noqa: N802 # OpenCV's name
+            half = [(width + 1) // 2, 0], [0, (height + 1) // 2], [3, -2]
+            return half[len(tried) - 1] if len(tried) < 4 else (9, 9)
+
+    monkeypatch.setattr(align.cv2, "createAlignMTB", StandIn)
+    moving = cv2.warpAffine(picture, np.float32([[1, 0, -3], [0, 1, 2]]), (width, height))
+    np.testing.assert_array_equal(align._shift(picture, moving), shift(-3, 2))
+    assert tried == list(range(3, bits + 1))
+
+
+@pytest.mark.parametrize(
+    "levels, left",
+    [
+        ([40, 80, 120], [1, 1, 1]),
+        ([40, 81, 120], [1, 0, 1]),  # the middle one fits none: the others stay
+        ([41, 80, 120], [0, 1, 1]),
+        ([120, 80, 41], [1, 1, 0]),
+        ([120, 81, 40, 160], [1, 0, 1, 1]),
+        ([81, 80, 40, 121], [0, 1, 1, 0]),
+        ([41, 81, 121], None),
+        ([40, 81], None),
+    ],
+)
+def test_shots_that_cannot_be_aligned_are_left_out_while_two_are_left(monkeypatch, levels, left):
+    """By a stand-in that cannot align shots of an odd level."""
+
+    def estimate(fixed, moving):
+        if fixed[0, 0] % 2 or moving[0, 0] % 2:
+            raise UserError("strange")
+        return np.eye(3)
+
+    monkeypatch.setattr(align, "_homography", estimate)
+    shots = [np.full((8, 9, 3), level, np.uint8) for level in levels]
+    if left != [1] * len(levels):
+        with pytest.raises(UserError, match="strange"):
+            align_exposures(shots, "homography")
+    if left is None:
+        with pytest.raises(UserError, match="no two of them have enough in common"):
+            align_exposures(shots, "homography", leave_out=True)
+        return
+    for shot, one, its in zip(shots, align_exposures(shots, "homography", leave_out=True), left, strict=True):
+        assert np.array_equal(one, shot) if its else one is None

@@ -90,6 +90,16 @@ def test_lines_along_edges_are_those_of_least_squares(rng):
     np.testing.assert_allclose(slope, around.mean((2, 3)), atol=1e-4)
 
 
+def test_light_is_told_from_what_the_brightest_shot_shows_as_8_of_255(rng):
+    radiance = np.exp2(rng.uniform(-22, 0, (9, 8, 1)) + rng.normal(0, 0.5, 3)).astype(np.float32)
+    response = Response(2.2, 0.3, (0.0, 5.0, 2.0), ((0.0,) * 3,) * 3)
+    raised = (8 / 255) ** 2.2
+    darkest = 0.3 * raised / (1.3 - raised) / 2**5
+    gray = radiance @ np.array([0.114, 0.587, 0.299])
+    assert (gray < darkest).any() and (gray > darkest).any()
+    np.testing.assert_allclose(light_in_stops(radiance, response), np.log2(np.maximum(gray, darkest)), atol=1e-5)
+
+
 def test_beside_an_edge_there_is_no_rim(rng):
     """Where the stops go with the light, the picture is that of stops for each pixel of full size."""
     light = np.where(np.arange(96) < 41, 0.02, 0.4) * rng.uniform(0.9, 1.1, (64, 96))  # the edge cuts a small pixel

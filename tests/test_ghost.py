@@ -210,6 +210,45 @@ def test_what_moves_grows_over_all_that_differs_and_closes_its_gaps():
     assert found[21:29, 21:39].all() and not found[40:].any() and not found[:, 42:].any() and not found[:, :18].any()
 
 
+def disk(side):
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+
+
+@pytest.mark.parametrize("gap, one", [(6, True), (7, False)])
+def test_parts_less_than_nine_pixels_apart_are_one(gap, one):
+    source, shot = flat(120), flat(120)
+    shot[10:30, 8:20] = shot[10:30, 20 + gap : 32 + gap] = 160  # of what moves a pixel all round may be a shift
+    assert mask_of(source, shot)[12:28, 10 : 30 + gap].all() == one
+
+
+def test_around_what_moves_nine_pixels_are_replaced_too_and_seven_where_the_source_is_lost():
+    """Softly: as SciPy's blur of 1.5 pixels."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    source, shot = flat(120), flat(60)
+    source[40:, :30], shot[40:, :30] = 255, 90  # clipped in the source
+    shot[20:52, 20:32] = 5
+    _, field, lost, mask = ghost._compare(source, shot, np.zeros((SIDE, SIDE), np.uint8))
+    unknown = source[..., 0] > 245  # half lost and more
+    assert mask[24:36, 22:30].all() and mask[:, :15].sum() == 0 and (mask & unknown).any()
+    wide = np.where(unknown, *(ndimage.binary_dilation(mask, disk(side)) for side in (7, 9)))
+    np.testing.assert_allclose(
+        field[..., 0], ndimage.gaussian_filter(wide.astype(float), 1.5, mode="mirror"), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("share, rounds", [(0.79, 2), (0.81, 1)])
+def test_shots_are_matched_twice_unless_nearly_all_of_them_moves(monkeypatch, share, rounds):
+    """The second time without what moved the first time."""
+    stills, curves = [], ghost._curves
+    moves = (np.arange(10_000).reshape(100, 100) < share * 10_000).astype(np.uint8)
+    monkeypatch.setattr(ghost, "_curves", lambda *arguments: stills.append(arguments[2]) or curves(*arguments))
+    monkeypatch.setattr(ghost, "_moving", lambda *_: moves)
+    monkeypatch.setattr(ghost, "_whole", lambda mask: mask)
+    mask = ghost._match(*(np.full((100, 100, 1), level, np.uint8) for level in (90, 120)), moves * 0)[1]
+    np.testing.assert_array_equal(mask, moves)
+    assert len(stills) == rounds and stills[0].all() and all((still != moves).all() for still in stills[1:])
+
+
 def test_thin_things_and_shifts_of_a_pixel_are_no_motion():
     source, shot = flat(120), flat(120)
     shot[20:22, 5:40] = 220  # two pixels thin
@@ -529,7 +568,7 @@ def test_a_thing_found_in_parts_is_taken_whole(rng):
     ndimage = pytest.importorskip("scipy.ndimage")
     mask = (cv2.resize(rng.random((12, 15), np.float32), (150, 120)) > 0.75).astype(np.uint8)
     reach = np.pad(mask, 25)
-    expected = ndimage.binary_fill_holes(ndimage.binary_closing(reach, ghost.INSIDE), np.ones((3, 3)))[25:-25, 25:-25]
+    expected = ndimage.binary_fill_holes(ndimage.binary_closing(reach, disk(25)), np.ones((3, 3)))[25:-25, 25:-25]
     assert (ghost._whole(mask) != expected).mean() < 0.002  # OpenCV joins holes and outlines that touch at a corner
     parts = np.zeros((100, 160), np.uint8)
     parts[40:60, 20:40] = parts[40:60, 58:78] = parts[40:60, 120:140] = 1

@@ -24,6 +24,7 @@ from utils.pictures.image import read_photo, read_radiance, write_image
 from utils.pictures.light import REC2020, Encoding, from_srgb, profile
 from utils.pictures.metadata import Metadata, read_metadata
 from utils.pictures.scenes import Scene, find_scenes, with_outputs
+from utils.stack.response import Response
 
 LUMINANCE = np.array([0.0722, 0.7152, 0.2126])
 
@@ -183,6 +184,20 @@ def test_the_light_of_a_scene_is_found_up_to_its_unit(rng, noted, dtype):
 def test_noted_exposures_that_cannot_be_true_do_not_count(rng):
     _, shots = bracket(rng)
     np.testing.assert_allclose(scene_light(shots, [5, 5, 5, 5.01]), scene_light(shots), rtol=0.02)
+
+
+@pytest.mark.parametrize("noted", [0.39, 0.41, 1.0, 2.49, 2.51, 0, None])
+def test_the_light_is_raised_to_the_power_that_the_noted_exposures_ask_for(rng, monkeypatch, noted):
+    """From 0.4 to 2.5; otherwise to that by which, over the mid-tones, the curve is nearest to sRGB's."""
+    shots = bracket(rng, stops=(1, 4))[1]
+    response = Response(1.9, 0.2, (0.0, 3.0), ((0.0,) * 3,) * 2)
+    monkeypatch.setattr("utils.fusing.hdr.fit_response", lambda *_: response)
+    values = [0.1 + 0.8 * k / 49 for k in range(50)]
+    own = np.log([0.2 * v**1.9 / (1.2 - v**1.9) for v in values])
+    usual = np.log([linear(255 * v) for v in values])
+    power = noted if noted and 0.4 <= noted <= 2.5 else np.linalg.lstsq(own[:, None], usual, rcond=None)[0][0]
+    light = scene_light(shots, None if noted is None else [5, 5 + 3 * noted])
+    np.testing.assert_allclose(light, response.merge(shots) ** power, rtol=1e-4)
 
 
 def test_the_gain_leads_from_the_picture_to_the_light(rng):

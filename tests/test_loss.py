@@ -100,6 +100,19 @@ def test_mef_ssim_map_is_that_of_the_loop_over_patches(k):
     assert np.abs(single - expected).mean() < 1e-3
 
 
+@pytest.mark.parametrize("levels, flat", [(1, True), (2, False)])
+def test_a_patch_is_flat_in_which_one_pixel_is_a_level_brighter(levels, flat):
+    stack = torch.full((1, 2, 11, 11), 100 / 255, dtype=torch.float64)
+    stack[0, 1, 5, 5] += levels / 255
+    fused = pictures(1, 1, 11, 11)
+    gray, shots = fused[0, 0].numpy(force=True) * 255, stack[0].numpy(force=True) * 255
+    f = gray - (gaussian_window(1.5) * gray).sum()
+    alone = 58.5225 / ((gaussian_window(1.5) * f**2).sum() + 58.5225)
+    expected = alone if flat else loop_over_patches(gray, shots)[0, 0]
+    assert mef_ssim_map(fused, stack).item() == pytest.approx(expected, abs=1e-6)
+    assert abs(loop_over_patches(gray, shots)[0, 0] - alone) > 1e-4
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", ["black", "white", "black and white", "the same", "all the same", "checkerboard"])
 def test_no_score_is_above_one_or_not_finite(kind, dtype):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from tests.test_camera import dng
+from tests.test_camera import dng, ifd
 from tests.test_hostile import chunk, plain_tiff, png
 from tests.test_image import SRGB, camera_exif, noted
 from utils.errors import UserError
@@ -146,6 +146,13 @@ def test_layouts_of_tiff_that_are_not_read(tags, said):
         _layout(RGB | tags)
 
 
+def test_what_a_tiff_does_not_note_is_as_its_specification_says():
+    """One sample of one bit, of whole numbers, not planar, black is 0."""
+    size = {256: 300, 257: 200}
+    assert _layout(size) == (1, False) and _layout(size | {258: 16}) == _layout(size | {258: 16, 284: 2}) == (16, False)
+    assert _layout(size | {322: 2**22}) == _layout(size | {323: 2**22}) == (1, False)
+
+
 def test_kinds_of_files_are_known_by_their_first_bytes_and_raw_by_its_suffix():
     for head, kind in (
         (b"RIFF....WEBP", "WEBP"),
@@ -230,6 +237,26 @@ def test_what_is_written_says_its_own_size_and_nothing_of_the_old_file(tmp_path)
             np.testing.assert_array_equal(read_photo(tmp_path / "b.tif")[0], image)
 
 
+def test_only_avif_with_hdr_needs_a_package_of_its_own(tmp_path, monkeypatch):
+    codecs = pytest.importorskip("imagecodecs")
+    deep = np.zeros((TALL, WIDE, 3), np.uint16)
+    hdr = {"bitspersample": 10, "pixelformat": "yuv444", "primaries": 9, "transfer": 16, "matrix": 9}
+    files = {"a.avif": saved(rgb(), "AVIF"), "a.hdr": FILES["a.hdr"][0], "b.avif": codecs.avif_encode(deep, 90, **hdr)}
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)  # as if not installed
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    assert not read_metadata(tmp_path / "a.avif").radiance and read_metadata(tmp_path / "a.hdr").radiance
+    with pytest.raises(UserError, match="b.avif: HDR AVIF needs the package imagecodecs"):
+        read_metadata(tmp_path / "b.avif")
+
+
+@pytest.mark.parametrize("start", [8, 43, 43 << 8])  # 43 is also the number of BigTIFF
+def test_the_directory_of_exif_may_stand_anywhere(tmp_path, start):
+    block = b"II*\0" + struct.pack("<I", start) + bytes(start - 8) + ifd({271: (2, b"Acme")}, start)
+    (tmp_path / "a.jpg").write_bytes(saved(rgb(), "JPEG", exif=b"Exif\0\0" + block))
+    assert read_metadata(tmp_path / "a.jpg").exif[0][271] == "Acme"
+
+
 def test_chunks_are_found_behind_others_of_any_length():
     for length in range(4):
         before = b"JUNK" + struct.pack("<I", length) + bytes(length + length % 2)
@@ -258,6 +285,23 @@ def test_colours_of_a_png_are_those_of_its_first_chunk_that_says():
     for codes in ([9, 16, 1, 1], [9, 16, 0, 0]):
         with pytest.raises(ValueError, match="R, G, B in the full range"):
             _png_encoding({b"cICP": bytes(codes)})
+
+
+def test_of_chunks_that_are_too_long_the_beginning_counts(tmp_path):
+    white_first = struct.pack(">8I", 31270, 32900, 21000, 71000, 15000, 6000, 64000, 33000)
+    more = chunk(b"gAMA", struct.pack(">I", 45455) + b"more") + chunk(b"cHRM", white_first + b"more")
+    (tmp_path / "a.png").write_bytes(png(8, 8, before=more))
+    assert read_metadata(tmp_path / "a.png").icc
+
+
+def test_the_notes_of_radiance_hdr_may_have_64_kilobytes(tmp_path):
+    for length, fine in ((65_400, True), (65_700, False)):
+        (tmp_path / "a.hdr").write_bytes(b"#?RADIANCE\n# " + bytes(length) + b"\nFORMAT=32-bit_rle_rgbe\n\n-Y 3 +X 4\n")
+        if fine:
+            assert read_metadata(tmp_path / "a.hdr").size == (4, 3)
+            continue
+        with pytest.raises(UserError, match=r"expected the size as -Y HEIGHT \+X WIDTH"):
+            read_metadata(tmp_path / "a.hdr")
 
 
 def test_a_webp_keeps_exif_behind_a_profile_of_odd_length(tmp_path):

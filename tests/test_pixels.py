@@ -56,6 +56,15 @@ def test_a_smooth_step_rises_between_its_ends():
     np.testing.assert_allclose(np.gradient(y, x).max(), 1.5 / 3, rtol=1e-3)  # the slope of 3 t^2 - 2 t^3 in its middle
 
 
+def test_sizes_are_width_by_height_and_any_picture_has_eight_bits():
+    assert pixels.size_of(np.zeros((669, 1024, 3))) == "1024x669"
+    image = np.arange(256, dtype=np.uint8).reshape(4, 64)
+    assert pixels.eight_bits(image) is image
+    deep = np.minimum(image * np.int32(257) + 100, 65535).astype(np.uint16)  # 0.4 of a level more
+    np.testing.assert_array_equal(pixels.eight_bits(deep), image)
+    np.testing.assert_array_equal(pixels.eight_bits(np.float32(image) / 255 + np.float32(0.0015)), image)
+
+
 def test_colour_is_full_range_bt_601(rng):
     image = rng.random((9, 11, 3), np.float32)
     b, g, r = np.moveaxis(image.astype(float), 2, 0)
@@ -91,3 +100,5 @@ def test_a_caption_stands_in_a_bar_above_and_fits_it():
         widths.append(np.ptp(inked[:, 1]))
     assert 14 < widths[1] < 30 and widths[2] > 128  # of the usual size, and as large as fits
     assert captioned(picture, "").shape == (48, 160, 3)
+    inked = np.argwhere(captioned(picture, "I")[:28, :, 0] > 60)  # a stroke 11 pixels high, on the line 9 above the end
+    assert (inked.min(0).tolist(), inked.max(0).tolist()) == ([8, 5], [18, 6])

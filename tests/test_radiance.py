@@ -106,6 +106,15 @@ def test_float_tiff_is_turned_and_its_profile_left_out(tmp_path, rng):
     assert metadata.icc is None and metadata.exif[0][271] == "Acme"
 
 
+def test_a_hole_is_darker_than_its_surroundings_by_more_than_1024():
+    radiance = np.full((9, 12), 1, np.float32)
+    radiance[4, 4], radiance[4, 8] = 1 / 1024, 1 / 1024.5
+    filled = module._without_holes(radiance)
+    assert (filled[4, 4], filled[4, 8]) == (np.float32(1 / 1024), 1)
+    radiance[3:6, 3:6] = 0  # too wide for a hole
+    assert not module._without_holes(radiance)[4, 4]
+
+
 def test_only_a_radiance_map_comes_alone(tmp_path, stack):
     write_image(tmp_path / "a.png", stack()[0])
     with pytest.raises(ValueError, match="two or more exposures, got 1"):

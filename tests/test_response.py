@@ -1,5 +1,6 @@
 """The response curve and the merged radiance, against cameras whose curve, gap and white balance are known."""
 
+import math
 import warnings
 
 import numpy as np
@@ -337,6 +338,9 @@ def test_the_least_cost_is_found_and_without_one_the_usual_camera():
     # as sure as the usual camera is: in the middle between both, of logarithms
     found = _minimum(lambda p, s: (np.log(p / 2.6) / 0.15) ** 2 + (np.log(s / 0.5) / 0.5) ** 2)
     assert found == pytest.approx(((2.0 * 2.6) ** 0.5, (0.07 * 0.5) ** 0.5), rel=0.05)
+    asked = []
+    _minimum(lambda p, s: asked.append(len(p)) or np.zeros(len(p)))
+    assert asked == [7 * 7] + [5 * 5] * 5  # it must be quick
     for far in (1e-3, 1e3):
         at = _minimum(lambda p, s, far=far: 1e4 * (np.log(p / far) ** 2 + np.log(s / far) ** 2))
         assert at == pytest.approx(((1.0, 3.4)[far > 1], (0.03, 10.0)[far > 1]))
@@ -380,6 +384,46 @@ def test_points_are_levels_that_both_shots_expose_with_the_medians_of_the_other(
         np.testing.assert_allclose(np.transpose([one * 255, other * 255, weights]), expected, rtol=1e-5)
     at = 1 - (bright >= 250).mean()
     np.testing.assert_allclose(points.border[:2, 0] * 255, [np.quantile(dark, at), 250], atol=0.6)
+
+
+@pytest.mark.parametrize("noted", [None, 1.4])
+def test_gaps_tints_and_errors_are_those_of_a_loop_over_points(rng, noted):
+    """Each in Python's floats; slopes by differences of the light."""
+    dark = rng.integers(10, 125, (60, 70, 3)).astype(np.uint8)
+    bright = np.clip(1.9 * dark * [1.1, 1, 0.93] + rng.normal(0, 3, dark.shape), 0, 255).astype(np.uint8)
+    points, curves = _Points(dark, bright, noted), ((2.0, 0.1), (1.5, 1.0))
+    found = points.fit(*np.transpose(curves))
+
+    def center(known):
+        at = sum(w * s**2 * r for r, s, w in known) / sum(w * s**2 for _, s, w in known)
+        for _ in range(5):
+            near = [w * s**2 / math.sqrt(1 + (s * (r - at)) ** 2) for r, s, w in known]
+            at = sum(n * r for n, (r, _, _) in zip(near, known, strict=True)) / sum(near)
+        return at
+
+    def error(known, at):
+        return sum(w * (math.sqrt(1 + (s * (r - at)) ** 2) - 1) for r, s, w in known)
+
+    for (power, shoulder), *own in zip(curves, *found, strict=True):
+
+        def light(value, g=power, s=shoulder):
+            return math.log2(s * value**g / (1 + s - value**g))
+
+        def told(x, y, weight, light=light):
+            steps = ((light(v + 1e-6) - light(v - 1e-6)) / 2e-6 for v in (x, y))
+            return light(y) - light(x), 255 / math.hypot(*steps), weight
+
+        parts = [[told(*map(float, point)) for point in channel.T] for channel in points.channels]
+        border = [told(float(points.border[0, 0]), float(points.border[1, 0]), 20)]
+        gap = center([*sum(parts, border), *([(noted, 50, 20)] if noted else [])])
+        tints, errors = [], error(border, gap)
+        for part in parts:
+            many = sum(w for _, _, w in part) ** 2
+            tint = (center(part) - gap) * many / (many + 100**2)
+            tints.append(tint * tint**2 / (tint**2 + 0.05**2))
+            errors += error(part, gap + tints[-1]) / 3
+        assert own[0] == pytest.approx(errors, rel=1e-3) and own[1] == pytest.approx(gap, abs=1e-4)
+        assert own[2] == pytest.approx(tints, abs=1e-4) and max(map(abs, tints)) > 0.02
 
 
 def test_a_shot_counts_by_its_exposure():

@@ -115,6 +115,7 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
         raise FileNotFoundError(f"{path}: no such file")
     with open(path, "rb") as file:
         kind = _format(path, file.read(64))
+        file.seek(0)
         check_package(path, kind)
         with named_errors(path):
             header, _ = overhear(READERS.get(kind, _read_with_pillow), file)
@@ -201,7 +202,6 @@ class _Header:
 
 def _read_with_pillow(file: BinaryIO) -> _Header:
     """Returns the header of any of FORMATS; finds a PNG's EXIF itself, since Pillow might decode the pixels first."""
-    file.seek(0)
     bits, depth = 8, 8
     if file.read(2) in (b"II", b"MM"):
         main = _directory(file)
@@ -313,7 +313,6 @@ def _read_raw(file: BinaryIO) -> _Header:
 
     with rawpy.imread(file.name) as raw:
         sizes, white = raw.sizes, tuple(raw.camera_whitebalance)
-        file.seek(0)
         if (start := file.read(4)) in RAW_HEADERS:
             exif = io.BytesIO((b"II*\0" if start[:2] == b"II" else b"MM\0*") + file.read())
         else:
@@ -329,7 +328,6 @@ def _read_heif(file: BinaryIO) -> _Header:
     """Returns the header of HEIF, with orientation 1: its decoder turns the picture upright itself."""
     import pillow_heif
 
-    file.seek(0)
     heif = pillow_heif.open_heif(file)
     exif = _exif_file(heif.info.get("exif"))
     noted = heif.info.get("nclx_profile")
@@ -341,7 +339,6 @@ def _read_exr(file: BinaryIO) -> _Header:
     """Returns the header of OpenEXR."""
     import OpenEXR
 
-    file.seek(0)
     header = OpenEXR.File(file, header_only=True).header()
     low, high = header["dataWindow"]
     width, height = map(int, high - low + 1)
@@ -358,7 +355,6 @@ def _read_exr(file: BinaryIO) -> _Header:
 
 def _read_hdr(file: BinaryIO) -> _Header:
     """Returns the header of Radiance RGBE: lines of text, an empty line, the size."""
-    file.seek(0)
     head, end, rest = file.read(2**16).partition(b"\n\n")
     size = re.match(rb"-Y (\d+) \+X (\d+)\n", rest)
     if not size:

@@ -193,10 +193,11 @@ def _minimum(cost) -> tuple[float, float]:
             (np.log(x / mean) / spread) ** 2
             for x, (mean, spread) in zip(grid, (USUAL_POWER, USUAL_SHOULDER), strict=True)
         ]
-        power, shoulder = (float(x[np.argmin(cost(*grid) + sum(usual))]) for x in grid)
+        best = np.argmin(cost(*grid) + sum(usual))
+        power, shoulder = (float(x[best]) for x in grid)
         powers, shoulders = (
-            np.clip(np.geomspace(best * x[0] / x[1], best * x[1] / x[0], 5), *bounds)
-            for best, x, bounds in ((power, powers, POWERS), (shoulder, shoulders, SHOULDERS))
+            np.clip(np.geomspace(value * x[0] / x[1], value * x[1] / x[0], 5), *bounds)
+            for value, x, bounds in ((power, powers, POWERS), (shoulder, shoulders, SHOULDERS))
         )
     return power, shoulder
 
