@@ -44,7 +44,10 @@ TESTS = {  # module -> its tests
     "utils/fusing/adjust.py": ["tests/test_adjust.py"],
     "utils/fusing/blend.py": ["tests/test_blend.py"],
     "utils/fusing/colour.py": ["tests/test_colour.py"],
-    "utils/fusing/fusion.py": ["tests/test_fusion.py", "tests/test_hdr.py", "tests/test_run_infer.py"],
+    "utils/fusing/fusion.py": [
+        *("tests/test_fusion.py", "tests/test_hdr.py", "tests/test_run_infer.py", "tests/test_ghost.py"),
+        *("tests/test_radiance.py", "tests/test_light.py"),
+    ],
     "utils/fusing/hdr.py": ["tests/test_hdr.py"],
     "utils/fusing/network.py": ["tests/test_network.py", "tests/test_fusion.py"],
     "utils/pictures/hdr.py": ["tests/test_hdr.py"],

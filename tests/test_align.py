@@ -366,3 +366,30 @@ def test_shots_that_cannot_be_aligned_are_left_out_while_two_are_left(monkeypatc
         return
     for shot, one, its in zip(shots, align_exposures(shots, "homography", leave_out=True), left, strict=True):
         assert np.array_equal(one, shot) if its else one is None
+
+
+@pytest.mark.parametrize("count, ratio, found", [(12, 0.74, True), (11, 0.74, False), (40, 0.76, False)])
+def test_twelve_points_are_needed_that_match_clearly_better_than_the_next(monkeypatch, count, ratio, found):
+    """By a stand-in for SIFT: each point of the one picture has two in the other that are more or less alike."""
+    picture = align._gray(painted())
+    places = np.random.default_rng(0).uniform(5, 90, (count, 2))
+    first = 1000 * np.eye(count, 2 * count, dtype=np.float32)
+    aside = 100 * np.eye(2 * count, dtype=np.float32)[count:]
+    second = np.vstack([first + ratio * aside, first - aside])
+
+    class StandIn:
+        def __init__(self, most):
+            assert most == 4000  # for its time
+            self.known = iter([(places, first), (np.vstack([places, places + 9]), second)])
+
+        def detectAndCompute(self, *_):  # noqa: N802 # OpenCV's name
+            points, descriptors = next(self.known)
+            return [cv2.KeyPoint(float(x), float(y), 1) for x, y in points], descriptors
+
+    monkeypatch.setattr(align.cv2, "SIFT_create", StandIn)
+    everywhere = np.full_like(picture, 255)
+    if found:
+        np.testing.assert_allclose(align._estimated(picture, picture, everywhere), np.eye(3), atol=1e-3)
+        return
+    with pytest.raises(UserError, match=f": {count if ratio < 0.75 else 0} points match, 12 are needed"):
+        align._estimated(picture, picture, everywhere)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -171,7 +172,47 @@ def test_bad_exposures_are_refused(stack):
             check_exposures(images)
 
 
+@pytest.mark.parametrize(
+    "picture, said",
+    [
+        (Image.new("RGB", (4, 4)), r"got PIL Image: give np.asarray\(picture\), with rgb=True$"),
+        (torch.zeros(3, 4, 4), r"got torch Tensor: give \(255 \* tensor\).round\(\)"),
+        ([[1, 2]], "got list: cv2.imread gives None for what it cannot read$"),
+    ],
+)
+def test_how_pictures_of_other_libraries_become_arrays_is_said(picture, said):
+    with pytest.raises(UserError, match=said):
+        fusion.as_array(picture)
+    array = np.zeros((4, 4))
+    assert fusion.as_array(array) is array
+
+
 # Files
+
+
+def test_sizes_are_said_with_their_layout():
+    shapes = {(9, 16): "16x9 in gray", (9, 16, 3): "16x9 in colour", (9, 16, 4): "16x9 in colour with alpha"}
+    assert {shape: fusion.size_in_words(np.zeros(shape)) for shape in shapes} == shapes
+
+
+def test_a_reference_may_be_a_bare_name_if_one_alone_has_it(tmp_path):
+    paths = [tmp_path / name for name in ("a/1.jpg", "a/2.jpg", "b/2.jpg")]
+    for reference, expected in (("1.jpg", 0), (paths[2], 2), (tmp_path / "b" / ".." / "a" / "2.jpg", 1)):
+        assert fusion.find_reference(paths, reference) == expected
+    for reference in ("2.jpg", "3.jpg", tmp_path / "1.jpg"):
+        with pytest.raises(UserError, match="is none of the exposures"):
+            fusion.find_reference(paths, reference)
+
+
+def test_one_scene_is_read_ahead_and_no_more(monkeypatch):
+    """More would need memory: each is read when the one before it is handed out."""
+    read, scenes = [], [Scene(name, [Path(f"{name}1"), Path(f"{name}2")]) for name in "abcde"]
+    monkeypatch.setattr(fusion, "read_exposures", lambda paths, *_: read.append(paths[0].name) or ([], None, None))
+    stacks = fusion._stacks(scenes, None, False, None, False)
+    for number, (scene, stack) in enumerate(stacks):
+        time.sleep(0.05)
+        assert scene is scenes[number] and stack.images == []
+        assert read == [f"{name}1" for name in "abcde"[: number + 2]]
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path, stack):
