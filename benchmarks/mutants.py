@@ -133,7 +133,8 @@ class Calls:
 
     def __init__(self, modules: Sequence[str]):
         self.modules = {os.path.abspath(module): module for module in modules}
-        self.found: dict[str, tuple[float, dict[str, list[int]]]] = {}  # test -> seconds; by module: first lines
+        # test -> seconds; whether it starts programs, which are not seen; first lines by module
+        self.found: dict[str, tuple[float, bool, dict[str, list[int]]]] = {}
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item):
@@ -145,10 +146,13 @@ class Calls:
 
         threading.settrace(called)
         sys.settrace(called)
-        start = sum(os.times()[:4])  # with other processes
+        start = os.times()
         yield
         sys.settrace(None)
-        self.found[item.nodeid] = sum(os.times()[:4]) - start, {module: sorted(lines[module]) for module in lines}
+        own, system, others, more = (b - a for a, b in zip(start[:4], os.times()[:4], strict=True))
+        started = bool(others + more)
+        called_lines = {module: sorted(lines[module]) for module in lines}
+        self.found[item.nodeid] = own + system + others + more, started, called_lines
 
     def pytest_sessionfinish(self) -> None:
         Path("calls.json").write_text(json.dumps(self.found))
@@ -182,16 +186,21 @@ def passes(tests: Sequence[str], seconds: float, plugins: Sequence[object] = ())
     return done[1] == 0
 
 
-def tests_of(node: ast.AST, tree: ast.Module, tests: Sequence[str], lines: dict[str, list[int]]) -> list[str]:
+def tests_of(node: ast.AST, tree: ast.Module, tests: Sequence[str], lines: dict[str, list[int] | None]) -> list[str]:
     """Returns those of a module's tests that call the innermost function around a node.
 
-    All, if it is in none, or if nobody is seen to call it: another process may, or its result is kept between tests.
+    All, if it is in none, or if none is seen to call it, as where its result is kept between tests.
+
+    Args:
+        lines: by test, the first lines of the functions that it calls; None, if it starts programs that may call any.
     """
     functions = [
         one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and any(node is x for x in ast.walk(one))
     ]
     first = min(x.lineno for x in (functions[-1], *functions[-1].decorator_list)) if functions else None
-    return [test for test in tests if first in lines[test]] or list(tests)
+    if all(first not in (lines[test] or ()) for test in tests):
+        return list(tests)
+    return [test for test in tests if lines[test] is None or first in lines[test]]
 
 
 def main(args: argparse.Namespace) -> None:
@@ -217,7 +226,7 @@ def main(args: argparse.Namespace) -> None:
             source, line = changed(trees[module], number, how)
             node = list(ast.walk(trees[module]))[number]
             own = [test for test in fastest if test.partition("::")[0] in TESTS[module]]
-            lines = {test: calls[test][1].get(module, []) for test in own}
+            lines = {test: None if calls[test][1] else calls[test][2].get(module, []) for test in own}
             tests = tests_of(node, trees[module], own, lines)
             alive = survives(module, source, tests, LONGER * sum(calls[test][0] for test in tests) + SECONDS)
             total[module] += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.errors import UserError, exit_on_error
+from utils.errors import UserError, exit_on_error, optional, require
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +53,18 @@ def test_names_that_the_terminal_cannot_show_are_no_error():
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Fused: \\u878d\\udcff.png\n", "")
+
+
+def test_packages_that_are_missing_are_named_with_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "own_one", warnings)
+    assert optional("own-one", "a.jpg") is warnings  # by pip's name
+    with pytest.raises(UserError, match="^a.jpg needs the package no-such-one: pip install no-such-one$"):
+        optional("no-such-one", "a.jpg")
+    with pytest.raises(UserError, match="^LPIPS needs the package no-such-one: wait$"):
+        optional("no-such-one", "LPIPS", "wait")
+    require("numpy", "scikit-image")
+    with pytest.raises(UserError, match="^no-one, none must be installed first: pip install no-one none$"):
+        require("no-one", "numpy", "none")
 
 
 def test_warnings_are_one_line():

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import subprocess
 import time
 
 import pytest
@@ -66,6 +67,27 @@ def test_tables_as_spreadsheets_write_them(tmp_path):
 def test_run_folders_are_never_shared(tmp_path):
     folders = [files.make_run_folder(tmp_path / "runs") for _ in range(3)]
     assert len(set(folders)) == 3 and all(folder.is_dir() for folder in folders)
+
+
+def test_the_commit_is_that_of_the_code_and_says_whether_it_was_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "utils.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert files.git_sha() == "unknown"
+
+    def git(*arguments):
+        options = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        return subprocess.run(["git", *options, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    (tmp_path / "a.txt").write_text("a")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "a")
+    commit = git("rev-parse", "HEAD").stdout[:12]
+    assert files.git_sha() == commit
+    (tmp_path / "a.txt").write_text("b")
+    assert files.git_sha() == f"{commit}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert files.git_sha() == "unknown"
 
 
 def test_small_formats():
