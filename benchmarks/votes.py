@@ -10,12 +10,15 @@ counts lines "SCENE: LETTER"; "SCENE: none" is a vote for no method.
 """
 
 import argparse
+import itertools
 import json
 import random
 import string
 import sys
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import cv2
@@ -28,6 +31,7 @@ from utils.files import write_json  # noqa: E402
 from utils.pictures.image import list_images, read_image, write_image  # noqa: E402
 
 LABEL = 48  # pixels, height of the bar with the letter
+SQUARE = 600  # pixels, side of a crop
 
 PAGE = """<!doctype html>
 <meta charset="utf-8">
@@ -103,15 +107,11 @@ def find_pictures(folder: Path, methods: list[str] | None = None) -> dict[str, d
     return {scene: {method: found[method][scene] for method in methods} for scene in scenes}
 
 
-def draw_letters(pictures: dict[str, dict[str, Path]], seed: int) -> dict[str, dict[str, str]]:
-    """Returns the key {scene: {letter: method}}, the methods in a random order for each scene."""
-    rng = random.Random(seed)
-    key = {}
-    for scene, files in pictures.items():
-        methods = sorted(files)
-        rng.shuffle(methods)
-        key[scene] = dict(zip(string.ascii_uppercase, methods, strict=False))
-    return key
+def draw_letters(methods: Iterable[str], rng: random.Random) -> dict[str, str]:
+    """Returns {letter: method}, the methods in a random order."""
+    drawn = sorted(methods)
+    rng.shuffle(drawn)
+    return dict(zip(string.ascii_uppercase, drawn, strict=False))
 
 
 def sheet(pictures: dict[str, np.ndarray]) -> np.ndarray:
@@ -124,8 +124,25 @@ def sheet(pictures: dict[str, np.ndarray]) -> np.ndarray:
     return np.hstack(columns)
 
 
-def write_blind(pictures: dict[str, dict[str, Path]], out: Path, seed: int) -> None:
+def squares(pictures: Sequence[np.ndarray], count: int) -> list[tuple[slice, slice]]:
+    """Returns up to `count` squares of SQUARE pixels, none over another: those where the pictures' detail differs most.
+
+    Args:
+        pictures: (H, W, 3) BGR uint8 of one scene by several methods. Their brightness does not count.
+    """
+    grays = [cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32) for picture in pictures]
+    spread = np.std([gray - cv2.blur(gray, (31, 31)) for gray in grays], axis=0)
+    height, width = spread.shape
+    places = itertools.product(range(0, height - SQUARE + 1, SQUARE), range(0, width - SQUARE + 1, SQUARE))
+    boxes = [(slice(top, top + SQUARE), slice(left, left + SQUARE)) for top, left in places]
+    return sorted(boxes, key=lambda box: -spread[box].mean())[:count]
+
+
+def write_blind(pictures: dict[str, dict[str, Path]], out: Path, seed: int, crops: int = 0) -> None:
     """Writes out/key.json, and into out/blind the sheets, the page, and the page's pictures, named by letter.
+
+    Args:
+        crops: Squares to show of each scene instead of the whole, see `squares`; each has its own letters.
 
     Raises:
         ValueError: Pictures of a scene differ in size, or out/blind exists already.
@@ -133,16 +150,21 @@ def write_blind(pictures: dict[str, dict[str, Path]], out: Path, seed: int) -> N
     blind = out / "blind"
     if blind.exists():
         raise UserError(f"{blind} is there already: remove it or choose another --output")
-    key = draw_letters(pictures, seed)
-    shown = []
-    for scene, letters in key.items():
-        images = {letter: read_image(pictures[scene][method]) for letter, method in letters.items()}
+    rng, key, shown = random.Random(seed), {}, []
+    for scene, files in pictures.items():
+        images = {method: read_image(path) for method, path in files.items()}
         if len({image.shape[:2] for image in images.values()}) > 1:
             raise UserError(f"{scene}: the methods' pictures differ in size")
-        write_image(blind / f"{scene}.png", sheet(images))
-        for letter, image in images.items():  # written anew, so that no file's format or date tells its method
-            write_image(blind / "pictures" / f"{scene}_{letter}.png", image)
-        shown.append([scene, {letter: f"pictures/{quote(scene)}_{letter}.png" for letter in letters}])
+        boxes: dict[str, Any] = {scene: ...}
+        if crops:
+            boxes = {f"{scene}_{number}": box for number, box in enumerate(squares([*images.values()], crops))}
+        for name, box in boxes.items():
+            key[name] = draw_letters(images, rng)
+            parts = {letter: np.ascontiguousarray(images[method][box]) for letter, method in key[name].items()}
+            write_image(blind / f"{name}.png", sheet(parts))
+            for letter, part in parts.items():  # written anew, so that no file's format or date tells its method
+                write_image(blind / "pictures" / f"{name}_{letter}.png", part)
+            shown.append([name, {letter: f"pictures/{quote(name)}_{letter}.png" for letter in parts}])
     (blind / "page.html").write_text(PAGE.replace("SCENES", json.dumps(shown), 1), encoding="utf-8")
     write_json(out / "key.json", key)
 
@@ -179,6 +201,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", help="the folders to show; all of them if none is named")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write, and to find the key in")
     parser.add_argument("--seed", type=int, default=0, help="of the letters' order")
+    parser.add_argument("--crops", type=int, default=0, help="show so many squares at 100 %% instead of each picture")
     parser.add_argument("--count", type=Path, metavar="FILE", help="count the votes of this file")
     args = parser.parse_args()
     if (args.pictures is None) == (args.count is None):
@@ -188,7 +211,7 @@ def main() -> None:
         for method, number in count_votes(args.count.read_text(encoding="utf-8"), key).most_common():
             print(f"{number:4} {method}")
     else:
-        write_blind(find_pictures(args.pictures, args.methods), args.output, args.seed)
+        write_blind(find_pictures(args.pictures, args.methods), args.output, args.seed, args.crops)
         print(f"The judge gets {args.output / 'blind'}; {args.output / 'key.json'} says which letter is which method.")
 
 

@@ -59,6 +59,22 @@ def test_sheets_and_page_are_blind_and_the_key_is_true(pictures, tmp_path, monke
     assert counts[-1] == ["0", "mertens"]
 
 
+def test_crops_are_where_detail_differs_however_bright_the_pictures(tmp_path, monkeypatch, rng):
+    fine = rng.integers(0, 60, (1250, 1850, 3), np.uint8)
+    for method, top, left in (("bright", 700, 1300), ("dark", 100, 50)):
+        picture = np.full_like(fine, 180 if method == "bright" else 20)
+        picture[top : top + 400, left : left + 400] += fine[:400, :400] // (1 if method == "bright" else 2)
+        write_image(tmp_path / "pictures" / method / "a.png", picture)
+    run(monkeypatch, "--pictures", tmp_path / "pictures", "--out", tmp_path / "out", "--crops", 2)
+    key = json.loads((tmp_path / "out" / "key.json").read_text())
+    assert sorted(key) == ["a_0", "a_1"]
+    for number, (top, left) in enumerate([(600, 1200), (0, 0)]):  # the stronger detail first
+        for letter, method in key[f"a_{number}"].items():
+            shown = read_image(tmp_path / "out" / "blind" / "pictures" / f"a_{number}_{letter}.png")
+            whole = read_image(tmp_path / "pictures" / method / "a.png")
+            np.testing.assert_array_equal(shown, whole[top : top + 600, left : left + 600])
+
+
 @pytest.mark.parametrize(
     ("votes", "message"),
     [
