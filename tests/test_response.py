@@ -209,6 +209,21 @@ def test_half_of_the_colour_is_left_where_the_largest_channel_is_10(level, kept)
     np.testing.assert_allclose(merged, gray + kept * (own - gray), rtol=1e-4)
 
 
+def test_a_clipped_channel_takes_the_others_with_it_unless_it_is_noise():
+    """A thing that only the bright shot shows: red alone would be a rim. Where the dark shot is noise, red is known."""
+    response = Response(2.0, 10.0, (0.0, 3.0), ((0.0,) * 3,) * 2)
+    bright, white = np.full((1, 2, 3), (170, 170, 255), np.uint8), response.light(np.float32(0.95)) / 8
+
+    def merged(level):
+        return response.merge([np.full((1, 2, 3), level, np.uint8), bright])[0, 0]
+
+    blue, green, red = merged(60)
+    assert blue == green == pytest.approx(red, rel=0.02) and red == pytest.approx(white, rel=0.02)
+    blue, green, red = merged(1)
+    assert blue == green == pytest.approx(response.light(np.float32(170 / 255)) / 8, rel=0.02)
+    assert red == pytest.approx(white, rel=0.02)
+
+
 @pytest.mark.parametrize("value, weight", [(0.5, 1.5), (8 / 255, 0.75), (0.885, 1.0), (0.92, 0.2085 + 0.5 * 0.8738)])
 def test_a_value_counts_less_near_black_and_near_white(value, weight):
     """1 as the largest channel, fading from .8 to .97, and .5 on its own, fading from .9 to .99; half of it at 8."""

@@ -198,11 +198,11 @@ def _moving(source: np.ndarray, shot: np.ndarray, curves: np.ndarray, spreads: n
         # relative to the extremes: haze is never black, and a shot darkened by an editor clips below 255
         lows[c, : max(DARK, channel.min() + SOURCE_TOLERANCE)] = -np.inf
         highs[c, min(WHITE, channel.max() - SOURCE_TOLERANCE) :] = np.inf
-    excess = np.maximum(_look_up(least, lows) - shot, shot - _look_up(most, highs)).max(2)
+    excess = np.maximum(_look_up(least, lows) - shot, shot - _look_up(most, highs))
     if source.shape[2] > 1:
-        excess -= CLIPPED_TOLERANCE * (np.maximum(most, shot).max(2) >= WHITE)
-    some = (excess > 0).astype(np.uint8)
-    clear = (excess > CLEAR + _look_up(source, spreads).max(2)) & (cv2.morphologyEx(some, cv2.MORPH_OPEN, square) > 0)
+        excess -= CLIPPED_TOLERANCE * (np.maximum(most, shot).max(2, keepdims=True) >= WHITE)
+    some = (excess > 0).any(2).astype(np.uint8)
+    clear = (excess > CLEAR + _look_up(source, spreads)).any(2) & (cv2.morphologyEx(some, cv2.MORPH_OPEN, square) > 0)
     number, regions = cv2.connectedComponents(some)
     moving = (np.bincount(regions[clear], minlength=number) >= SEEDS).astype(np.uint8)
     return cv2.morphologyEx(moving[regions], cv2.MORPH_CLOSE, GAP)

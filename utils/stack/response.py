@@ -77,7 +77,8 @@ class Response:
         the less of that head start is left, until darker shots count alone; and values near black count less. A channel
         that is not clipped while others are still counts half as much as the darkest shot. What all shots clip has the
         darkest one's white, what all leave black the brightest one's black. Nothing is darker than the white of a shot
-        that clips it, whatever noise a darker shot has there. Colours of nearly black values are mostly noise: the
+        that clips it, whatever noise a darker shot has there. Where it is no noise, but a flare or a moving thing, all
+        channels grow alike: one alone would make a coloured rim. Colours of nearly black values are mostly noise: the
         darker they are, the grayer they become.
 
         Args:
@@ -85,9 +86,17 @@ class Response:
                 (h, w, 4) with alpha, which is ignored; uint8, uint16 or float32 in [0, 1].
         """
         *sums, doubt = self._sums(images)
-        merged = [cv2.max(cv2.divide(total, weight), least) for total, weight, least in zip(*sums, strict=True)]
+        totals, weights, least = sums
+        own = [cv2.divide(total, weight) for total, weight in zip(totals, weights, strict=True)]
+        merged = [cv2.max(x, white) for x, white in zip(own, least, strict=True)]
         if images[0].ndim == 2:
             return merged[0]
+        lacks = []  # share of the light that a channel lacks, as far as it is no noise
+        for x, y, weight in zip(own, merged, weights, strict=True):
+            sure = cv2.threshold(weight, 1, 0, cv2.THRESH_TRUNC)[1]
+            lacks.append(cv2.divide(cv2.multiply(cv2.multiply(sure, sure), cv2.subtract(y, x)), y))
+        share = 1 - functools.reduce(cv2.max, lacks)
+        merged = [cv2.max(y, cv2.divide(x, share)) for x, y in zip(own, merged, strict=True)]
         radiance = cv2.merge(merged)
         gray = luma(radiance)
         return cv2.merge([cv2.add(x, cv2.multiply(doubt, cv2.subtract(gray, x))) for x in merged])
@@ -155,7 +164,7 @@ class Response:
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
         doubtful = GRAYED**4 / (value**4 + GRAYED**4)
         sure = self.light(np.minimum(value, SURE)) / (exposure * tint[:, None])
-        clipped = smoothstep(*OWN_CLIPPING, value) * sure
+        clipped = np.maximum(smoothstep(*OWN_CLIPPING, value) * sure, 1e-12)  # no zero: lacks are shares of it
         return tuple(x.astype(np.float32) for x in (light, whole, signal, own, clipped, doubtful))
 
 
