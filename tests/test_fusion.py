@@ -113,7 +113,8 @@ def test_of_gray_at_the_size_of_the_decision_the_picture_is_the_network(pyramid,
 
 def test_identical_exposures_are_one_whatever_their_number(pyramid, stack, device):
     image, fuser = stack(2, (80, 90, 4))[0], Fuser(on_device(pyramid, device))
-    np.testing.assert_array_equal(fuser.fuse([image] * 2), fuser.fuse([image] * 5))
+    two, five = (fuser.fuse([image] * count).astype(int) for count in (2, 5))
+    assert np.abs(two - five).max() <= 1 and (two != five).mean() < 1e-3  # sums of floats are rounded
     assert (fuser.fuse([image] * 2)[..., 3] == image[..., 3]).all()
 
 

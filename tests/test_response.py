@@ -224,12 +224,32 @@ def test_a_clipped_channel_takes_the_others_with_it_unless_it_is_noise():
     assert red == pytest.approx(white, rel=0.02)
 
 
-@pytest.mark.parametrize("value, weight", [(0.5, 1.5), (8 / 255, 0.75), (0.885, 1.0), (0.92, 0.2085 + 0.5 * 0.8738)])
+def test_what_is_black_beside_others_in_the_darkest_shot_is_no_brighter_than_where_the_bright_shot_clips_it():
+    """An orange cloth: its blue is nearly clipped in the bright shot since cameras bleach what is bright."""
+    response = Response(1.75, 0.05, (0.0, 10.0), ((0.0,) * 3,) * 2)
+
+    def blue_over_red(bright):
+        shots = [np.full((1, 2, 3), colour, np.uint8) for colour in ((0, 26, 43), bright)]
+        blue, _, red = response.merge(shots)[0, 0]
+        return blue / red
+
+    assert blue_over_red((252, 254, 255)) == pytest.approx(blue_over_red((254, 254, 255)), rel=0.02)
+    assert blue_over_red((180, 254, 255)) == pytest.approx(0.0236, rel=0.1)  # this far from white it is known
+
+
+def test_no_difference_of_shots_makes_light_without_end():
+    """What one channel shows 10 million times as bright in another shot, as lamps that were switched off."""
+    response = Response(2.0, 0.05, (0.0, 12.0), ((0.0,) * 3,) * 2)
+    shots = [np.full((1, 2, 3), colour, np.uint8) for colour in ((255, 200, 0), (8, 9, 30))]
+    assert np.isfinite(response.merge(shots)).all()
+
+
+@pytest.mark.parametrize("value, weight", [(0.5, 1.55), (8 / 255, 0.775), (0.885, 1.025), (0.92, 0.2189 + 0.4369)])
 def test_a_value_counts_less_near_black_and_near_white(value, weight):
-    """1 as the largest channel, fading from .8 to .97, and .5 on its own, fading from .9 to .99; half of it at 8."""
+    """1.05 as the largest channel, fading from .8 to .97, and .5 on its own, fading from .9 to .99; half of it at 8."""
     response = Response(2.0, 0.2, (0.0, 0.0), ((0.0,),) * 2)
     shots = [np.full((2, 2), round(65535 * x), np.uint16) for x in (0.3, value)]
-    expected = np.average(response.light(np.array([0.3, value])), weights=[1.5, weight])
+    expected = np.average(response.light(np.array([0.3, value])), weights=[1.55, weight])
     np.testing.assert_allclose(response.merge(shots), expected, rtol=1e-3)
 
 
@@ -447,7 +467,7 @@ def test_a_shot_counts_by_its_exposure():
     for chosen in ([0, 1, 2], [0, 1], [2]):
         response = Response(2.0, 0.2, tuple(stops[chosen]), ((0.0,) * 3,) * len(chosen))
         lights = response.light(levels[chosen] / 65535) / 2 ** stops[chosen]
-        expected = np.average(lights, weights=2 ** stops[chosen] + 0.5)
+        expected = np.average(lights, weights=2 ** stops[chosen] + 0.5 + 0.05 * (np.arange(len(chosen)) == 0))
         merged = response.merge([np.full((2, 2, 3), level, np.uint16) for level in levels[chosen]])
         np.testing.assert_allclose(merged, expected, rtol=2e-3)
 

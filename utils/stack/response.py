@@ -30,6 +30,7 @@ ROUNDS = 5  # of the robust mean: forty give the same curves
 TINT = 0.05  # stops: a channel's gain that differs less is more likely the curve's error than white balance
 CLIPPING = 0.8, 0.97  # of the largest channel, between which a shot hands over to darker ones: hues shift before white
 OWN_CLIPPING = 0.9, 0.99  # the same of a single channel beside others that are clipped
+BESIDE = 0.05  # trust of the darkest shot in a channel that is black beside others: bright shots bleach it
 SINGLE = 0.5  # trust in a channel beside clipped ones, times the darkest shot's
 SURE = 0.95  # values above it follow the fitted curve so badly that colours break; below .95 flares get dark holes
 GRAYED = 10 / 255  # of the largest channel: half of the colour there is noise
@@ -75,8 +76,9 @@ class Response:
 
         A shot counts by its exposure, as its signal over the noise does. The nearer its largest channel is to clipping,
         the less of that head start is left, until darker shots count alone; and values near black count less. A channel
-        that is not clipped while others are still counts half as much as the darkest shot. What all shots clip has the
-        darkest one's white, what all leave black the brightest one's black. Nothing is darker than the white of a shot
+        that is not clipped while others are still counts half as much as the darkest shot. What that shows black beside
+        other channels counts a little too, since cameras bleach what is bright. What all shots clip has the darkest
+        one's white, what all leave black the brightest one's black. Nothing is darker than the white of a shot
         that clips it, whatever noise a darker shot has there. Where it is no noise, but a flare or a moving thing, all
         channels grow alike: one alone would make a coloured rim. Colours of nearly black values are mostly noise: the
         darker they are, the grayer they become.
@@ -95,7 +97,7 @@ class Response:
         for x, y, weight in zip(own, merged, weights, strict=True):
             sure = cv2.threshold(weight, 1, 0, cv2.THRESH_TRUNC)[1]
             lacks.append(cv2.divide(cv2.multiply(cv2.multiply(sure, sure), cv2.subtract(y, x)), y))
-        share = 1 - functools.reduce(cv2.max, lacks)
+        share = cv2.max(1 - functools.reduce(cv2.max, lacks), 1e-6)
         merged = [cv2.max(y, cv2.divide(x, share)) for x, y in zip(own, merged, strict=True)]
         radiance = cv2.merge(merged)
         gray = luma(radiance)
@@ -129,11 +131,13 @@ class Response:
         for k, image in enumerate(images):
             image = from_float(image, np.uint16) if image.dtype == np.float32 else image
             planes = cv2.split(image)[:3] if image.ndim == 3 else [image]
-            light, whole, signal, own, clipped, doubtful = self._tables(k, image.dtype)
+            light, whole, signal, beside, own, clipped, doubtful = self._tables(k, image.dtype)
             most = functools.reduce(cv2.max, planes)
             shared, of_shot = cv2.LUT(most, whole), np.float32(0)
             for c, plane in enumerate(planes):
                 weight = cv2.add(cv2.multiply(shared, cv2.LUT(plane, signal)), cv2.LUT(plane, own))
+                if not self.stops[k]:
+                    weight = cv2.add(weight, cv2.LUT(most, beside))
                 of_shot = of_shot + weight
                 part, white = cv2.multiply(weight, cv2.LUT(plane, light[c])), cv2.LUT(plane, clipped[c])
                 if k:
@@ -149,7 +153,7 @@ class Response:
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 # tables of a few responses; all strips of a picture need the same
     def _tables(self, shot: int, dtype: DTypeLike) -> tuple[np.ndarray, ...]:
-        """Returns for each level of a shot: light (C, levels); weight as the largest channel; as any; in addition.
+        """Returns for each level of a shot: light (C, levels); weight as the largest channel; as any; beside it; added.
 
         And the least light that there is, (C, levels), 0 for levels that do not clip; and the doubt about the colour.
         """
@@ -162,10 +166,11 @@ class Response:
         own = SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value))
         # where nobody knows: the darkest shot's white, the brightest shot's black
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
+        beside = BESIDE * whole * signal
         doubtful = GRAYED**4 / (value**4 + GRAYED**4)
         sure = self.light(np.minimum(value, SURE)) / (exposure * tint[:, None])
         clipped = np.maximum(smoothstep(*OWN_CLIPPING, value) * sure, 1e-12)  # no zero: lacks are shares of it
-        return tuple(x.astype(np.float32) for x in (light, whole, signal, own, clipped, doubtful))
+        return tuple(x.astype(np.float32) for x in (light, whole, signal, beside, own, clipped, doubtful))
 
 
 def fit_response(shots: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> Response:
