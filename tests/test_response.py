@@ -222,6 +222,8 @@ def test_a_clipped_channel_takes_the_others_with_it_unless_it_is_noise():
     blue, green, red = merged(1)
     assert blue == green == pytest.approx(response.light(np.float32(170 / 255)) / 8, rel=0.02)
     assert red == pytest.approx(white, rel=0.02)
+    orange = response.merge([np.full((1, 2, 3), (30, 110, 200), np.uint8), np.full((1, 2, 3), 255, np.uint8)])[0, 0]
+    np.testing.assert_allclose(orange[1:], response.light(np.array([110, 200], np.float32) / 255), rtol=0.1)  # bleached
 
 
 def test_what_is_black_beside_others_in_the_darkest_shot_is_no_brighter_than_where_the_bright_shot_clips_it():

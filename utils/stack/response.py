@@ -78,10 +78,10 @@ class Response:
         the less of that head start is left, until darker shots count alone; and values near black count less. A channel
         that is not clipped while others are still counts half as much as the darkest shot. What that shows black beside
         other channels counts a little too, since cameras bleach what is bright. What all shots clip has the darkest
-        one's white, what all leave black the brightest one's black. Nothing is darker than the white of a shot
-        that clips it, whatever noise a darker shot has there. Where it is no noise, but a flare or a moving thing, all
-        channels grow alike: one alone would make a coloured rim. Colours of nearly black values are mostly noise: the
-        darker they are, the grayer they become.
+        one's white, what all leave black the brightest one's black. Nothing is darker than the white of a shot that
+        clips it, whatever noise a darker shot has there. Where that is no noise and concerns the strongest channels, as
+        with flares and moving things, all channels grow alike: one alone would make a coloured rim. Colours of nearly
+        black values are mostly noise: the darker they are, the grayer they become.
 
         Args:
             images: all shots that were fitted, in that order, or the same strip of all: (h, w), (h, w, 3) BGR or
@@ -93,9 +93,10 @@ class Response:
         merged = [cv2.max(x, white) for x, white in zip(own, least, strict=True)]
         if images[0].ndim == 2:
             return merged[0]
-        lacks = []  # share of the light that a channel lacks, as far as it is no noise
+        most = functools.reduce(cv2.max, own) + np.float32(1e-12)
+        lacks = []  # share of the light that a channel lacks, as far as it is no noise, nor dark beside others
         for x, y, weight in zip(own, merged, weights, strict=True):
-            sure = cv2.threshold(weight, 1, 0, cv2.THRESH_TRUNC)[1]
+            sure = cv2.multiply(cv2.threshold(weight, 1, 0, cv2.THRESH_TRUNC)[1], cv2.divide(x, most))
             lacks.append(cv2.divide(cv2.multiply(cv2.multiply(sure, sure), cv2.subtract(y, x)), y))
         share = cv2.max(1 - functools.reduce(cv2.max, lacks), 1e-6)
         merged = [cv2.max(y, cv2.divide(x, share)) for x, y in zip(own, merged, strict=True)]
