@@ -19,7 +19,7 @@ from utils.evaluation import MIN_SIDE
 from utils.files import plain
 from utils.pictures import QUALITY
 from utils.stack import METHODS
-from utils.training import CLIP_WEIGHT, LIGHT_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS, SHOTS
+from utils.training import CLIP_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS, SHOTS
 
 ROOT = Path(__file__).resolve().parent
 # What a resumed training does with a setting that changed:
@@ -296,8 +296,6 @@ def train_parser() -> Parser:
     option.help = "mef, exposure: judge by all of the scene's shots, not only by those that the network is shown"
     option = add("--lum_weight", default=LUM_WEIGHT, low=0, resumed=NEW_BEST)
     option.help = "mef, exposure: weight of MEF-SSIM-lum, which fixes brightness"
-    option = add("--light_weight", default=LIGHT_WEIGHT, low=0, resumed=NEW_BEST)
-    option.help = "mef, exposure: weight of lights that are brighter than the well exposed shots show them"
     option = add("--clip_weight", default=CLIP_WEIGHT, low=0, resumed=NEW_BEST)
     option.help = "mef, exposure: weight of values beyond black and white; with 0 they are judged without being clipped"
     option = add("--scale_weights", default=list(SCALE_WEIGHTS), type=float, nargs="+", low=0, resumed=NEW_BEST)

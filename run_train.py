@@ -366,7 +366,7 @@ class Objective:
 
 
 def mef_loss(args: argparse.Namespace) -> Loss:
-    return MEFLoss(args.scale_weights, args.lum_weight, args.light_weight, args.clip_weight)
+    return MEFLoss(args.scale_weights, args.lum_weight, args.clip_weight)
 
 
 OBJECTIVES = {

@@ -8,7 +8,6 @@ from utils.evaluation import metric
 from utils.training.loss import (
     MEFLoss,
     ReconLoss,
-    bleached,
     mef_ssim_lum,
     mef_ssim_map,
     mef_ssim_scales,
@@ -148,29 +147,16 @@ def test_mef_loss_weighs_six_scales_and_the_luminance():
     gray, shots = fused[0, 0].numpy(force=True) * 255, stack[0].numpy(force=True) * 255
     scales, lum = metric.mef_ssim_scales(gray, shots), metric.mef_ssim_lum(gray, shots)
     np.testing.assert_allclose(mef_ssim_scales(fused, stack, 6)[0].numpy(force=True), scales, atol=1e-9)
-    loss = MEFLoss((1, 2, 3, 4, 5, 6), 0.7, 0)(fused, stack).item()
+    loss = MEFLoss((1, 2, 3, 4, 5, 6), 0.7)(fused, stack).item()
     assert loss == pytest.approx(1 - np.dot(scales, (1, 2, 3, 4, 5, 6)) / 21 + 0.7 * (1 - lum), abs=1e-9)
-    small = MEFLoss((1, 2, 3, 4, 5, 6), 0, 0)(fused[..., :48, :], stack[..., :48, :])
+    small = MEFLoss((1, 2, 3, 4, 5, 6), 0)(fused[..., :48, :], stack[..., :48, :])
     scales = metric.mef_ssim_scales(gray[:48], shots[:, :48])[:3]
     assert small.item() == pytest.approx(1 - np.dot(scales, (1, 2, 3)) / 6, abs=1e-9)
 
 
-def test_lights_are_bleached_by_the_square_of_what_they_are_brighter_than_the_well_exposed_shot():
-    dark, over = (torch.full((1, 1, 50, 200), value) for value in (0.5, 1.0))
-    over[..., 100:] = 0.6  # not clipped: any brightness is free
-    stack = torch.cat([dark, over], 1)
-    weights = [np.exp(-((mean - 0.5) ** 2 + (here - 0.5) ** 2) / 0.08) for mean, here in ((0.5, 0.5), (0.8, 1.0))]
-    desired = np.average([0.5, 1.0], weights=weights)
-    for y in (0.4, 0.7, 0.95):
-        fused = torch.full_like(dark, y)
-        lost = bleached(fused, stack).item()
-        assert lost == pytest.approx(max(y - desired, 0) ** 2 / 4, abs=0.004)
-        assert MEFLoss(light_weight=3).parts(fused, stack)["bleached"].item() == pytest.approx(3 * lost)
-
-
 def test_the_papers_loss_is_one_scale_of_the_original_metric_whatever_the_brightness():
     stack, fused = pictures(1, 2, 64, 64), pictures(1, 1, 64, 64, seed=1)
-    loss = MEFLoss([1], 0, 0, 0)
+    loss = MEFLoss([1], 0, 0)
     expected = 1 - metric.mef_ssim_scales(fused[0, 0].numpy(force=True) * 255, stack[0].numpy(force=True) * 255, 1)[0]
     assert loss(fused, stack).item() == pytest.approx(expected, abs=1e-9)
     assert loss(fused + 3, stack).item() == pytest.approx(expected, abs=1e-9)  # nothing is clipped

@@ -437,4 +437,4 @@ def test_help_shows_true_defaults_and_switches(capsys):
     assert (args.train_num, args.batch_size, args.num_epochs, args.lr, args.num_workers) == (200, 4, 100, 1e-4, 0)
     loss = MEFLoss()
     assert list(loss.scale_weights) == args.scale_weights
-    assert (loss.lum_weight, loss.light_weight) == (args.lum_weight, args.light_weight)
+    assert (loss.lum_weight, loss.clip_weight) == (args.lum_weight, args.clip_weight)

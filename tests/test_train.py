@@ -49,7 +49,7 @@ def test_a_step_judges_by_the_judges(pyramid):
     found = train.backward(pyramid, [Sample(exposures, judges)], loss)
     torch.testing.assert_close(found.pop("loss"), expected.detach())
     torch.testing.assert_close(sum(found.values()), expected.detach())
-    assert found.keys() == {"loss_mef_ssim", "loss_mef_ssim_lum", "loss_clipped", "loss_bleached"}
+    assert found.keys() == {"loss_mef_ssim", "loss_mef_ssim_lum", "loss_clipped"}
 
 
 def test_a_batch_of_many_shapes_has_the_gradient_of_its_samples_one_at_a_time(pyramid):

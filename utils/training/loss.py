@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.training import CLIP_WEIGHT, LIGHT_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS
+from utils.training import CLIP_WEIGHT, LUM_WEIGHT, SCALE_WEIGHTS
 
 WINDOW = 11  # pixels, side
 BOX, GAUSSIAN, GAUSSIAN_LUM = 0.0, 1.5, WINDOW / 6  # sigmas of the windows; 0 is the uniform one
@@ -120,32 +120,12 @@ def mef_ssim_lum(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
     cov = window_mean(fused * exposures, GAUSSIAN_LUM, pad) - mean_f[:, None] * mean_x
     var_best, best = var_x.max(1, keepdim=True)
     structure = (2 * cov.gather(1, best)[:, 0] + c2) / (var_f + var_best[:, 0].clamp(min=0) + c2)
-    desired = well_exposed(mean_x)
-    luminance = (2 * mean_f * desired + c1) / (mean_f**2 + desired**2 + c1)
-    return luminance.mean((1, 2)) * structure.mean((1, 2))
-
-
-def well_exposed(mean_x: torch.Tensor) -> torch.Tensor:
-    """Returns the brightness (N, H, W) that MEFNet asks for, of the exposures' local means (N, K, H, W), in [0, 1].
-
-    It is their mean, weighted by how near to 0.5 each is here, and by how near its whole picture is.
-    """
-    sigma_g, sigma_l = 0.2, 0.2
+    sigma_g, sigma_l = 0.2, 0.2  # brightness: the mean of shots, by how near to 0.5 each is here, and as a whole
     weight = torch.exp(-((mean_x.mean((2, 3), keepdim=True) - 0.5) ** 2) / (2 * sigma_g**2))
     weight = weight * torch.exp(-((mean_x - 0.5) ** 2) / (2 * sigma_l**2))
-    return (weight * mean_x).sum(1) / weight.sum(1).clamp(min=1e-12)
-
-
-def bleached(fused: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
-    """Returns by how much (N,) lights are too bright in fused (N, 1, H, W): squared, averaged over the picture.
-
-    Lights are where exposures (N, K, H, W) are clipped, the more the more of them are; they should not be brighter than
-    `well_exposed`. MEF-SSIM leaves brightness free, and its contrast pushes them up to white. Squared, and by the share
-    of exposures, since a little more light does good to gardens and grey skies, which long exposures clip too.
-    """
-    mean_x, mean_f = window_mean(exposures, GAUSSIAN_LUM), window_mean(fused, GAUSSIAN_LUM)[:, 0]
-    clipped = ((mean_x - 0.9) / 0.1).clamp(0, 1).mean(1)
-    return (clipped * (mean_f - well_exposed(mean_x)).clamp(min=0) ** 2).mean((1, 2))
+    desired = (weight * mean_x).sum(1) / weight.sum(1).clamp(min=1e-12)
+    luminance = (2 * mean_f * desired + c1) / (mean_f**2 + desired**2 + c1)
+    return luminance.mean((1, 2)) * structure.mean((1, 2))
 
 
 class Loss(nn.Module):
@@ -176,29 +156,26 @@ class ReconLoss(Loss):
 class MEFLoss(Loss):
     """The loss (N,) of each fused picture (N, 1, H, W) against its judges (N, J, H, W), all in [0, 1].
 
-    The sum of four parts:
+    The sum of three parts:
     - 1 - MEF-SSIM, averaged over dyadic scales with `scale_weights`, finest first: the fine ones keep detail, the
       coarse ones prevent halos and veils. By default half and quarter size weigh most, as they do in the metric. Six
       scales need 321 pixels; a smaller picture is judged at fewer.
     - `lum_weight` times 1 - MEFNet's MEF-SSIM, whose luminance term fixes the brightness that MEF-SSIM leaves free. It
       lowers large-scale contrast; larger weights of the coarsest scales in the first part counteract that.
-    - `light_weight` times `bleached`, by which lights keep their colours.
     - `clip_weight` times the mean distance of the picture's values from [0, 1], since a display clips them. With
       weight 0 they may lie anywhere: the first part is then that of the values as they are.
 
-    The paper's loss is the first part at one scale: MEFLoss([1], 0, 0, 0).
+    The paper's loss is the first part at one scale: MEFLoss([1], 0, 0).
     """
 
     def __init__(
         self,
         scale_weights: Sequence[float] = SCALE_WEIGHTS,
         lum_weight: float = LUM_WEIGHT,
-        light_weight: float = LIGHT_WEIGHT,
         clip_weight: float = CLIP_WEIGHT,
     ):
         super().__init__()
-        self.scale_weights, self.lum_weight = scale_weights, lum_weight
-        self.light_weight, self.clip_weight = light_weight, clip_weight
+        self.scale_weights, self.lum_weight, self.clip_weight = scale_weights, lum_weight, clip_weight
 
     def parts(self, fused: torch.Tensor, judges: torch.Tensor) -> dict[str, torch.Tensor]:
         shown = fused.clamp(0, 1)
@@ -207,8 +184,6 @@ class MEFLoss(Loss):
         parts = {"mef_ssim": 1 - (scores * weights).sum(1) / weights.sum()}
         if self.lum_weight:
             parts["mef_ssim_lum"] = self.lum_weight * (1 - mef_ssim_lum(shown, judges))
-        if self.light_weight:
-            parts["bleached"] = self.light_weight * bleached(shown, judges)
         if self.clip_weight:
             parts["clipped"] = self.clip_weight * (fused - shown).abs().mean((1, 2, 3))
         return parts
