@@ -35,6 +35,8 @@ SINGLE = 0.5  # trust in a channel beside clipped ones, times the darkest shot's
 SURE = 0.95  # values above it follow the fitted curve so badly that colours break; below .95 flares get dark holes
 GRAYED = 10 / 255  # of the largest channel: half of the colour there is noise
 NOISE = 8 / 255  # values below are mostly noise and JPEG's steps
+LACK = 0.45, 0.7  # of a channel's light, between which all channels begin to grow with it: less is the curve's error
+LEFT = (1.001 - np.linspace(0, 1, 256) * smoothstep(*LACK, np.linspace(0, 1, 256))).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ class Response:
         that is not clipped while others are still counts half as much as the darkest shot. What that shows black beside
         other channels counts a little too, since cameras bleach what is bright. What all shots clip has the darkest
         one's white, what all leave black the brightest one's black. Nothing is darker than the white of a shot that
-        clips it, whatever noise a darker shot has there. Where that is no noise and concerns the strongest channels, as
-        with flares and moving things, all channels grow alike: one alone would make a coloured rim. Colours of nearly
-        black values are mostly noise: the darker they are, the grayer they become.
+        clips it, whatever noise a darker shot has there. Where that is no noise, concerns the strongest channels and is
+        much, as with flares and moving things, all channels grow alike: one alone would make a coloured rim. Colours of
+        nearly black values are mostly noise: the darker they are, the grayer they become.
 
         Args:
             images: all shots that were fitted, in that order, or the same strip of all: (h, w), (h, w, 3) BGR or
@@ -98,7 +100,7 @@ class Response:
         for x, y, weight in zip(own, merged, weights, strict=True):
             sure = cv2.multiply(cv2.threshold(weight, 1, 0, cv2.THRESH_TRUNC)[1], cv2.divide(x, most))
             lacks.append(cv2.divide(cv2.multiply(cv2.multiply(sure, sure), cv2.subtract(y, x)), y))
-        share = cv2.max(1 - functools.reduce(cv2.max, lacks), 1e-6)
+        share = cv2.LUT(from_float(functools.reduce(cv2.max, lacks), np.uint8), LEFT)
         merged = [cv2.max(y, cv2.divide(x, share)) for x, y in zip(own, merged, strict=True)]
         radiance = cv2.merge(merged)
         gray = luma(radiance)
