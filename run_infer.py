@@ -18,6 +18,7 @@ from typing import Any
 from configs import DEFAULT_OUTPUT, get_infer_args
 from utils.errors import UserError, exit_on_error, told
 from utils.fusing.fusion import End, Fuser, fuse_scenes
+from utils.pictures.image import RADIANCE_SUFFIXES, WRITTEN_SUFFIXES
 from utils.pictures.scenes import Found, Scene, find_scenes, is_finished, with_outputs
 from utils.progress import listening
 
@@ -53,7 +54,11 @@ def fuse_scene(args: argparse.Namespace) -> None:
 
 
 def placed(args: argparse.Namespace, scenes: Sequence[Scene], folder: Path) -> list[Scene]:
-    """Returns the scenes with their fused pictures' paths in a folder."""
+    """Returns the scenes with their fused pictures' paths in a folder; of one scene it may be the picture's name."""
+    if folder.suffix.lower() in (*WRITTEN_SUFFIXES, *RADIANCE_SUFFIXES) and not folder.is_dir():
+        if len(scenes) != 1:
+            raise UserError(f"{folder} is the name of one picture, but {len(scenes)} scenes were found: name a folder")
+        return [replace(scenes[0], out=folder)]
     return with_outputs(scenes, folder, args.hdr, args.format and f".{args.format}", args.names)
 
 

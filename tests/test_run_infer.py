@@ -442,6 +442,17 @@ def test_one_look_for_the_views_of_a_panorama(tmp_path, weights, capsys):
     assert "error: one look for many scenes needs weights of DeepFuse_pyramid" in capsys.readouterr().err
 
 
+def test_the_name_of_a_picture_is_for_a_folder_of_one_scene(tmp_path, weights, capsys):
+    for value in (50, 150):
+        photo(tmp_path / "a" / "scene" / f"{value}.png", value)
+    run(tmp_path / "a", "-o", tmp_path / "mine.png", "--weights", weights)
+    assert read_image(tmp_path / "mine.png").shape == (20, 30, 3)
+    for value in (50, 150):
+        photo(tmp_path / "a" / "other" / f"{value}.png", value)
+    line = refused(capsys, tmp_path / "a", "-o", tmp_path / "both.png", "--weights", weights)
+    assert line.endswith("both.png is the name of one picture, but 2 scenes were found: name a folder")
+
+
 def test_one_scene_into_a_folder(tmp_path, weights):
     pair = photo(tmp_path / "a.webp", 60), photo(tmp_path / "b.webp", 190)
     network = "--weights", weights, "--device", "cpu"
