@@ -211,9 +211,11 @@ def test_one_scene_is_read_ahead_and_no_more(monkeypatch):
     monkeypatch.setattr(fusion, "read_exposures", lambda paths, *_: read.append(paths[0].name) or ([], None, None))
     stacks = fusion._stacks(scenes, None, False, None, False)
     for number, (scene, stack) in enumerate(stacks):
-        time.sleep(0.05)
-        assert scene is scenes[number] and stack.images == []
-        assert read == [f"{name}1" for name in "abcde"[: number + 2]]
+        expected, end = [f"{name}1" for name in "abcde"[: number + 2]], time.monotonic() + 60
+        while len(read) < len(expected) and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.02)  # more would be read by now
+        assert scene is scenes[number] and stack.images == [] and read == expected
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path, stack):
