@@ -287,7 +287,7 @@ def test_what_is_black_or_clipped_tells_nothing():
 
 
 def test_colour_may_shift_where_another_channel_is_clipped():
-    for clipped, off, moves in ((0, 25, False), (0, 26, True), (252, 40, False), (252, 41, True)):
+    for clipped, off, moves in ((0, 25, False), (249, 26, True), (250, 40, False), (252, 41, True)):
         source, shot = flat(120, 3), flat(120, 3)
         source[MIDDLE, MIDDLE, 2] = shot[MIDDLE, MIDDLE, 2] = clipped or 120
         source[19:31, 19:31, 2] = clipped or 120
