@@ -200,6 +200,14 @@ def test_a_thing_moves_from_a_known_difference_on(sign, spread, off, moves):
     assert found.any() == moves
 
 
+def test_a_channel_that_is_uncertain_does_not_hide_what_another_one_tells():
+    source, shot = flat(120, 3), flat(120, 3)
+    shot[MIDDLE, MIDDLE, 0] += 26
+    curves, spreads = np.repeat(IDENTITY, 3, 0), np.zeros((3, 256), np.float32)
+    spreads[2] = 12
+    assert ghost._moving(source, shot, curves, spreads)[22:28, 22:28].all()
+
+
 def test_what_moves_grows_over_all_that_differs_and_closes_its_gaps():
     source, shot = flat(120), flat(120)
     shot[MIDDLE, 20:30] = 150  # clear
