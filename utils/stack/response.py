@@ -35,8 +35,7 @@ SINGLE = 0.5  # trust in a channel beside clipped ones, times the darkest shot's
 SURE = 0.95  # values above it follow the fitted curve so badly that colours break; below .95 flares get dark holes
 GRAYED = 10 / 255  # of the largest channel: half of the colour there is noise
 NOISE = 8 / 255  # values below are mostly noise and JPEG's steps
-LACK = 0.45, 0.7  # of a channel's light, between which all channels begin to grow with it: less is the curve's error
-LEFT = (1.001 - np.linspace(0, 1, 256) * smoothstep(*LACK, np.linspace(0, 1, 256))).astype(np.float32)
+UNSURE = np.float32(0.75)  # of a clipped shot's white, does not count where a darker shot knows: curves are 2 stops off
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,8 @@ class Response:
         that is not clipped while others are still counts half as much as the darkest shot. What that shows black beside
         other channels counts a little too, since cameras bleach what is bright. What all shots clip has the darkest
         one's white, what all leave black the brightest one's black. Nothing is darker than the white of a shot that
-        clips it, whatever noise a darker shot has there. Where that is no noise, concerns the strongest channels and is
-        much, as with flares and moving things, all channels grow alike: one alone would make a coloured rim. Colours of
-        nearly black values are mostly noise: the darker they are, the grayer they become.
+        clips it, whatever noise a darker shot has there, or than a quarter of it where a darker shot knows better.
+        Colours of nearly black values are mostly noise: the darker they are, the grayer they become.
 
         Args:
             images: all shots that were fitted, in that order, or the same strip of all: (h, w), (h, w, 3) BGR or
@@ -92,16 +90,10 @@ class Response:
         *sums, doubt = self._sums(images)
         totals, weights, least = sums
         own = [cv2.divide(total, weight) for total, weight in zip(totals, weights, strict=True)]
-        merged = [cv2.max(x, white) for x, white in zip(own, least, strict=True)]
+        counts = 1 - UNSURE * cv2.min(functools.reduce(cv2.max, weights), 1)
+        merged = [cv2.max(x, cv2.multiply(white, counts)) for x, white in zip(own, least, strict=True)]
         if images[0].ndim == 2:
             return merged[0]
-        most = functools.reduce(cv2.max, own) + np.float32(1e-12)
-        lacks = []  # share of the light that a channel lacks, as far as it is no noise, nor dark beside others
-        for x, y, weight in zip(own, merged, weights, strict=True):
-            sure = cv2.multiply(cv2.threshold(weight, 1, 0, cv2.THRESH_TRUNC)[1], cv2.divide(x, most))
-            lacks.append(cv2.divide(cv2.multiply(cv2.multiply(sure, sure), cv2.subtract(y, x)), y))
-        share = cv2.LUT(from_float(functools.reduce(cv2.max, lacks), np.uint8), LEFT)
-        merged = [cv2.max(y, cv2.divide(x, share)) for x, y in zip(own, merged, strict=True)]
         radiance = cv2.merge(merged)
         gray = luma(radiance)
         return cv2.merge([cv2.add(x, cv2.multiply(doubt, cv2.subtract(gray, x))) for x in merged])
@@ -172,7 +164,7 @@ class Response:
         beside = BESIDE * whole * signal
         doubtful = GRAYED**4 / (value**4 + GRAYED**4)
         sure = self.light(np.minimum(value, SURE)) / (exposure * tint[:, None])
-        clipped = np.maximum(smoothstep(*OWN_CLIPPING, value) * sure, 1e-12)  # no zero: lacks are shares of it
+        clipped = smoothstep(*OWN_CLIPPING, value) * sure
         return tuple(x.astype(np.float32) for x in (light, whole, signal, beside, own, clipped, doubtful))
 
 
