@@ -332,14 +332,17 @@ def test_damaged_settings_are_one_clear_line(tmp_path, damage):
         get_train_args(["--resume_path", str(tmp_path)])
 
 
+STRICT = sys.version_info < (3, 12)  # newer ones read files of options as names of files, which may be any bytes
+
+
 @pytest.mark.parametrize(
     "read, content, said",
     [
         (get_train_args, b"@{}\n", "names itself"),
-        (get_train_args, b"--lr \xff\n", "UTF-8"),
+        (get_train_args, b"--lr \xff\n", "UTF-8" if STRICT else "invalid float value"),
         (get_train_args, b"--run_name 'a\n", "quotation"),
         (get_infer_args, b"@{}\n", "names itself"),
-        (get_infer_args, b"\xff\n", "UTF-8"),
+        *([(get_infer_args, b"\xff\n", "UTF-8")] if STRICT else []),
         (get_train_args, b"--learning_speed 1\n", "unrecognized arguments: --learning_speed 1"),
         (get_train_args, b"--lr fast\n", "argument --lr: invalid float value: 'fast'"),
     ],
