@@ -35,7 +35,7 @@ SINGLE = 0.5  # trust in a channel beside clipped ones, times the darkest shot's
 SURE = 0.95  # values above it follow the fitted curve so badly that colours break; below .95 flares get dark holes
 GRAYED = 10 / 255  # of the largest channel: half of the colour there is noise
 NOISE = 8 / 255  # values below are mostly noise and JPEG's steps
-UNSURE = np.float32(0.75)  # of a clipped shot's white, does not count where a darker shot knows: curves are 2 stops off
+UNSURE = np.float32(0.75)  # share of a clipped shot's white that does not count where a darker shot knows better
 
 
 @dataclass(frozen=True)
