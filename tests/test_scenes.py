@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -177,6 +178,19 @@ def test_the_rules_alone():
     assert sizes(find_brackets(shots(0, -2, 2, pause=11), same, patient=True)) == [3]
     assert sizes(find_brackets(shots(0, -2, 2, pause=11, manual=True), same)) == [3]
     assert sizes(find_brackets(shots(0, -2, 2, pause=200, manual=True), same)) == [1, 1, 1]
+
+
+def test_a_bracket_in_a_folder_of_its_own_is_one_scene_however_its_exposures_lie():
+    """Two pairs of equal steps that have no exposure in common are no repetition; who sorts shots means a scene."""
+    far = [
+        replace(shot, captured=time, manual=True)
+        for shot, time in zip(shots(-8, -6, 3, 5), (0, 12, 76, 95), strict=True)
+    ]
+    assert sizes(find_brackets(far, lambda a, b: True)) == [4]
+    assert sizes(find_brackets(far, lambda a, b: None)) == [1, 1, 1, 1]
+    assert sizes(find_brackets(far, lambda a, b: None, patient=True)) == [4]
+    again = [replace(shot, level=level) for shot, level in zip(far, (0, 2, 0.5, 2.5), strict=True)]
+    assert sizes(find_brackets(again, lambda a, b: True)) == [2, 2]
 
 
 def test_where_the_pictures_cannot_tell_only_even_steps_and_marks_count():

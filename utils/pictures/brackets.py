@@ -264,8 +264,11 @@ def _even(shots: Sequence[Shot]) -> bool:
 
 
 def _alike(some: Sequence[Shot], others: Sequence[Shot]) -> bool:
-    """Returns whether two groups of two or more have the same steps between their exposures."""
-    return 1 < len(some) == len(others) and bool(np.abs(_steps(some) - _steps(others)).max() < EVEN_STOPS)
+    """Returns whether two groups of two or more have the same steps between their exposures, and some in common."""
+    ends = [(min(shot.level for shot in group), max(shot.level for shot in group)) for group in (some, others)]
+    if len(some) != len(others) or len(some) < 2 or max(low for low, _ in ends) > min(high for _, high in ends):
+        return False
+    return bool(np.abs(_steps(some) - _steps(others)).max() < EVEN_STOPS)
 
 
 def _judge(group: list[Shot], compare: Compare, patient: bool) -> tuple[str, str]:
@@ -287,7 +290,7 @@ def _judge(group: list[Shot], compare: Compare, patient: bool) -> tuple[str, str
     if pause > PAUSE and not (patient or meant or any(shot.manual for shot in group)):
         return f"one view and several exposures, but a pause of {pause:.0f} s", ""
     if not _connected(group, compare):
-        if not (meant or _even(group)):
+        if not (patient or meant or _even(group)):
             return "too dark or too bright to see whether they show the same", ""
         return "", "too dark or too bright to compare in part, but the exposures fit"
     return "", f"one scene in spite of a pause of {pause:.0f} s" if pause > PAUSE else ""
