@@ -36,9 +36,9 @@ def fuse_scene(args: argparse.Namespace) -> None:
     out = Path(args.output)
     paths = [Path(path) for path in args.images]
     scene = Scene(out.stem, paths, out=out, metadata_from=args.metadata_from, reference=args.reference)
-    if out.is_dir() or args.output.endswith(("/", os.sep)):
+    if is_folder(args.output):
         scene = replace(scene, name=f"{paths[0].stem}_fused")
-        [scene] = placed(args, [scene], out)
+        [scene] = placed(args, [scene], args.output)
     kept = set_aside(scene.out) if args.output == DEFAULT_OUTPUT else None
     with contextlib.nullcontext() if args.quiet else late_bar():
         [end] = fuse_all(args, [scene])
@@ -53,13 +53,19 @@ def fuse_scene(args: argparse.Namespace) -> None:
     print(f"Fused {what} in {time.perf_counter() - start:.1f} s: {scene.out}{moving}{earlier}")
 
 
-def placed(args: argparse.Namespace, scenes: Sequence[Scene], folder: Path) -> list[Scene]:
-    """Returns the scenes with their fused pictures' paths in a folder; of one scene it may be the picture's name."""
-    if folder.suffix.lower() in (*WRITTEN_SUFFIXES, *RADIANCE_SUFFIXES) and not folder.is_dir():
+def is_folder(name: str) -> bool:
+    """Returns whether a name means a folder: one that is there, or one with a slash at its end."""
+    return name.endswith(("/", os.sep)) or os.path.isdir(name)
+
+
+def placed(args: argparse.Namespace, scenes: Sequence[Scene], name: str) -> list[Scene]:
+    """Returns the scenes with their fused pictures' paths in a folder `name`; of one scene it may name the picture."""
+    target = Path(name)
+    if target.suffix.lower() in (*WRITTEN_SUFFIXES, *RADIANCE_SUFFIXES) and not is_folder(name):
         if len(scenes) != 1:
-            raise UserError(f"{folder} is the name of one picture, but {len(scenes)} scenes were found: name a folder")
-        return [replace(scenes[0], out=folder)]
-    return with_outputs(scenes, folder, args.hdr, args.format and f".{args.format}", args.names)
+            raise UserError(f"{target} is the name of one picture, but {len(scenes)} scenes were found: name a folder")
+        return [replace(scenes[0], out=target)]
+    return with_outputs(scenes, target, args.hdr, args.format and f".{args.format}", args.names)
 
 
 def set_aside(path: Path) -> Path | None:
@@ -124,7 +130,7 @@ def fuse_folder(args: argparse.Namespace) -> None:
     if rank == 0:
         say_of(found)
     # shared out before skipping: while others write, each process sees other files
-    mine = placed(args, found.scenes, target)[rank::ranks]
+    mine = placed(args, found.scenes, args.output_dir)[rank::ranks]
     if args.skip_existing:
         mine = [scene for scene in mine if not is_finished(scene)]
     from tqdm import tqdm  # here, as in `late_bar`

@@ -459,6 +459,8 @@ def test_one_scene_into_a_folder(tmp_path, weights):
     run(*pair, "-o", f"{tmp_path}/new/", *network)
     run(*pair, "-o", tmp_path / "new", "--format", "tif", *network)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a_fused.tif", "a_fused.webp"]
+    run(*pair, "-o", f"{tmp_path}/new.png/", *network)  # a slash means a folder, whatever its name
+    assert (tmp_path / "new.png" / "a_fused.webp").is_file()
 
 
 def test_the_default_output_is_never_lost(tmp_path, weights, capsys, monkeypatch):

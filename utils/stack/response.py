@@ -129,10 +129,11 @@ class Response:
             light, whole, signal, beside, own, clipped, doubtful = self._tables(k, image.dtype)
             most = functools.reduce(cv2.max, planes)
             shared, of_shot = cv2.LUT(most, whole), np.float32(0)
+            least_trust = None if self.stops[k] else cv2.LUT(most, beside)
             for c, plane in enumerate(planes):
                 weight = cv2.add(cv2.multiply(shared, cv2.LUT(plane, signal)), cv2.LUT(plane, own))
-                if not self.stops[k]:
-                    weight = cv2.add(weight, cv2.LUT(most, beside))
+                if least_trust is not None:
+                    weight = cv2.add(weight, least_trust)
                 of_shot = of_shot + weight
                 part, white = cv2.multiply(weight, cv2.LUT(plane, light[c])), cv2.LUT(plane, clipped[c])
                 if k:
