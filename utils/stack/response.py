@@ -87,10 +87,9 @@ class Response:
             images: all shots that were fitted, in that order, or the same strip of all: (h, w), (h, w, 3) BGR or
                 (h, w, 4) with alpha, which is ignored; uint8, uint16 or float32 in [0, 1].
         """
-        *sums, doubt = self._sums(images)
-        totals, weights, least = sums
+        totals, weights, least, doubt, known = self._sums(images)
         own = [cv2.divide(total, weight) for total, weight in zip(totals, weights, strict=True)]
-        counts = 1 - UNSURE * cv2.min(functools.reduce(cv2.max, weights), 1)
+        counts = 1 - UNSURE * known
         merged = [cv2.max(x, cv2.multiply(white, counts)) for x, white in zip(own, least, strict=True)]
         if images[0].ndim == 2:
             return merged[0]
@@ -114,19 +113,19 @@ class Response:
         span, radiance = max(self.stops), self.merge(images) if radiance is None else radiance
         return np.stack([luma(self.render(radiance, 2.0**stop)) for stop in np.linspace(0, span, count)])
 
-    def _sums(self, images: Sequence[np.ndarray]) -> tuple[list, list, list, np.ndarray]:
+    def _sums(self, images: Sequence[np.ndarray]) -> tuple[list, list, list, np.ndarray, np.ndarray]:
         """Returns by channel, (h, w) float32, weight times light and the weight, summed over shots; the least light.
 
-        And how doubtful the colour is, (h, w) in [0, 1].
+        And how doubtful the colour is, and how well a shot knows the light, (h, w) in [0, 1] both.
         """
-        doubts = np.float32(0)
+        doubts = known = np.float32(0)
         total: list = []
         weights: list = []
         least: list = []
         for k, image in enumerate(images):
             image = from_float(image, np.uint16) if image.dtype == np.float32 else image
             planes = cv2.split(image)[:3] if image.ndim == 3 else [image]
-            light, whole, signal, beside, own, clipped, doubtful = self._tables(k, image.dtype)
+            light, whole, signal, beside, own, clipped, doubtful, knows = self._tables(k, image.dtype)
             most = functools.reduce(cv2.max, planes)
             shared, of_shot = cv2.LUT(most, whole), np.float32(0)
             least_trust = None if self.stops[k] else cv2.LUT(most, beside)
@@ -145,7 +144,8 @@ class Response:
                     weights.append(weight)
                     least.append(white)
             doubts = doubts + of_shot * cv2.LUT(most, doubtful)
-        return total, weights, least, cv2.divide(doubts, functools.reduce(cv2.add, weights))
+            known = np.maximum(known, cv2.LUT(most, knows))
+        return total, weights, least, cv2.divide(doubts, functools.reduce(cv2.add, weights)), known
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 # tables of a few responses; all strips of a picture need the same
     def _tables(self, shot: int, dtype: DTypeLike) -> tuple[np.ndarray, ...]:
@@ -166,7 +166,7 @@ class Response:
         doubtful = GRAYED**4 / (value**4 + GRAYED**4)
         sure = self.light(np.minimum(value, SURE)) / (exposure * tint[:, None])
         clipped = smoothstep(*OWN_CLIPPING, value) * sure
-        return tuple(x.astype(np.float32) for x in (light, whole, signal, beside, own, clipped, doubtful))
+        return tuple(x.astype(np.float32) for x in (light, whole, signal, beside, own, clipped, doubtful, trust * signal))
 
 
 def fit_response(shots: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> Response:
