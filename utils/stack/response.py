@@ -35,6 +35,7 @@ SINGLE = 0.5  # trust in a channel beside clipped ones, times the darkest shot's
 SURE = 0.95  # values above it follow the fitted curve so badly that colours break; below .95 flares get dark holes
 GRAYED = 10 / 255  # of the largest channel: half of the colour there is noise
 NOISE = 8 / 255  # values below are mostly noise and JPEG's steps
+FAINT = 16 / 255
 UNSURE = np.float32(0.75)  # share of a clipped shot's white that does not count where a darker shot knows better
 
 
@@ -87,10 +88,8 @@ class Response:
             images: all shots that were fitted, in that order, or the same strip of all: (h, w), (h, w, 3) BGR or
                 (h, w, 4) with alpha, which is ignored; uint8, uint16 or float32 in [0, 1].
         """
-        totals, weights, least, doubt, known = self._sums(images)
-        own = [cv2.divide(total, weight) for total, weight in zip(totals, weights, strict=True)]
-        counts = 1 - UNSURE * known
-        merged = [cv2.max(x, cv2.multiply(white, counts)) for x, white in zip(own, least, strict=True)]
+        *sums, doubt = self._sums(images)
+        merged = [cv2.max(cv2.divide(total, weight), white) for total, weight, white in zip(*sums, strict=True)]
         if images[0].ndim == 2:
             return merged[0]
         radiance = cv2.merge(merged)
@@ -113,19 +112,19 @@ class Response:
         span, radiance = max(self.stops), self.merge(images) if radiance is None else radiance
         return np.stack([luma(self.render(radiance, 2.0**stop)) for stop in np.linspace(0, span, count)])
 
-    def _sums(self, images: Sequence[np.ndarray]) -> tuple[list, list, list, np.ndarray, np.ndarray]:
+    def _sums(self, images: Sequence[np.ndarray]) -> tuple[list, list, list, np.ndarray]:
         """Returns by channel, (h, w) float32, weight times light and the weight, summed over shots; the least light.
 
-        And how doubtful the colour is, and how well a shot knows the light, (h, w) in [0, 1] both.
+        And how doubtful the colour is, (h, w) in [0, 1].
         """
-        doubts = known = np.float32(0)
+        doubts = np.float32(0)
         total: list = []
         weights: list = []
         least: list = []
         for k, image in enumerate(images):
             image = from_float(image, np.uint16) if image.dtype == np.float32 else image
             planes = cv2.split(image)[:3] if image.ndim == 3 else [image]
-            light, whole, signal, beside, own, clipped, doubtful, knows = self._tables(k, image.dtype)
+            light, whole, signal, beside, own, clipped, doubtful = self._tables(k, image.dtype)
             most = functools.reduce(cv2.max, planes)
             shared, of_shot = cv2.LUT(most, whole), np.float32(0)
             least_trust = None if self.stops[k] else cv2.LUT(most, beside)
@@ -144,8 +143,7 @@ class Response:
                     weights.append(weight)
                     least.append(white)
             doubts = doubts + of_shot * cv2.LUT(most, doubtful)
-            known = np.maximum(known, cv2.LUT(most, knows))
-        return total, weights, least, cv2.divide(doubts, functools.reduce(cv2.add, weights)), known
+        return total, weights, least, cv2.divide(doubts, functools.reduce(cv2.add, weights))
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 # tables of a few responses; all strips of a picture need the same
     def _tables(self, shot: int, dtype: DTypeLike) -> tuple[np.ndarray, ...]:
@@ -159,14 +157,16 @@ class Response:
         signal = value**4 / (value**4 + NOISE**4)
         trust = 1 - smoothstep(*CLIPPING, value)
         whole = exposure**trust * trust
-        own = SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value))
+        darker = max((2.0**stops for stops in self.stops if stops < self.stops[shot]), default=1.0)
+        own = darker * SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value))
         # where nobody knows: the darkest shot's white, the brightest shot's black
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
         beside = BESIDE * whole * signal
         doubtful = GRAYED**4 / (value**4 + GRAYED**4)
         sure = self.light(np.minimum(value, SURE)) / (exposure * tint[:, None])
-        clipped = smoothstep(*OWN_CLIPPING, value) * sure
-        return tuple(x.astype(np.float32) for x in (light, whole, signal, beside, own, clipped, doubtful, trust * signal))
+        seen = self.render(np.array([darker / exposure], np.float32)) * (self.stops[shot] > 0)  # its white in the darker shot
+        clipped = smoothstep(*OWN_CLIPPING, value) * sure * (1 - UNSURE * seen**4 / (seen**4 + FAINT**4))
+        return tuple(x.astype(np.float32) for x in (light, whole, signal, beside, own, clipped, doubtful))
 
 
 def fit_response(shots: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> Response:
