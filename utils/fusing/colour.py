@@ -11,6 +11,7 @@ from utils.pictures.pixels import NEUTRAL_CHROMA, luma
 from utils.stack.response import Response
 
 SHOULDER = 0.9  # luminance below stays unchanged, luminance above is bent to end in white
+BENT = 2.0
 KEPT = 0.2  # of the colour that a camera's shoulder takes from bright light; a picture then has the scene's saturation
 BEYOND = 2.0  # stops by which a pixel may be shown darker or brighter than in any shot: farther is noise
 STEPS = 8  # of the secant method: after it the luminance is right to a fraction of a level
@@ -40,7 +41,7 @@ def stops_for(y: np.ndarray, radiance: np.ndarray, response: Response) -> np.nda
     """
     low, high = np.float32(-BEYOND), np.float32(max(response.stops) + BEYOND)
     pixels, light = np.arange(y.size), radiance.reshape(-1, 1, *radiance.shape[2:])
-    goal = _log_light(shoulder(y.reshape(-1, 1)), response)
+    goal = _log_light(y.reshape(-1, 1), response)
     stops = last = np.clip(goal - np.log2(np.maximum(luma(light), 1e-9)), low, high)
     found = stops.copy()
     least, most, last_step = np.full_like(goal, low), np.full_like(goal, high), np.full_like(goal, np.inf)
@@ -57,7 +58,9 @@ def stops_for(y: np.ndarray, radiance: np.ndarray, response: Response) -> np.nda
         pixels, light, goal, stops, last, least, most, last_step = (x[far] for x in known)
         if not len(pixels):
             break
-    return found.reshape(y.shape)
+    shown = found.reshape(y.shape)
+    over = np.maximum(shown + np.log2(np.maximum(luma(radiance), 1e-9)) + BENT, 0)
+    return (shown - over + BENT * np.tanh(over / BENT)).astype(np.float32)
 
 
 def _log_light(y: np.ndarray, response: Response) -> np.ndarray:
