@@ -59,8 +59,10 @@ def stops_for(y: np.ndarray, radiance: np.ndarray, response: Response) -> np.nda
         if not len(pixels):
             break
     shown = found.reshape(y.shape)
-    over = np.maximum(shown + np.log2(np.maximum(luma(radiance), 1e-9)) + BENT, 0)
-    return (shown - over + BENT * np.tanh(over / BENT)).astype(np.float32)
+    bright = luma(radiance)
+    over = np.maximum(shown + np.log2(np.maximum(bright, 1e-9)) + BENT, 0)
+    bend = (over - BENT * np.tanh(over / BENT)) * np.maximum(1 - bright, 0)
+    return (shown - bend).astype(np.float32)
 
 
 def _log_light(y: np.ndarray, response: Response) -> np.ndarray:
