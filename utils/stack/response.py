@@ -124,14 +124,13 @@ class Response:
         for k, image in enumerate(images):
             image = from_float(image, np.uint16) if image.dtype == np.float32 else image
             planes = cv2.split(image)[:3] if image.ndim == 3 else [image]
-            light, whole, signal, beside, own, clipped, doubtful = self._tables(k, image.dtype)
+            light, whole, black, signal, own, clipped, doubtful = self._tables(k, image.dtype)
             most = functools.reduce(cv2.max, planes)
-            shared, of_shot = cv2.LUT(most, whole), np.float32(0)
-            least_trust = None if self.stops[k] else cv2.LUT(most, beside)
+            least_trust, of_shot = cv2.LUT(most, black), np.float32(0)
+            more = cv2.subtract(cv2.LUT(most, whole), least_trust)
             for c, plane in enumerate(planes):
-                weight = cv2.add(cv2.multiply(shared, cv2.LUT(plane, signal)), cv2.LUT(plane, own))
-                if least_trust is not None:
-                    weight = cv2.add(weight, least_trust)
+                weight = cv2.add(cv2.multiply(more, cv2.LUT(plane, signal)), cv2.LUT(plane, own))
+                weight = cv2.add(weight, least_trust)
                 of_shot = of_shot + weight
                 part, white = cv2.multiply(weight, cv2.LUT(plane, light[c])), cv2.LUT(plane, clipped[c])
                 if k:
@@ -158,15 +157,15 @@ class Response:
         trust = 1 - smoothstep(*CLIPPING, value)
         whole = exposure**trust * trust
         darker = max((2.0**stops for stops in self.stops if stops < self.stops[shot]), default=1.0)
-        own = darker * SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value))
+        own = SINGLE * darker * signal * (1 - smoothstep(*OWN_CLIPPING, value))
         # where nobody knows: the darkest shot's white, the brightest shot's black
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
-        beside = BESIDE * whole * signal
+        black = BESIDE * whole * exposure**trust * signal
         doubtful = GRAYED**4 / (value**4 + GRAYED**4)
         sure = self.light(np.minimum(value, SURE)) / (exposure * tint[:, None])
         seen = self.render(np.array([darker / exposure], np.float32)) * (self.stops[shot] > 0)  # its white in the darker shot
         clipped = smoothstep(*OWN_CLIPPING, value) * sure * (1 - UNSURE * seen**4 / (seen**4 + FAINT**4))
-        return tuple(x.astype(np.float32) for x in (light, whole, signal, beside, own, clipped, doubtful))
+        return tuple(x.astype(np.float32) for x in (light, whole, black, signal, own, clipped, doubtful))
 
 
 def fit_response(shots: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> Response:
