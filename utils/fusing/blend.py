@@ -15,6 +15,7 @@ from utils.stack.response import NOISE, Response
 WINDOW = 5  # pixels of the small copy, side of the window in which stops follow the light
 STEEPEST = 0.3  # stops per stop of light: more would multiply the contrast of single pixels, to black specks
 FLAT = 0.3  # stops squared, variance of light in a window, below which it has no edge
+BENT = 2.0
 STRIP_PIXELS = 1 << 17  # pixels per strip: its float planes fit in a core's cache
 
 
@@ -41,7 +42,12 @@ def develop(
     def develop_rows(rows: slice) -> None:
         whole = response.merge([x[rows] for x in images])
         slope, offset = cv2.split(enlarge(lines, rows, height, width))
-        gain = cv2.exp((slope * light_in_stops(whole, response) + offset) * np.float32(np.log(2)))
+        light = light_in_stops(whole, response)
+        shown = slope * light + offset
+        over = np.maximum(shown + light + np.float32(BENT), 0)
+        bend = over - BENT + 2 * BENT / (1 + cv2.exp(over * np.float32(2 / BENT)))
+        shown -= bend * np.maximum(1 - cv2.exp(light * np.float32(np.log(2))), 0)
+        gain = cv2.exp(shown * np.float32(np.log(2)))
         part = from_float(response.render(whole, gain, KEPT), image.dtype)
         if image.shape[2:] == (4,):
             alpha = np.sum([x[rows, :, 3] for x in images], 0, np.uint32)

@@ -11,7 +11,6 @@ from utils.pictures.pixels import NEUTRAL_CHROMA, luma
 from utils.stack.response import Response
 
 SHOULDER = 0.9  # luminance below stays unchanged, luminance above is bent to end in white
-BENT = 2.0
 KEPT = 0.2  # of the colour that a camera's shoulder takes from bright light; a picture then has the scene's saturation
 BEYOND = 2.0  # stops by which a pixel may be shown darker or brighter than in any shot: farther is noise
 STEPS = 8  # of the secant method: after it the luminance is right to a fraction of a level
@@ -58,11 +57,7 @@ def stops_for(y: np.ndarray, radiance: np.ndarray, response: Response) -> np.nda
         pixels, light, goal, stops, last, least, most, last_step = (x[far] for x in known)
         if not len(pixels):
             break
-    shown = found.reshape(y.shape)
-    bright = luma(radiance)
-    over = np.maximum(shown + np.log2(np.maximum(bright, 1e-9)) + BENT, 0)
-    bend = (over - BENT * np.tanh(over / BENT)) * np.maximum(1 - bright, 0)
-    return (shown - bend).astype(np.float32)
+    return found.reshape(y.shape)
 
 
 def _log_light(y: np.ndarray, response: Response) -> np.ndarray:
