@@ -30,13 +30,13 @@ ROUNDS = 5  # of the robust mean: forty give the same curves
 TINT = 0.05  # stops: a channel's gain that differs less is more likely the curve's error than white balance
 CLIPPING = 0.8, 0.97  # of the largest channel, between which a shot hands over to darker ones: hues shift before white
 OWN_CLIPPING = 0.9, 0.99  # the same of a single channel beside others that are clipped
-BESIDE = 0.05  # trust of the darkest shot in a channel that is black beside others: bright shots bleach it
-SINGLE = 0.5  # trust in a channel beside clipped ones, times the darkest shot's
+BLACK = 0.2  # trust in a channel that is black beside others: noise of a dark shot must not tint it
+SINGLE = 0.5  # trust in a channel beside clipped ones, times the next darker shot's
 SURE = 0.95  # values above it follow the fitted curve so badly that colours break; below .95 flares get dark holes
 GRAYED = 10 / 255  # of the largest channel: half of the colour there is noise
 NOISE = 8 / 255  # values below are mostly noise and JPEG's steps
-FAINT = 16 / 255
-UNSURE = np.float32(0.75)  # share of a clipped shot's white that does not count where a darker shot knows better
+FAINT = 16 / 255  # as which a shot shows another one's white so that it is half sure of it
+UNSURE = 0.75  # share of a clipped shot's white that does not count where the next darker shot is sure of it
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,10 @@ class Response:
 
         A shot counts by its exposure, as its signal over the noise does. The nearer its largest channel is to clipping,
         the less of that head start is left, until darker shots count alone; and values near black count less. A channel
-        that is not clipped while others are still counts half as much as the darkest shot. What that shows black beside
-        other channels counts a little too, since cameras bleach what is bright. What all shots clip has the darkest
-        one's white, what all leave black the brightest one's black. Nothing is darker than the white of a shot that
-        clips it, whatever noise a darker shot has there, or than a quarter of it where a darker shot knows better.
-        Colours of nearly black values are mostly noise: the darker they are, the grayer they become.
+        that is not clipped while others are still counts half as much as the next darker shot. What all shots clip has
+        the darkest one's white, what all leave black the brightest one's black. Nothing is darker than the white of a
+        shot that clips it, or than a quarter of it where the next darker shot shows that white well above its noise.
+        Light and colour of nearly black values are mostly noise: the darker, the nearer to that white and to gray.
 
         Args:
             images: all shots that were fitted, in that order, or the same strip of all: (h, w), (h, w, 3) BGR or
@@ -146,25 +145,29 @@ class Response:
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 # tables of a few responses; all strips of a picture need the same
     def _tables(self, shot: int, dtype: DTypeLike) -> tuple[np.ndarray, ...]:
-        """Returns for each level of a shot: light (C, levels); weight as the largest channel; as any; beside it; added.
+        """Returns for each level of a shot: light (C, levels); weight as the largest channel; least; as any; added.
 
         And the least light that there is, (C, levels), 0 for levels that do not clip; and the doubt about the colour.
         """
         value = np.linspace(0, 1, np.iinfo(dtype).max + 1)
         exposure, tint = 2.0 ** self.stops[shot], 2.0 ** np.array(self.tints[shot])
+        darker = max((2.0**stops for stops in self.stops if stops < self.stops[shot]), default=0.0)
+        brighter = min((2.0**stops for stops in self.stops if stops > self.stops[shot]), default=0.0)
         light = self.light(value) / (exposure * tint[:, None])
         signal = value**4 / (value**4 + NOISE**4)
+        doubtful = GRAYED**4 / (value**4 + GRAYED**4)
+        sure = self.light(np.minimum(value, SURE))
+        if brighter:  # a nearly black value that is brighter than what clips in that shot may be noise
+            light -= doubtful * np.maximum(light - sure.max() / brighter, 0)
         trust = 1 - smoothstep(*CLIPPING, value)
         whole = exposure**trust * trust
-        darker = max((2.0**stops for stops in self.stops if stops < self.stops[shot]), default=1.0)
-        own = SINGLE * darker * signal * (1 - smoothstep(*OWN_CLIPPING, value))
+        black = BLACK * whole * signal
+        own = SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value)) * max(darker, 1)
         # where nobody knows: the darkest shot's white, the brightest shot's black
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
-        black = BESIDE * whole * exposure**trust * signal
-        doubtful = GRAYED**4 / (value**4 + GRAYED**4)
-        sure = self.light(np.minimum(value, SURE)) / (exposure * tint[:, None])
-        seen = self.render(np.array([darker / exposure], np.float32)) * (self.stops[shot] > 0)  # its white in the darker shot
-        clipped = smoothstep(*OWN_CLIPPING, value) * sure * (1 - UNSURE * seen**4 / (seen**4 + FAINT**4))
+        seen = self.render(np.array([darker / exposure], np.float32))  # this white in the darker shot
+        clipped = smoothstep(*OWN_CLIPPING, value) * sure / (exposure * tint[:, None])
+        clipped *= 1 - UNSURE * seen**4 / (seen**4 + FAINT**4)
         return tuple(x.astype(np.float32) for x in (light, whole, black, signal, own, clipped, doubtful))
 
 
