@@ -1,5 +1,7 @@
 """Independent references for the tests: slow and plain, one pixel at a time, in Python's floats."""
 
+import math
+
 import numpy as np
 
 
@@ -22,3 +24,12 @@ def recorded(light: float, power: float, shoulder: float) -> float:
     """Returns the value in [0, 1] that a camera of this curve makes of light, where 1 is white."""
     light = min(light, 1)
     return (light * (1 + shoulder) / (light + shoulder)) ** (1 / power)
+
+
+def unburnt(light: float, stops: float) -> float:
+    """Returns the light that is shown of light at `stops`: bent from two stops below white on, unless it is a sun."""
+    shown = math.log2(light) + stops
+    if shown <= -2 or stops <= 0:
+        return light * 2**stops
+    bent = shown - 2 * (math.tanh((shown + 2) / 2) - 1)
+    return light * 2 ** (stops - min(stops, max(1 - light, 0) * bent))

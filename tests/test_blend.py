@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from utils.fusing import blend
-from utils.fusing.blend import along_edges, develop, enlarge, light_in_stops
+from utils.fusing.blend import along_edges, develop, enlarge, light_in_stops, unburnt
 from utils.pictures.pixels import shrink
 from utils.stack.response import Response
 
@@ -43,7 +43,7 @@ def test_it_is_that_of_the_loop_over_pixels(rng, shape, dtype):
     radiance, stops = RESPONSE.merge(images), oracles.bilinear(stops, *shape)
     expected = np.array(
         [
-            oracles.recorded(float(x) * 2 ** float(stop), 2.2, 0.3) * levels
+            oracles.recorded(oracles.unburnt(float(x), float(stop)), 2.2, 0.3) * levels
             for x, stop in zip(radiance.flat, stops.flat, strict=True)
         ]
     ).reshape(shape)
@@ -90,6 +90,23 @@ def test_lines_along_edges_are_those_of_least_squares(rng):
     np.testing.assert_allclose(slope, around.mean((2, 3)), atol=1e-4)
 
 
+@pytest.mark.parametrize("clipped", [0.0, 0.25])
+def test_highlights_approach_white_as_tanh_does_and_suns_stay_white(clipped):
+    """Two stops below white and darker nothing changes; the nearer light is to the darkest shot's white, the less."""
+    shown = np.float32([-9, -2, -1, 0, 1, 6])  # over white
+    light = np.full(6, np.log2(clipped or 2**-20), np.float32)
+    bent = unburnt(shown - light, light) + light
+    expected = [-9, -2, *(2 * np.tanh((x + 2) / 2) - 2 for x in (-1, 0, 1, 6))]
+    np.testing.assert_allclose(bent, clipped * shown + (1 - clipped) * np.array(expected), atol=2e-5)
+    assert (unburnt(shown, np.zeros(6, np.float32)) == shown).all()
+
+
+def test_no_highlight_is_shown_darker_than_in_the_darkest_shot(rng):
+    stops, light = rng.uniform(-3, 1, (2, 2000)).astype(np.float32)
+    bent = unburnt(stops, light)
+    assert (bent >= np.minimum(stops, 0)).all() and (bent <= stops + 1e-6).all() and (bent < stops).mean() > 0.1
+
+
 def test_light_is_told_from_what_the_brightest_shot_shows_as_8_of_255(rng):
     radiance = np.exp2(rng.uniform(-22, 0, (9, 8, 1)) + rng.normal(0, 0.5, 3)).astype(np.float32)
     response = Response(2.2, 0.3, (0.0, 5.0, 2.0), ((0.0,) * 3,) * 3)
@@ -107,7 +124,8 @@ def test_beside_an_edge_there_is_no_rim(rng):
     response = Response(2.2, 0.3, (0.0, 0.0), ((0.0,) * 3,) * 2)
     small = response.merge([shrink(image, pixels=16 * 24)] * 2)
     stops, whole = -0.7 * light_in_stops(small, response), response.merge([image] * 2)
-    expected = response.render(whole, 2 ** (-0.7 * light_in_stops(whole, response)), 0.2)
+    light = light_in_stops(whole, response)
+    expected = response.render(whole, 2 ** unburnt(-0.7 * light, light), 0.2)
 
     def off(radiance):
         return np.abs(develop([image] * 2, response, stops, radiance) / 65535 - expected).max()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from utils.fusing import colour
-from utils.fusing.colour import fuse_chroma, shoulder, stops_for
+from utils.fusing.colour import fuse_chroma, stops_for
 from utils.pictures.pixels import luma
 from utils.stack.response import Response
 
@@ -21,15 +21,6 @@ def test_the_papers_chroma_equals_a_loop_over_pixels(rng):
         total = sum(weights)
         expected = sum(c * w for c, w in zip(values, weights, strict=True)) / total if total else 127.5
         assert fused[index] * 255 == pytest.approx(expected, abs=1e-3)
-
-
-def test_the_shoulder_leaves_alone_what_lies_below_it_and_never_turns():
-    y = np.linspace(-0.5, 3, 3501).astype(np.float32)
-    bent = shoulder(y)
-    below = y <= 0.9
-    np.testing.assert_array_equal(bent[below], np.maximum(y[below], 0))
-    assert (np.diff(bent) >= 0).all() and bent.max() <= 1 and (np.diff(bent[(y > 0) & (y < 1.2)]) > 0).all()
-    assert np.diff(bent).max() < 1.1 * 0.001  # no jump, and nowhere steeper than the light itself
 
 
 @pytest.mark.parametrize("response", RESPONSES)
@@ -86,9 +77,3 @@ def test_no_pixel_is_shown_farther_than_two_stops_beyond_the_shots():
 def test_light_that_is_recorded_as_wanted_is_shown_as_it_is(response):
     y = np.float32([0.0012, 0.01, 0.2, 0.7, 0.9])
     assert np.abs(stops_for(y[None], response.light(y)[None], response)).max() < 0.01
-
-
-def test_highlights_end_in_white_which_only_infinite_light_would_reach():
-    y = np.float32([0.5, 0.9, 0.92, 1, 1.2])
-    expected = [0.5, 0.9, *(0.9 + 0.1 * np.tanh((x - 0.9) / 0.1) for x in (0.92, 1, 1.2))]
-    np.testing.assert_allclose(shoulder(y), expected, atol=1e-6)

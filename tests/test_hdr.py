@@ -303,7 +303,7 @@ def test_the_gain_is_that_of_the_still_scene_where_something_moved():
     truth, before, after = stops(still), stops(moved), stops(freed(moved, reference=1))
     place = tuple(slice(part.start * 2 // 3 - 4, part.stop * 2 // 3 + 4) for part in PATCH)
     assert after.max() <= 4
-    assert np.abs(before - truth)[place].max() > 2 and np.abs(after - truth).max() < 0.1
+    assert np.abs(before - truth)[place].max() > 2 and np.abs(after - truth).max() < 0.15
 
 
 def test_a_flat_or_black_picture_has_a_map_too(rng):

@@ -15,7 +15,7 @@ from utils.stack.response import NOISE, Response
 WINDOW = 5  # pixels of the small copy, side of the window in which stops follow the light
 STEEPEST = 0.3  # stops per stop of light: more would multiply the contrast of single pixels, to black specks
 FLAT = 0.3  # stops squared, variance of light in a window, below which it has no edge
-BENT = 2.0
+BENT = 2.0  # stops below white, from where on bright light is bent towards it
 STRIP_PIXELS = 1 << 17  # pixels per strip: its float planes fit in a core's cache
 
 
@@ -43,11 +43,7 @@ def develop(
         whole = response.merge([x[rows] for x in images])
         slope, offset = cv2.split(enlarge(lines, rows, height, width))
         light = light_in_stops(whole, response)
-        shown = slope * light + offset
-        over = np.maximum(shown + light + np.float32(BENT), 0)
-        bend = over - BENT + 2 * BENT / (1 + cv2.exp(over * np.float32(2 / BENT)))
-        shown -= bend * np.maximum(1 - cv2.exp(light * np.float32(np.log(2))), 0)
-        gain = cv2.exp(shown * np.float32(np.log(2)))
+        gain = cv2.exp(unburnt(slope * light + offset, light) * np.float32(np.log(2)))
         part = from_float(response.render(whole, gain, KEPT), image.dtype)
         if image.shape[2:] == (4,):
             alpha = np.sum([x[rows, :, 3] for x in images], 0, np.uint32)
@@ -88,6 +84,22 @@ def along_edges(stops: np.ndarray, light: np.ndarray) -> np.ndarray:
     slope = slope / (np.maximum(mean(light * light) - mean_light**2, 0) + FLAT)
     slope = mean(np.clip(slope, -1, STEEPEST))  # -1 shows all light alike
     return np.dstack([slope, stops - slope * light])
+
+
+def unburnt(stops: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """Returns the stops (h, w) float32 at which light is shown, of those that were decided; all in stops.
+
+    What would be nearer to white than BENT, or beyond it, is shown darker, so that it approaches white as tanh does:
+    texture and colour of highlights stay, also those too small for the decision. The nearer the darkest shot is to
+    clipping, the less, since suns and lamps are white; and nothing is shown darker than in that shot.
+
+    Args:
+        stops, light: (h, w) float32, over the darkest shot's exposure; and over its white.
+    """
+    over = np.maximum(stops + light + np.float32(BENT), 0)
+    bent = over - np.float32(BENT) + np.float32(2 * BENT) / (1 + cv2.exp(over * np.float32(2 / BENT)))  # BENT tanh
+    bent *= np.maximum(1 - cv2.exp(light * np.float32(np.log(2))), 0)
+    return stops - np.minimum(bent, np.maximum(stops, 0))
 
 
 def light_in_stops(radiance: np.ndarray, response: Response) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 from utils.pictures.pixels import NEUTRAL_CHROMA, luma
 from utils.stack.response import Response
 
-SHOULDER = 0.9  # luminance below stays unchanged, luminance above is bent to end in white
 KEPT = 0.2  # of the colour that a camera's shoulder takes from bright light; a picture then has the scene's saturation
 BEYOND = 2.0  # stops by which a pixel may be shown darker or brighter than in any shot: farther is noise
 STEPS = 8  # of the secant method: after it the luminance is right to a fraction of a level
@@ -63,10 +62,3 @@ def stops_for(y: np.ndarray, radiance: np.ndarray, response: Response) -> np.nda
 def _log_light(y: np.ndarray, response: Response) -> np.ndarray:
     """Returns in stops the light of a gray of luminance y."""
     return np.log2(response.light(np.clip(y, 1e-3, 0.999))).astype(np.float32)
-
-
-def shoulder(y: np.ndarray) -> np.ndarray:
-    """Returns luminance in [0, 1]: unchanged up to SHOULDER, above it bent to approach white smoothly."""
-    room = 1 - SHOULDER
-    bent = SHOULDER + room * np.tanh(np.maximum(y - SHOULDER, 0) / room)
-    return np.where(y > SHOULDER, bent, np.maximum(y, 0)).astype(np.float32)
