@@ -79,7 +79,7 @@ TRIES = 20  # photographs tried before a sample is given up
 MIN_SHARE = 0.25  # of crop_size that a photograph's short side must have: more than 4 times enlarged is no photograph
 MIN_GAP = 0.08  # of mean luminance between two shots of a pair: closer ones are alike
 UNDER, OVER = (10 / 255, 60 / 255), (150 / 255, 240 / 255)  # mean luminances of a pair to fuse
-JUDGES = 6  # shots to judge by, at most: the darkest, the brightest, and two between; the loss costs by their square
+JUDGES = 6  # shots to judge by, at most: the darkest, the brightest, and four between; the loss costs by their square
 SIMULATED = 0.15  # share of the samples that are made of photographs, where there are such beside the brackets
 PAIR_MEANS = (45 / 255, 180 / 255)  # mean luminance of the shots that make a validation pair, if near ones exist
 
