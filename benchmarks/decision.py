@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--max_width", type=int, default=1600, help="wider pictures are shrunk first")
     args = parser.parse_args()
     fuser = Fuser.from_checkpoint(args.weights)
+    fuser.network.growth = 1
     scores = []
     for scene in read_pairs(args.data, args.pairs):
         shots = {path: read_8bit(path, args.max_width) for path in scene.stack}

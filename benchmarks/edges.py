@@ -77,9 +77,10 @@ def contrasts(gray: np.ndarray) -> np.ndarray:
 
 
 def decided(path: str, pixels: int | None):
-    """Returns the fusing function of a file of weights, which decides on at most so many pixels, if they are given."""
+    """Returns the fusing function of a file of weights, which decides on so many pixels, if they are given."""
     fuser = Fuser.from_checkpoint(path)
-    fuser.network.decision_pixels = pixels or fuser.network.decision_pixels
+    if pixels:
+        fuser.network.decision_pixels, fuser.network.growth = pixels, 1
     return fuser.fuse
 
 

@@ -27,7 +27,7 @@ class PyramidArchitecture:
     fine_channels: int = 8
     fine_depth: int = 2
     slope: float = 0.1  # of the LeakyReLU
-    decision_pixels: int = 65_536  # largest copy that the network sees
+    decision_pixels: int = 65_536  # of the copy that the network sees; large pictures have larger ones
     image_channels: int = 1  # luminance; colour follows the weights
     exposures: int = 5  # that it sees of a scene's light, see `Response.expose`; 0: the shots as they are
 

@@ -35,6 +35,16 @@ def test_a_small_copy_is_the_luminance_of_the_shrunk_shots_without_alpha(stack):
         np.testing.assert_array_equal(copy.radiance, copy.response.merge(small))
 
 
+@pytest.mark.parametrize("side, pixels", [(90, 100), (100, 312), (110, 378), (113, 399), (120, 400), (300, 400)])
+def test_large_pictures_are_decided_on_larger_copies(side, pixels):
+    """One pixel for 32, if that is more than decision_pixels (here 100), up to four times as many."""
+    shots = [np.full((side, side), value, np.uint8) for value in (20, 200)]
+    network = Slope(decision_pixels=100)
+    network.growth = 1 if side == 90 else 4
+    copy = network.small_copy(shots)
+    assert copy.radiance.shape == shrink(shots[0], pixels=pixels).shape == copy.shots[0].shape
+
+
 def test_scenes_stand_side_by_side_and_every_second_one_is_mirrored(stack):
     """A lower one is continued downwards; each gets the stops of its own part of the decision, not mirrored."""
     network = Slope()

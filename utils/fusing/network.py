@@ -12,6 +12,7 @@ from utils.fusing.colour import stops_for
 from utils.pictures.pixels import luma, shrink, to_float
 from utils.stack.response import Response, fit_response
 
+EACH = 32  # pixels of a picture for each of its small copy, if that is more than decision_pixels: 2 to 8 megapixels
 TOGETHER = 16  # small copies of full size that one decision may see, for its memory: more scenes get smaller ones
 WILD = 10  # luminance that no network means: trained ones give -0.2 to 1.3, damaged ones give thousands
 
@@ -47,7 +48,8 @@ class Decision(NamedTuple):
 class DecidingNetwork(Network, ABC):
     """A network that decides on a small copy at which exposure each pixel is shown."""
 
-    decision_pixels: int  # pixels of the small copy, at most
+    decision_pixels: int  # pixels of the small copy of usual pictures, at most
+    growth: int = 4  # times as many has that of the largest pictures
     exposures: int  # as for `Response.expose`
 
     @abstractmethod
@@ -69,7 +71,9 @@ class DecidingNetwork(Network, ABC):
         """Returns what `decide_together` takes of one of `scenes` scenes; the shots are as for `Fuser.fuse`."""
         pictures = [image[..., :3] if image.ndim == 3 else image for image in images]  # without alpha
         response = fit_response(pictures, stops)
-        pixels = min(self.decision_pixels, TOGETHER * self.decision_pixels // scenes)
+        height, width = pictures[0].shape[:2]
+        own = int(np.clip(height * width // EACH, self.decision_pixels, self.growth * self.decision_pixels))
+        pixels = min(own, TOGETHER * self.decision_pixels // scenes)
         small = [to_float(shrink(picture, pixels=pixels)) for picture in pictures]
         return SmallCopy([luma(picture) for picture in small], response, response.merge(small))
 
