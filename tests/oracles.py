@@ -1,7 +1,5 @@
 """Independent references for the tests: slow and plain, one pixel at a time, in Python's floats."""
 
-import math
-
 import numpy as np
 
 
@@ -27,9 +25,9 @@ def recorded(light: float, power: float, shoulder: float) -> float:
 
 
 def unburnt(light: float, stops: float) -> float:
-    """Returns the light that is shown of light at `stops`: bent from two stops below white on, unless it is a sun."""
-    shown = math.log2(light) + stops
-    if shown <= -2 or stops <= 0:
-        return light * 2**stops
-    bent = shown - 2 * (math.tanh((shown + 2) / 2) - 1)
-    return light * 2 ** (stops - min(stops, max(1 - light, 0) * bent))
+    """Returns the light that is shown of light at `stops`: bent from a quarter of white on, unless it is a sun."""
+    shown = light * 2**stops
+    if shown <= 0.25 or stops <= 0:
+        return shown
+    bent = 0.25 + (shown - 0.25) / (1 + (shown - 0.25) / 0.75)
+    return max(shown + max(1 - light, 0) * (bent - shown), light)

@@ -90,21 +90,21 @@ def test_lines_along_edges_are_those_of_least_squares(rng):
     np.testing.assert_allclose(slope, around.mean((2, 3)), atol=1e-4)
 
 
-@pytest.mark.parametrize("clipped", [0.0, 0.25])
-def test_highlights_approach_white_as_tanh_does_and_suns_stay_white(clipped):
-    """Two stops below white and darker nothing changes; the nearer light is to the darkest shot's white, the less."""
-    shown = np.float32([-9, -2, -1, 0, 1, 6])  # over white
-    light = np.full(6, np.log2(clipped or 2**-20), np.float32)
-    bent = unburnt(shown - light, light) + light
-    expected = [-9, -2, *(2 * np.tanh((x + 2) / 2) - 2 for x in (-1, 0, 1, 6))]
-    np.testing.assert_allclose(bent, clipped * shown + (1 - clipped) * np.array(expected), atol=2e-5)
-    assert (unburnt(shown, np.zeros(6, np.float32)) == shown).all()
+def test_highlights_approach_white_and_suns_stay_white():
+    """Up to a quarter of white nothing changes; brightness stays in order; what the darkest shot clips is not bent."""
+    dark, shown = np.full(6, 2.0**-20, np.float32), np.float32([0.01, 0.25, 0.5, 1, 4, 50])
+    expected = [0.01, 0.25, 0.25 + 0.25 / (1 + 1 / 3), 0.25 + 0.75 / 2, 0.25 + 3.75 / 6, 0.25 + 49.75 * 0.75 / 50.5]
+    bent = unburnt(dark[None], shown[None] / dark)[0]
+    np.testing.assert_allclose(bent, expected, rtol=1e-4)
+    assert (np.diff(bent) > 0).all() and bent[-1] < 1
+    np.testing.assert_allclose(unburnt(np.ones((1, 6), np.float32), shown[None])[0], shown)
 
 
-def test_no_highlight_is_shown_darker_than_in_the_darkest_shot(rng):
-    stops, light = rng.uniform(-3, 1, (2, 2000)).astype(np.float32)
-    bent = unburnt(stops, light)
-    assert (bent >= np.minimum(stops, 0)).all() and (bent <= stops + 1e-6).all() and (bent < stops).mean() > 0.1
+def test_no_highlight_is_shown_darker_than_in_the_darkest_shot_nor_brighter_than_decided(rng):
+    light, gain = rng.uniform(0, 1.2, (40, 50, 3)).astype(np.float32), np.exp2(rng.uniform(-3, 3, (40, 50)))
+    bent, shown = unburnt(light, gain.astype(np.float32)), light * gain[..., None]
+    assert (bent >= np.minimum(shown, light) - 1e-6).all() and (bent <= shown + 1e-6).all()
+    assert (bent < shown - 0.01).mean() > 0.2 and (np.argsort(bent) == np.argsort(light)).mean() > 0.99
 
 
 def test_light_is_told_from_what_the_brightest_shot_shows_as_8_of_255(rng):
@@ -125,7 +125,7 @@ def test_beside_an_edge_there_is_no_rim(rng):
     small = response.merge([shrink(image, pixels=16 * 24)] * 2)
     stops, whole = -0.7 * light_in_stops(small, response), response.merge([image] * 2)
     light = light_in_stops(whole, response)
-    expected = response.render(whole, 2 ** unburnt(-0.7 * light, light), 0.2)
+    expected = response.render(unburnt(whole, 2 ** (-0.7 * light)), kept=0.2)
 
     def off(radiance):
         return np.abs(develop([image] * 2, response, stops, radiance) / 65535 - expected).max()

@@ -15,7 +15,7 @@ from utils.stack.response import NOISE, Response
 WINDOW = 5  # pixels of the small copy, side of the window in which stops follow the light
 STEEPEST = 0.3  # stops per stop of light: more would multiply the contrast of single pixels, to black specks
 FLAT = 0.3  # stops squared, variance of light in a window, below which it has no edge
-BENT = 2.0  # stops below white, from where on bright light is bent towards it
+KNEE = 0.25  # of white: brighter light is bent towards it
 STRIP_PIXELS = 1 << 17  # pixels per strip: its float planes fit in a core's cache
 
 
@@ -42,9 +42,8 @@ def develop(
     def develop_rows(rows: slice) -> None:
         whole = response.merge([x[rows] for x in images])
         slope, offset = cv2.split(enlarge(lines, rows, height, width))
-        light = light_in_stops(whole, response)
-        gain = cv2.exp(unburnt(slope * light + offset, light) * np.float32(np.log(2)))
-        part = from_float(response.render(whole, gain, KEPT), image.dtype)
+        gain = cv2.exp((slope * light_in_stops(whole, response) + offset) * np.float32(np.log(2)))
+        part = from_float(response.render(unburnt(whole, gain), kept=KEPT), image.dtype)
         if image.shape[2:] == (4,):
             alpha = np.sum([x[rows, :, 3] for x in images], 0, np.uint32)
             part = np.dstack([part, ((alpha + len(images) // 2) // len(images)).astype(image.dtype)])
@@ -86,20 +85,21 @@ def along_edges(stops: np.ndarray, light: np.ndarray) -> np.ndarray:
     return np.dstack([slope, stops - slope * light])
 
 
-def unburnt(stops: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """Returns the stops (h, w) float32 at which light is shown, of those that were decided; all in stops.
+def unburnt(radiance: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """Returns radiance times `gain` (h, w), bent towards white from KNEE on: float32 of the radiance's shape.
 
-    What would be nearer to white than BENT, or beyond it, is shown darker, so that it approaches white as tanh does:
-    texture and colour of highlights stay, also those too small for the decision. The nearer the darkest shot is to
-    clipping, the less, since suns and lamps are white; and nothing is shown darker than in that shot.
+    What is x over KNEE becomes x / (1 + x / (1 - KNEE)), each channel on its own (Reinhard et al., "Photographic tone
+    reproduction for digital images", 2002, whose curve begins at black). So texture of highlights stays, also what is
+    too small for the decision, and bright colours pale, as on film. The nearer the darkest shot is to clipping, the
+    less, since suns and lamps are white; and nothing is shown darker than in that shot.
 
     Args:
-        stops, light: (h, w) float32, over the darkest shot's exposure; and over its white.
+        radiance: (h, w) or (h, w, 3) float32, as `Response.merge` returns it.
     """
-    over = np.maximum(stops + light + np.float32(BENT), 0)
-    bent = over - np.float32(BENT) + np.float32(2 * BENT) / (1 + cv2.exp(over * np.float32(2 / BENT)))  # BENT tanh
-    bent *= np.maximum(1 - cv2.exp(light * np.float32(np.log(2))), 0)
-    return stops - np.minimum(bent, np.maximum(stops, 0))
+    shown = radiance * (gain if radiance.ndim == 2 else cv2.merge([gain] * 3))
+    over = np.maximum(shown - np.float32(KNEE), 0)
+    bent = over * over / (over + np.float32(1 - KNEE)) * np.maximum(1 - radiance, 0)
+    return np.maximum(shown - bent, np.minimum(shown, radiance))
 
 
 def light_in_stops(radiance: np.ndarray, response: Response) -> np.ndarray:
