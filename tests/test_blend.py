@@ -107,6 +107,15 @@ def test_no_highlight_is_shown_darker_than_in_the_darkest_shot_nor_brighter_than
     assert (bent < shown - 0.01).mean() > 0.2 and (np.argsort(bent) == np.argsort(light)).mean() > 0.99
 
 
+def test_bright_colours_pale_half_as_much_as_if_each_channel_were_bent_on_its_own():
+    colour = np.float32([[[0.2, 0.6, 1.6]]]) / 2**20
+    bent = unburnt(colour, np.full((1, 1), 2.0**20, np.float32))[0, 0]
+    gray = 0.114 * 0.2 + 0.587 * 0.6 + 0.299 * 1.6
+    means = [(x + gray) / 2 for x in (0.2, 0.6, 1.6)]
+    expected = [x * oracles.unburnt(2.0**-20, 20 + np.log2(y)) / y for x, y in zip((0.2, 0.6, 1.6), means, strict=True)]
+    np.testing.assert_allclose(bent, expected, rtol=1e-3)
+
+
 def test_light_is_told_from_what_the_brightest_shot_shows_as_8_of_255(rng):
     radiance = np.exp2(rng.uniform(-22, 0, (9, 8, 1)) + rng.normal(0, 0.5, 3)).astype(np.float32)
     response = Response(2.2, 0.3, (0.0, 5.0, 2.0), ((0.0,) * 3,) * 3)

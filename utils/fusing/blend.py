@@ -88,17 +88,20 @@ def along_edges(stops: np.ndarray, light: np.ndarray) -> np.ndarray:
 def unburnt(radiance: np.ndarray, gain: np.ndarray) -> np.ndarray:
     """Returns radiance times `gain` (h, w), bent towards white from KNEE on: float32 of the radiance's shape.
 
-    What is x over KNEE becomes x / (1 + x / (1 - KNEE)), each channel on its own (Reinhard et al., "Photographic tone
-    reproduction for digital images", 2002, whose curve begins at black). So texture of highlights stays, also what is
-    too small for the decision, and bright colours pale, as on film. The nearer the darkest shot is to clipping, the
-    less, since suns and lamps are white; and nothing is shown darker than in that shot.
+    Light x over KNEE becomes x / (1 + x / (1 - KNEE)) over it (Reinhard et al., "Photographic tone reproduction for
+    digital images", 2002, whose curve begins at black). So texture of highlights stays, also what is too small for the
+    decision. A channel is bent by the mean of itself and the luminance: bright colours pale half as much as on film.
+    The nearer the darkest shot is to clipping, the less, since suns and lamps are white; and nothing is shown darker
+    than in that shot.
 
     Args:
         radiance: (h, w) or (h, w, 3) float32, as `Response.merge` returns it.
     """
     shown = radiance * (gain if radiance.ndim == 2 else cv2.merge([gain] * 3))
-    over = np.maximum(shown - np.float32(KNEE), 0)
-    bent = over * over / (over + np.float32(1 - KNEE)) * np.maximum(1 - radiance, 0)
+    bright = shown if radiance.ndim == 2 else (shown + cv2.merge([luma(shown)] * 3)) / 2
+    over = np.maximum(bright - np.float32(KNEE), 0)
+    share = over * over / ((over + np.float32(1 - KNEE)) * (over + np.float32(KNEE)))  # of the light, which is lost
+    bent = shown * share * np.maximum(1 - radiance, 0)
     return np.maximum(shown - bent, np.minimum(shown, radiance))
 
 
