@@ -15,7 +15,7 @@ from utils.stack.response import NOISE, Response
 WINDOW = 5  # pixels of the small copy, side of the window in which stops follow the light
 STEEPEST = 0.3  # stops per stop of light: more would multiply the contrast of single pixels, to black specks
 FLAT = 0.3  # stops squared, variance of light in a window, below which it has no edge
-KNEE = 0.25  # of white: brighter light is bent towards it
+KNEE = 0.85  # value from which brighter light is bent towards white
 STRIP_PIXELS = 1 << 17  # pixels per strip: its float planes fit in a core's cache
 
 
@@ -43,12 +43,13 @@ def develop(
         whole = response.merge([x[rows] for x in images])
         slope, offset = cv2.split(enlarge(lines, rows, height, width))
         gain = cv2.exp((slope * light_in_stops(whole, response) + offset) * np.float32(np.log(2)))
-        part = from_float(response.render(unburnt(whole, gain), kept=KEPT), image.dtype)
+        part = from_float(response.render(unburnt(whole, gain, knee), kept=KEPT), image.dtype)
         if image.shape[2:] == (4,):
             alpha = np.sum([x[rows, :, 3] for x in images], 0, np.uint32)
             part = np.dstack([part, ((alpha + len(images) // 2) // len(images)).astype(image.dtype)])
         out[rows] = part
 
+    knee = response.light(np.float32(KNEE))
     lines = along_edges(stops, light_in_stops(radiance, response))
     in_strips(develop_rows, height, width, strip_pixels, "blending")
     return out
@@ -85,10 +86,10 @@ def along_edges(stops: np.ndarray, light: np.ndarray) -> np.ndarray:
     return np.dstack([slope, stops - slope * light])
 
 
-def unburnt(radiance: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """Returns radiance times `gain` (h, w), bent towards white from KNEE on: float32 of the radiance's shape.
+def unburnt(radiance: np.ndarray, gain: np.ndarray, knee: np.float32) -> np.ndarray:
+    """Returns radiance times `gain` (h, w), bent towards white from the `knee` on: float32 of the radiance's shape.
 
-    Light x over KNEE becomes x / (1 + x / (1 - KNEE)) over it (Reinhard et al., "Photographic tone reproduction for
+    Light x over the knee becomes x / (1 + x / (1 - knee)) over it (Reinhard et al., "Photographic tone reproduction for
     digital images", 2002, whose curve begins at black). So texture of highlights stays, also what is too small for the
     decision. A channel is bent by the mean of itself and the luminance: bright colours pale half as much as on film.
     The nearer the darkest shot is to clipping, the less, since suns and lamps are white; and nothing is shown darker
@@ -96,11 +97,12 @@ def unburnt(radiance: np.ndarray, gain: np.ndarray) -> np.ndarray:
 
     Args:
         radiance: (h, w) or (h, w, 3) float32, as `Response.merge` returns it.
+        knee: in (0, 1), where 1 is white.
     """
     shown = radiance * (gain if radiance.ndim == 2 else cv2.merge([gain] * 3))
     bright = shown if radiance.ndim == 2 else (shown + cv2.merge([luma(shown)] * 3)) / 2
-    over = np.maximum(bright - np.float32(KNEE), 0)
-    share = over * over / ((over + np.float32(1 - KNEE)) * (over + np.float32(KNEE)))  # of the light, which is lost
+    over = np.maximum(bright - knee, 0)
+    share = over * over / ((over + 1 - knee) * (over + knee))  # of the light, which is lost
     bent = shown * share * np.maximum(1 - radiance, 0)
     return np.maximum(shown - bent, np.minimum(shown, radiance))
 
