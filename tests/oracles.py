@@ -24,10 +24,10 @@ def recorded(light: float, power: float, shoulder: float) -> float:
     return (light * (1 + shoulder) / (light + shoulder)) ** (1 / power)
 
 
-def unburnt(light: float, stops: float) -> float:
-    """Returns the light that is shown of light at `stops`: bent from a quarter of white on, unless it is a sun."""
+def unburnt(light: float, stops: float, knee: float) -> float:
+    """Returns the light that is shown of light at `stops`: bent towards white from the knee on, unless it is a sun."""
     shown = light * 2**stops
-    if shown <= 0.25 or stops <= 0:
+    if shown <= knee or stops <= 0:
         return shown
-    bent = 0.25 + (shown - 0.25) / (1 + (shown - 0.25) / 0.75)
+    bent = knee + (shown - knee) / (1 + (shown - knee) / (1 - knee))
     return max(shown + max(1 - light, 0) * (bent - shown), light)

@@ -43,7 +43,8 @@ def test_it_is_that_of_the_loop_over_pixels(rng, shape, dtype):
     radiance, stops = RESPONSE.merge(images), oracles.bilinear(stops, *shape)
     expected = np.array(
         [
-            oracles.recorded(oracles.unburnt(float(x), float(stop)), 2.2, 0.3) * levels
+            oracles.recorded(oracles.unburnt(float(x), float(stop), float(RESPONSE.light(np.float32(0.85)))), 2.2, 0.3)
+            * levels
             for x, stop in zip(radiance.flat, stops.flat, strict=True)
         ]
     ).reshape(shape)
@@ -94,25 +95,27 @@ def test_highlights_approach_white_and_suns_stay_white():
     """Up to a quarter of white nothing changes; brightness stays in order; what the darkest shot clips is not bent."""
     dark, shown = np.full(6, 2.0**-20, np.float32), np.float32([0.01, 0.25, 0.5, 1, 4, 50])
     expected = [0.01, 0.25, 0.25 + 0.25 / (1 + 1 / 3), 0.25 + 0.75 / 2, 0.25 + 3.75 / 6, 0.25 + 49.75 * 0.75 / 50.5]
-    bent = unburnt(dark[None], shown[None] / dark)[0]
+    bent = unburnt(dark[None], shown[None] / dark, np.float32(0.25))[0]
     np.testing.assert_allclose(bent, expected, rtol=1e-4)
     assert (np.diff(bent) > 0).all() and bent[-1] < 1
-    np.testing.assert_allclose(unburnt(np.ones((1, 6), np.float32), shown[None])[0], shown)
+    np.testing.assert_allclose(unburnt(np.ones((1, 6), np.float32), shown[None], np.float32(0.25))[0], shown)
 
 
 def test_no_highlight_is_shown_darker_than_in_the_darkest_shot_nor_brighter_than_decided(rng):
     light, gain = rng.uniform(0, 1.2, (40, 50, 3)).astype(np.float32), np.exp2(rng.uniform(-3, 3, (40, 50)))
-    bent, shown = unburnt(light, gain.astype(np.float32)), light * gain[..., None]
+    bent, shown = unburnt(light, gain.astype(np.float32), np.float32(0.25)), light * gain[..., None]
     assert (bent >= np.minimum(shown, light) - 1e-6).all() and (bent <= shown + 1e-6).all()
     assert (bent < shown - 0.01).mean() > 0.2 and (np.argsort(bent) == np.argsort(light)).mean() > 0.99
 
 
 def test_bright_colours_pale_half_as_much_as_if_each_channel_were_bent_on_its_own():
     colour = np.float32([[[0.2, 0.6, 1.6]]]) / 2**20
-    bent = unburnt(colour, np.full((1, 1), 2.0**20, np.float32))[0, 0]
+    bent = unburnt(colour, np.full((1, 1), 2.0**20, np.float32), np.float32(0.25))[0, 0]
     gray = 0.114 * 0.2 + 0.587 * 0.6 + 0.299 * 1.6
     means = [(x + gray) / 2 for x in (0.2, 0.6, 1.6)]
-    expected = [x * oracles.unburnt(2.0**-20, 20 + np.log2(y)) / y for x, y in zip((0.2, 0.6, 1.6), means, strict=True)]
+    expected = [
+        x * oracles.unburnt(2.0**-20, 20 + np.log2(y), 0.25) / y for x, y in zip((0.2, 0.6, 1.6), means, strict=True)
+    ]
     np.testing.assert_allclose(bent, expected, rtol=1e-3)
 
 
@@ -134,7 +137,7 @@ def test_beside_an_edge_there_is_no_rim(rng):
     small = response.merge([shrink(image, pixels=16 * 24)] * 2)
     stops, whole = -0.7 * light_in_stops(small, response), response.merge([image] * 2)
     light = light_in_stops(whole, response)
-    expected = response.render(unburnt(whole, 2 ** (-0.7 * light)), kept=0.2)
+    expected = response.render(unburnt(whole, 2 ** (-0.7 * light), response.light(np.float32(0.85))), kept=0.2)
 
     def off(radiance):
         return np.abs(develop([image] * 2, response, stops, radiance) / 65535 - expected).max()
