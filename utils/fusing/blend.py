@@ -49,7 +49,7 @@ def develop(
             part = np.dstack([part, ((alpha + len(images) // 2) // len(images)).astype(image.dtype)])
         out[rows] = part
 
-    knee = response.light(np.float32(KNEE))
+    knee = np.float32(response.light(np.array(KNEE)))
     lines = along_edges(stops, light_in_stops(radiance, response))
     in_strips(develop_rows, height, width, strip_pixels, "blending")
     return out

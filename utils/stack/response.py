@@ -31,7 +31,7 @@ TINT = 0.05  # stops: a channel's gain that differs less is more likely the curv
 CLIPPING = 0.8, 0.97  # of the largest channel, between which a shot hands over to darker ones: hues shift before white
 OWN_CLIPPING = 0.9, 0.99  # the same of a single channel beside others that are clipped
 BLACK = 0.2  # trust in a channel that is black beside others: noise of a dark shot must not tint it
-SINGLE = 0.5  # trust in a channel beside clipped ones, times the next darker shot's
+SINGLE = 0.5  # trust in a channel beside clipped ones, times the next darker shot's where that has noise
 SURE = 0.95  # values above it follow the fitted curve so badly that colours break; below .95 flares get dark holes
 GRAYED = 10 / 255  # of the largest channel: half of the colour there is noise
 NOISE = 8 / 255  # values below are mostly noise and JPEG's steps
@@ -78,10 +78,11 @@ class Response:
 
         A shot counts by its exposure, as its signal over the noise does. The nearer its largest channel is to clipping,
         the less of that head start is left, until darker shots count alone; and values near black count less. A channel
-        that is not clipped while others are still counts half as much as the next darker shot. What all shots clip has
-        the darkest one's white, what all leave black the brightest one's black. Nothing is darker than the white of a
-        shot that clips it, or than a quarter of it where the next darker shot shows that white well above its noise.
-        Light and colour of nearly black values are mostly noise: the darker, the nearer to that white and to gray.
+        that is not clipped while others are still counts half as much as the darkest shot, or as the next darker one if
+        that shows mere noise there. What all shots clip has the darkest one's white, what all leave black the brightest
+        one's black. Nothing is darker than the white of a shot that clips it, or than a quarter of it where the next
+        darker shot shows that white well above its noise. Light and colour of nearly black values are mostly noise: the
+        darker, the nearer to that white and to gray.
 
         Args:
             images: all shots that were fitted, in that order, or the same strip of all: (h, w), (h, w, 3) BGR or
@@ -162,7 +163,8 @@ class Response:
         trust = 1 - smoothstep(*CLIPPING, value)
         whole = exposure**trust * trust
         black = BLACK * whole * signal
-        own = SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value)) * max(darker, 1)
+        noise = NOISE**4 / (self.render((self.light(value) * darker / exposure).astype(np.float32)) ** 4 + NOISE**4)
+        own = SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value)) * max(darker, 1) ** noise
         # where nobody knows: the darkest shot's white, the brightest shot's black
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
         seen = self.render(np.array([darker / exposure], np.float32))  # this white in the darker shot
