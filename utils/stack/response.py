@@ -124,13 +124,12 @@ class Response:
         for k, image in enumerate(images):
             image = from_float(image, np.uint16) if image.dtype == np.float32 else image
             planes = cv2.split(image)[:3] if image.ndim == 3 else [image]
-            light, whole, black, signal, own, clipped, doubtful = self._tables(k, image.dtype)
+            light, black, more, signal, own, clipped, doubtful = self._tables(k, image.dtype)
             most = functools.reduce(cv2.max, planes)
-            least_trust, of_shot = cv2.LUT(most, black), np.float32(0)
-            more = cv2.subtract(cv2.LUT(most, whole), least_trust)
+            at_least, beyond, of_shot = cv2.LUT(most, black), cv2.LUT(most, more), np.float32(0)
             for c, plane in enumerate(planes):
-                weight = cv2.add(cv2.multiply(more, cv2.LUT(plane, signal)), cv2.LUT(plane, own))
-                weight = cv2.add(weight, least_trust)
+                weight = cv2.add(cv2.multiply(beyond, cv2.LUT(plane, signal)), cv2.LUT(plane, own))
+                weight = cv2.add(weight, at_least)
                 of_shot = of_shot + weight
                 part, white = cv2.multiply(weight, cv2.LUT(plane, light[c])), cv2.LUT(plane, clipped[c])
                 if k:
@@ -146,7 +145,7 @@ class Response:
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 # tables of a few responses; all strips of a picture need the same
     def _tables(self, shot: int, dtype: DTypeLike) -> tuple[np.ndarray, ...]:
-        """Returns for each level of a shot: light (C, levels); weight as the largest channel; least; as any; added.
+        """Returns for each level of a shot: light (C, levels); least weight as the largest channel; more; as any; own.
 
         And the least light that there is, (C, levels), 0 for levels that do not clip; and the doubt about the colour.
         """
@@ -155,22 +154,22 @@ class Response:
         darker = max((2.0**stops for stops in self.stops if stops < self.stops[shot]), default=0.0)
         brighter = min((2.0**stops for stops in self.stops if stops > self.stops[shot]), default=0.0)
         light = self.light(value) / (exposure * tint[:, None])
-        signal = value**4 / (value**4 + NOISE**4)
-        doubtful = GRAYED**4 / (value**4 + GRAYED**4)
+        signal = _above(value, NOISE)
+        doubtful = 1 - _above(value, GRAYED)
         sure = self.light(np.minimum(value, SURE))
         if brighter:  # a nearly black value that is brighter than what clips in that shot may be noise
             light -= doubtful * np.maximum(light - sure.max() / brighter, 0)
         trust = 1 - smoothstep(*CLIPPING, value)
         whole = exposure**trust * trust
         black = BLACK * whole * signal
-        noise = NOISE**4 / (self.render((self.light(value) * darker / exposure).astype(np.float32)) ** 4 + NOISE**4)
+        noise = 1 - _above(self.render((self.light(value) * darker / exposure).astype(np.float32)), NOISE)
         own = SINGLE * signal * (1 - smoothstep(*OWN_CLIPPING, value)) * max(darker, 1) ** noise
         # where nobody knows: the darkest shot's white, the brightest shot's black
         own += np.where(value > 0.5, 1e-5 * exposure**-2, 1e-8 * exposure)
         seen = self.render(np.array([darker / exposure], np.float32))  # this white in the darker shot
         clipped = smoothstep(*OWN_CLIPPING, value) * sure / (exposure * tint[:, None])
-        clipped *= 1 - UNSURE * seen**4 / (seen**4 + FAINT**4)
-        return tuple(x.astype(np.float32) for x in (light, whole, black, signal, own, clipped, doubtful))
+        clipped *= 1 - UNSURE * _above(seen, FAINT)
+        return tuple(x.astype(np.float32) for x in (light, black, whole - black, signal, own, clipped, doubtful))
 
 
 def fit_response(shots: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> Response:
@@ -196,6 +195,11 @@ def fit_response(shots: Sequence[np.ndarray], stops: Sequence[float] | None = No
         exposures[b], tints[b] = exposures[a] + gap, tints[a] + tint
     exposures, tints = exposures - exposures.min(), tints - tints.mean(0)
     return Response(power, shoulder, tuple(exposures.tolist()), tuple(map(tuple, tints.tolist())))
+
+
+def _above(value: np.ndarray, half: float) -> np.ndarray:
+    """Returns how far values lie above noise, in [0, 1], of their shape: 1/2 at `half`."""
+    return value**4 / (value**4 + half**4)
 
 
 def _minimum(cost) -> tuple[float, float]:
