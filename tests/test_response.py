@@ -279,6 +279,13 @@ def test_a_value_counts_less_near_black_and_near_white(value, weight):
     np.testing.assert_allclose(response.merge(shots), expected, rtol=1e-3)
 
 
+def test_the_handover_is_the_value_beside_the_next_brighter_shots_white():
+    response = Response(2.2, 0.3, (3.0, 0.0, 7.0), ((0.0,),) * 3)
+    for shot, gap in ((0, 4), (1, 3)):
+        assert response.light(np.array(response.handover(shot))) == pytest.approx(2.0**-gap, rel=1e-4)
+    assert response.handover(2) == 1
+
+
 def test_where_nobody_knows():
     response = Response(2.0, 0.2, (0.0, 4.0), ((0.0,) * 3, (0.0,) * 3))
     white, black = np.full((3, 4, 3), 255, np.uint8), np.zeros((3, 4, 3), np.uint8)

@@ -96,6 +96,11 @@ class Response:
         gray = luma(radiance)
         return cv2.merge([cv2.add(x, cv2.multiply(doubt, cv2.subtract(gray, x))) for x in merged])
 
+    def handover(self, shot: int) -> float:
+        """Returns the value in [0, 1] of a shot above which the next brighter one is clipped; 1 for the brightest."""
+        gaps = [stops - self.stops[shot] for stops in self.stops if stops > self.stops[shot]]
+        return float(self.render(np.array([2.0 ** -min(gaps)], np.float32))[0]) if gaps else 1.0
+
     def expose(self, images: Sequence[np.ndarray], count: int, radiance: np.ndarray | None = None) -> np.ndarray:
         """Returns what the network sees of a scene: luminance (K, h, w) float32 in [0, 1] of K exposures.
 
