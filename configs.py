@@ -30,7 +30,7 @@ NEW_RUN = "refuses: it would be another run"
 NEW_BEST = "takes the new value, and best starts anew: losses no longer compare with earlier ones"
 
 WRITTEN = (".jpg", ".png", ".tif", ".webp", ".avif", ".heic", ".bmp")
-DEFAULT_OUTPUT = "data_result/pair/fused_image.png"
+DEFAULT_OUTPUT, NAMES = "data_result/pair/fused_image.png", "{name}"
 SAMPLE = [f"{ROOT}/data_test/courtyard/{name}" for name in ("0_ev-4.jpg", "2_ev+2.jpg")]
 DEVICES = "cpu, cuda (gpu is the same), cuda:N or mps (Apple); auto: cuda if there is one"
 
@@ -149,7 +149,7 @@ def infer_parser() -> Parser:
     option.help = "skip scenes whose fused picture is no older than their shots; otherwise it is written again"
     option = add("--one_look", default=False)
     option.help = "decide once for all scenes, as for the views of a panorama: brightness and contrast agree"
-    option = add("--names", default="{name}", metavar="PATTERN")
+    option = add("--names", default=NAMES, metavar="PATTERN")
     option.help = "names of the fused pictures: {name} of the scene, {first} and {last} shot, {number} from 1"
     add = parser.group("files")
     option = add("--format", choices=[suffix[1:] for suffix in WRITTEN])

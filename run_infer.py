@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from configs import DEFAULT_OUTPUT, get_infer_args
+from configs import DEFAULT_OUTPUT, NAMES, get_infer_args
 from utils.errors import UserError, exit_on_error, told
 from utils.fusing.fusion import End, Fuser, fuse_scenes
 from utils.pictures.image import RADIANCE_SUFFIXES, WRITTEN_SUFFIXES
@@ -39,6 +39,8 @@ def fuse_scene(args: argparse.Namespace) -> None:
     if is_folder(args.output):
         scene = replace(scene, name=f"{paths[0].stem}_fused")
         [scene] = placed(args, [scene], args.output)
+    else:
+        check_named(args, out)
     kept = set_aside(scene.out) if args.output == DEFAULT_OUTPUT else None
     with contextlib.nullcontext() if args.quiet else late_bar():
         [end] = fuse_all(args, [scene])
@@ -64,8 +66,15 @@ def placed(args: argparse.Namespace, scenes: Sequence[Scene], name: str) -> list
     if target.suffix.lower() in (*WRITTEN_SUFFIXES, *RADIANCE_SUFFIXES) and not is_folder(name):
         if len(scenes) != 1:
             raise UserError(f"{target} is the name of one picture, but {len(scenes)} scenes were found: name a folder")
+        check_named(args, target)
         return [replace(scenes[0], out=target)]
     return with_outputs(scenes, target, args.hdr, args.format and f".{args.format}", args.names)
+
+
+def check_named(args: argparse.Namespace, picture: Path) -> None:
+    """Raises an error about options that would not matter, since `picture` has its name and format."""
+    if args.format or args.names != NAMES:
+        raise UserError(f"--format and --names are for folders, but {picture} names a picture: name a folder with -o")
 
 
 def set_aside(path: Path) -> Path | None:

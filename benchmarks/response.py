@@ -154,6 +154,8 @@ if __name__ == "__main__":
     parser.add_argument("--weights", default="runs/pretrained/deepfuse.onnx")
     parser.add_argument("--width", type=int)
     args = parser.parse_args()
+    if args.figure == "steps" and len(list_images(args.folder)) < 2:
+        parser.error(f"steps takes the folder of one scene, and {args.folder} has fewer than two pictures")
     args.width = args.width or (400 if args.figure == "virtual" else 800)
     head, *rows = globals()[args.figure](args)
     for row in (head, *rows):

@@ -547,3 +547,12 @@ def test_no_scene_is_left_to_a_process_that_does_not_exist(monkeypatch, size, ra
         return
     with pytest.raises(UserError, match=f"RANK is '{rank}' and WORLD_SIZE '{size}': unset both"):
         place_among_processes()
+
+
+@pytest.mark.parametrize("option", [("--format", "jpg"), ("--names", "{first}")])
+def test_options_for_folders_are_refused_where_a_picture_is_named(tmp_path, weights, capsys, option):
+    shots = [photo(tmp_path / "scene" / f"{value}.png", value) for value in (50, 150)]
+    for given in (shots, [tmp_path / "scene"]):
+        line = refused(capsys, *given, "-o", tmp_path / "mine.png", "--weights", weights, *option)
+        assert line.endswith("mine.png names a picture: name a folder with -o")
+        assert not (tmp_path / "mine.png").exists()
