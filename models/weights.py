@@ -227,7 +227,9 @@ def _read_network(path: str | PathLike) -> Network:
     if {str(key).split(".")[0] for key in state} == PREDECESSOR_LAYERS.keys():
         first = state.get("layer1.layer.0.weight")
         channels = first.shape[1] if isinstance(first, torch.Tensor) and first.ndim == 4 else 1
-        return _network(path, "DeepFuse_bn", {"image_channels": channels}, _renamed(state))
+        for theirs, ours in PREDECESSOR_LAYERS.items():
+            state = {str(key).replace(f"{theirs}.layer.", f"{ours}."): value for key, value in state.items()}
+        return _network(path, "DeepFuse_bn", {"image_channels": channels}, state)
     found = ", ".join(_shown(key) for key in list(state)[:5])
     raise WeightsError(
         f"{path} is not a known kind of checkpoint: expected keys name, arch, model (this project) "
@@ -333,15 +335,6 @@ def _authors_state(path: str | PathLike) -> State:
         raise WeightsError(f"{path} is not the authors' archive: expected kernels {expected}, found {found}")
     flipped = (np.ascontiguousarray(kernels[key][:, :, ::-1, ::-1], np.float32) for key in expected)
     return dict(zip(names, map(torch.from_numpy, flipped), strict=True))
-
-
-def _renamed(state: dict) -> dict:
-    """Returns the predecessor's weights by our names."""
-    renamed = {}
-    for key, value in state.items():
-        layer, _, rest = str(key).partition(".layer.")
-        renamed[f"{PREDECESSOR_LAYERS.get(layer, layer)}.{rest}"] = value
-    return renamed
 
 
 def _kind(channels: int) -> str:

@@ -17,7 +17,7 @@ from tests.test_camera import dng
 from tests.test_ghost import PATCH, freed, moving_scene
 from tests.test_image import SRGB, camera_exif
 from utils.fusing.fusion import Fuser, fuse_scenes, read_exposures
-from utils.fusing.hdr import gain_map, light_size, map_size, rendition, scene_light
+from utils.fusing.hdr import FINE, gain_map, light_size, rendition, scene_light
 from utils.fusing.tiles import on_device
 from utils.pictures.hdr import GainMap, _end_of_notes, write_pq, write_radiance
 from utils.pictures.image import read_photo, read_radiance, write_image
@@ -314,9 +314,10 @@ def test_a_flat_or_black_picture_has_a_map_too(rng):
 
 
 def test_the_map_of_a_large_picture_has_a_quarter_of_its_sides():
-    assert light_size(4000, 6000) == map_size(4000, 6000) == (1000, 1500)
+    assert light_size(4000, 6000) == light_size(4000, 6000, FINE) == (1000, 1500)
     assert light_size(1024, 2049) == (256, 512) and light_size(1024, 2048) == (1024, 2048)  # from 2 megapixels on
-    assert map_size(600, 900) == (400, 600) and light_size(600, 900) == (600, 900) and map_size(1, 1) == (1, 1)
+    assert light_size(600, 900, FINE) == (400, 600) and light_size(600, 900) == (600, 900)
+    assert light_size(1, 1, FINE) == (1, 1)
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".avif"])

@@ -166,7 +166,9 @@ def fuse_scenes(
     with ThreadPoolExecutor(1) as loader, ThreadPoolExecutor(1) as writer:
         loading = loader.submit(load)
         if one_look:
-            network, copies = _deciding(loading.result()), list[tuple[Scene, SmallCopy]]()
+            network, copies = loading.result().network, list[tuple[Scene, SmallCopy]]()
+            if not isinstance(network, DecidingNetwork):
+                raise UserError("one look for many scenes needs weights of DeepFuse_pyramid, such as deepfuse.onnx")
             for scene, stack in counted("looking", stacks(scenes), len(scenes)):
                 if isinstance(stack, Exception):
                     yield End(scene, stack)
@@ -221,12 +223,6 @@ def _stacks(
                 continue
             yield scene, Stack(images, metadata, stops, reference)
             images = []
-
-
-def _deciding(fuser: Fuser) -> DecidingNetwork:
-    if not isinstance(fuser.network, DecidingNetwork):
-        raise UserError("one look for many scenes needs weights of DeepFuse_pyramid, such as deepfuse.onnx")
-    return fuser.network
 
 
 def _result(

@@ -58,18 +58,8 @@ def scene_light(
     return light
 
 
-def light_size(height: int, width: int) -> tuple[int, int]:
-    """Returns (h, w) at which the light of a picture is needed for its gain."""
-    return _divided(height, width, 1)
-
-
-def map_size(height: int, width: int) -> tuple[int, int]:
-    """Returns (h, w) of a picture's gain map."""
-    return _divided(height, width, FINE)
-
-
-def _divided(height: int, width: int, fine: float) -> tuple[int, int]:
-    """Returns (h, w) divided by QUARTER for a large picture, by `fine` for a smaller one."""
+def light_size(height: int, width: int, fine: float = 1) -> tuple[int, int]:
+    """Returns (h, w) at which the light of a picture is needed for its gain; with FINE those of its gain map."""
     share = QUARTER if height * width > LARGE else fine
     return max(1, round(height / share)), max(1, round(width / share))
 
@@ -91,7 +81,7 @@ def gain_map(picture: np.ndarray, light: np.ndarray) -> GainMap:
     gain = cv2.divide(there + np.float32(OFFSET), shown + np.float32(OFFSET))
     gain = np.clip(np.log2(gain, out=gain), 0, MOST, out=gain)
     gain *= smoothstep(*SHADOWS, there)
-    gain = cv2.resize(gain, map_size(*picture.shape[:2])[::-1], interpolation=cv2.INTER_AREA)
+    gain = cv2.resize(gain, light_size(*picture.shape[:2], FINE)[::-1], interpolation=cv2.INTER_AREA)
     most = max(float(gain.max()), LEAST)
     return GainMap(np.rint(gain * (255 / most)).astype(np.uint8), most)
 

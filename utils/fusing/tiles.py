@@ -6,6 +6,7 @@ field reaches, so that the result equals that of the whole picture while the net
 
 from collections.abc import Iterator, Sequence
 
+import cv2
 import numpy as np
 import torch
 
@@ -14,7 +15,7 @@ from utils.device import device_on
 from utils.errors import UserError
 from utils.fusing.colour import fuse_chroma
 from utils.fusing.network import DecidingNetwork, Network
-from utils.pictures.pixels import bgr_to_ycrcb, from_float, luma, to_float, ycrcb_to_bgr
+from utils.pictures.pixels import from_float, luma, to_float
 
 Box = tuple[slice, slice]  # rows, columns
 Tiles = Iterator[tuple[Box, torch.Tensor]]  # boxes that cover a picture, each with its pixels (1, C, h, w)
@@ -130,8 +131,8 @@ class TiledNetwork(Network):
         if self.channels == 3:
             bgr = y_hat[..., ::-1]
         else:
-            chroma = fuse_chroma([bgr_to_ycrcb(to_float(x[..., :3]))[..., 1:] for x in exposures])
-            bgr = ycrcb_to_bgr(np.dstack([y_hat, chroma]))
+            chroma = fuse_chroma([cv2.cvtColor(to_float(x[..., :3]), cv2.COLOR_BGR2YCrCb)[..., 1:] for x in exposures])
+            bgr = cv2.cvtColor(np.dstack([y_hat, chroma]), cv2.COLOR_YCrCb2BGR)
         alpha = [to_float(x[..., 3:]) for x in exposures]  # (h, w, 1), or (h, w, 0) without alpha
         return from_float(np.dstack([bgr, sum(alpha) / len(alpha)]), dtype)
 

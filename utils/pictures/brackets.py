@@ -132,22 +132,25 @@ def find_brackets(shots: Sequence[Shot], compare: Compare, patient: bool = False
 
 def _why_alone(shot: Shot, ordered: Sequence[Shot], compare: Compare, patient: bool) -> str:
     """Returns why no bracket goes from the shot before to this one, nor from it to the shot after."""
-    place = ordered.index(shot)
-    pairs = itertools.pairwise(ordered[max(place - 1, 0) : place + 2])
-    beside = dict.fromkeys(_parted(*pair, compare, patient) for pair in pairs)
+    place, beside = ordered.index(shot), {}
+    for a, b in itertools.pairwise(ordered[max(place - 1, 0) : place + 2]):
+        why = _parted([a], b, patient)
+        if not why:
+            why = "a shot of another view" if compare(a, b) is False else "a bracket that it does not continue"
+        beside[why] = None
     return f"next to it is only {' and '.join(beside)}" if beside else "there is no other shot beside it"
 
 
-def _parted(last: Shot, shot: Shot, compare: Compare, patient: bool) -> str:
+def _parted(run: Sequence[Shot], shot: Shot, patient: bool) -> str:
+    """Returns what a shot is that a bracket cannot go on with after the shots of a run, or "" if it can."""
+    last = run[-1]
     if others := [name for name, a, b in zip(KIND, last.kind, shot.kind, strict=False) if a != b]:
         return f"a shot of another {' and '.join(dict.fromkeys(others))}"
     if last.marked != shot.marked:
         return "a shot of another exposure mode"
     if not patient and _pause(last, shot) > LONG_PAUSE:
         return f"a shot more than {LONG_PAUSE} s away"
-    if abs(shot.level - last.level) <= SAME_STOPS:
-        return "a shot of the same exposure"
-    return "a shot of another view" if compare(last, shot) is False else "a bracket that it does not continue"
+    return "a shot of the same exposure" * any(abs(shot.level - one.level) <= SAME_STOPS for one in run)
 
 
 def one_view(shots: Sequence[Shot], compare: Compare, name: str) -> tuple[list[list[Shot]], list[str]]:
@@ -185,22 +188,11 @@ def _runs(shots: Sequence[Shot], patient: bool) -> list[list[Shot]]:
     """Returns shots in order, split wherever no bracket can go on: other settings, an exposure again, a long pause."""
     runs: list[list[Shot]] = []
     for shot in shots:
-        run = runs[-1] if runs else []
-        if run and _goes_on(run, shot, patient):
-            run.append(shot)
+        if runs and not _parted(runs[-1], shot, patient):
+            runs[-1].append(shot)
         else:
             runs.append([shot])
     return [part for run in runs for part in _by_bias(run)]
-
-
-def _goes_on(run: Sequence[Shot], shot: Shot, patient: bool) -> bool:
-    last = run[-1]
-    return (
-        shot.kind == last.kind
-        and shot.marked == last.marked
-        and (patient or _pause(last, shot) <= LONG_PAUSE)
-        and all(abs(shot.level - one.level) > SAME_STOPS for one in run)
-    )
 
 
 def _pause(last: Shot, shot: Shot) -> float:

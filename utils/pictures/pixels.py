@@ -67,16 +67,6 @@ def luma(image: np.ndarray) -> np.ndarray:
     return to_float(image) if image.ndim == 2 else cv2.cvtColor(to_float(image[..., :3]), cv2.COLOR_BGR2GRAY)
 
 
-def bgr_to_ycrcb(image: np.ndarray) -> np.ndarray:
-    """Returns Y, Cr, Cb (H, W, 3) of BGR (H, W, 3), both float32 in [0, 1], chroma around NEUTRAL_CHROMA."""
-    return cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb)
-
-
-def ycrcb_to_bgr(image: np.ndarray) -> np.ndarray:
-    """Returns BGR (H, W, 3) of Y, Cr, Cb (H, W, 3), both float32; outside [0, 1] where no such colour exists."""
-    return cv2.cvtColor(image, cv2.COLOR_YCrCb2BGR)
-
-
 def captioned(picture: np.ndarray, text: str) -> np.ndarray:
     """Returns a picture (H, W, 3) uint8 with a caption, which fits its width, in a bar of CAPTION pixels above it."""
     bar = np.full((CAPTION, picture.shape[1], 3), 32, np.uint8)
