@@ -184,10 +184,9 @@ def get_infer_args(argv: list[str] | None = None) -> argparse.Namespace:
     """
     parser = infer_parser()
     argv = sys.argv[1:] if argv is None else argv
-    following = [*argv[1:], ""][: len(argv)]
     argv = [  # --align may stand before the exposures
         "--align=mtb" if one == "--align" and after not in METHODS else one
-        for one, after in zip(argv, following, strict=True)
+        for one, after in zip(argv, [*argv[1:], ""], strict=False)
     ]
     with parser.files_of_options():
         args = parser.parse_intermixed_args(argv)
@@ -390,18 +389,6 @@ def get_eval_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     `weights` and `results` are dicts: method's name -> its file or folder.
     """
-    parser = eval_parser()
-    args = parser.parse_args(argv)
-    parser.check_bounds(args)
-    if args.lpips and args.reference is None:
-        parser.error("--lpips compares with a reference picture: give --reference DIR too")
-    name_methods(args, parser)
-    require("torch", "scikit-image")
-    return args
-
-
-def eval_parser() -> Parser:
-    """Returns the parser of run_eval.py."""
     parser = Parser("Fuses scenes with several methods and scores the saved pictures.")
     add = parser.group("scenes")
     add("--data", default=f"{ROOT}/data_test", help="folder of scenes: one folder of shots per scene")
@@ -425,7 +412,13 @@ def eval_parser() -> Parser:
     add = parser.group("run")
     add("-o", "--output", default="data_result/eval", help="folder to write; an earlier evaluation in it is replaced")
     add("--jobs", default=1, low=1, help="processes; each scores one scene at a time")
-    return parser
+    args = parser.parse_args(argv)
+    parser.check_bounds(args)
+    if args.lpips and args.reference is None:
+        parser.error("--lpips compares with a reference picture: give --reference DIR too")
+    name_methods(args, parser)
+    require("torch", "scikit-image")
+    return args
 
 
 def name_methods(args: argparse.Namespace, parser: Parser) -> None:

@@ -5,6 +5,7 @@ A single radiance map (float TIFF, OpenEXR, Radiance .hdr) is rendered to exposu
 
 import argparse
 import contextlib
+import functools
 import itertools
 import os
 import sys
@@ -106,9 +107,7 @@ def late_bar() -> Iterator[None]:
 
 
 def fuse_all(args: argparse.Namespace, scenes: Sequence[Scene]) -> Iterator[End]:
-    def load() -> Fuser:
-        return Fuser.from_checkpoint(args.weights, args.device, args.model)
-
+    load = functools.partial(Fuser.from_checkpoint, args.weights, args.device, args.model)
     how = (args.align, args.deghost, args.max_pixels, args.hdr, args.quality, args.one_look)
     return fuse_scenes(scenes, load, *how)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from configs import APART, NEW_BEST, SESSION, command, get_infer_args, get_train_args, settings_with
+from configs import APART, NEW_BEST, SAMPLE, SESSION, command, get_train_args, settings_with
 from utils.errors import UserError, exit_on_error, user_errors
 from utils.files import git_sha, make_run_folder, settings_block, write_json
 
@@ -232,8 +232,7 @@ def settings_of(args: argparse.Namespace, training: train.Training) -> dict:
 
 def sample_pair() -> list[np.ndarray]:
     """Returns the pair that run_infer.py fuses by default, (H, W, 3) BGR uint8 each; [] if its files are missing."""
-    paths = get_infer_args([]).images
-    return [read_image(path) for path in paths] if all(map(os.path.isfile, paths)) else []
+    return [read_image(path) for path in SAMPLE] if all(map(os.path.isfile, SAMPLE)) else []
 
 
 # The network

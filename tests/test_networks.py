@@ -90,7 +90,9 @@ def test_tiles_equal_the_whole(model, device, stack, size):
         pytest.skip("decides on a small copy: no tiles")
     shots, channels = stack(3, (*size, 3), np.uint16), model.arch.image_channels
     fused = torch.empty(channels, *size)
-    for box, y_hat in TiledNetwork(model, 36)._tiles(shots, *size):
+    network = TiledNetwork(model)
+    network.tile = 36
+    for box, y_hat in network._tiles(shots, *size):
         fused[(..., *box)] = y_hat[0]
     if channels == 1:
         y = torch.from_numpy(np.stack([luma(x) for x in shots]))[None, :, None].to(device)

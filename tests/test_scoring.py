@@ -142,7 +142,7 @@ def test_wrong_sizes_are_named(data, tmp_path):
     with pytest.raises(ValueError, match="alley.png: expected the exposures' size 70x60, got 71x60"):
         scoring.score_scene(scene, {}, {"other": tmp_path})
     write_image(data / "alley" / "2.png", np.zeros((61, 70, 3), np.uint8))
-    with pytest.raises(ValueError, match="2.png: expected the other exposures' size 70x60, got 70x61"):
+    with pytest.raises(ValueError, match="2.png: expected the exposures' size 70x60, got 70x61"):
         scoring.score_scene(scene, {}, {"other": tmp_path})
 
 

@@ -161,11 +161,8 @@ def score_scene(
     """
     if len(scene.paths) < 2:
         raise UserError(f"expected two or more exposures, found {len(scene.paths)}")
-    shots = {path: read_8bit(path, max_width) for path in scene.stack}
-    first = next(iter(shots.values()))
-    for path, image in shots.items():
-        if image.shape != first.shape:
-            raise UserError(f"{path}: expected the other exposures' size {size_of(first)}, got {size_of(image)}")
+    first = read_8bit(scene.stack[0], max_width)
+    shots = {scene.stack[0]: first} | {path: _same_size(path, first, max_width) for path in scene.stack[1:]}
     truth = None if reference is None else _same_size(picture_of(reference, scene.name), first, max_width)
     fused = [shots[path] for path in scene.paths]
     unseen = [image for path, image in shots.items() if path not in scene.paths]

@@ -81,7 +81,8 @@ def gain_map(picture: np.ndarray, light: np.ndarray) -> GainMap:
     gain = cv2.divide(there + np.float32(OFFSET), shown + np.float32(OFFSET))
     gain = np.clip(np.log2(gain, out=gain), 0, MOST, out=gain)
     gain *= smoothstep(*SHADOWS, there)
-    gain = cv2.resize(gain, light_size(*picture.shape[:2], FINE)[::-1], interpolation=cv2.INTER_AREA)
+    height, width = picture.shape[:2]
+    gain = cv2.resize(gain, light_size(height, width, FINE)[::-1], interpolation=cv2.INTER_AREA)
     most = max(float(gain.max()), LEAST)
     return GainMap(np.rint(gain * (255 / most)).astype(np.uint8), most)
 

@@ -23,21 +23,10 @@ AUTHORS_CLIPPED = 0.01  # share of the pixels clipped at either end: the default
 CPU_TILE, GPU_TILE, MIN_TILE = 256, 1024, 64  # side of a tile in pixels: on a CPU; on a GPU (4 GB), and the smallest
 
 
-def on_device(model: Model, device: str | torch.device = "cpu", tile: int | None = None) -> Network:
-    """Returns the network of `models.fuse_model`, in eval mode on a device, as `Fuser` runs it.
-
-    Args:
-        device: as for `device.device_on`: "cpu", "cuda", "auto", ...
-        tile: side of a tile in pixels, for the paper's networks; None is the device's usual one. It halves whenever a
-            GPU runs out of memory.
-
-    Raises:
-        ValueError: there is no such device, or `tile` is odd or less than 2.
-    """
-    if tile is not None and (tile < 2 or tile % 2):
-        raise UserError(f"tile must be an even number of pixels, got {tile}")
+def on_device(model: Model, device: str | torch.device = "cpu") -> Network:
+    """Returns the network of `models.fuse_model`, in eval mode, as `Fuser` runs it; `device` as for `device_on`."""
     model = model.eval().to(device_on(device)).to(memory_format=torch.channels_last)  # several times faster
-    return SmallDecision(model) if model.halo is None else TiledNetwork(model, tile)
+    return SmallDecision(model) if model.halo is None else TiledNetwork(model)
 
 
 class SmallDecision(DecidingNetwork):
@@ -57,10 +46,11 @@ class SmallDecision(DecidingNetwork):
 class TiledNetwork(Network):
     """A network that works at full size, such as the paper's, on its device; fuses whole pictures in tiles."""
 
-    def __init__(self, model: Model, tile: int | None = None):
+    def __init__(self, model: Model):
         assert model.halo is not None
-        self.model, self.tile, self.halo = model, tile, model.halo
-        self.device, self.channels = next(model.parameters()).device, model.arch.image_channels
+        self.model, self.halo, self.channels = model, model.halo, model.arch.image_channels
+        self.device = next(model.parameters()).device
+        self.tile = GPU_TILE if self.device.type == "cuda" else CPU_TILE  # halves when a GPU runs out of memory
 
     def fuse(self, images: Sequence[np.ndarray], stops: Sequence[float] | None = None) -> np.ndarray:
         """Returns the fused picture, of the exposures' shape and dtype, as for `Fuser.fuse`; `stops` do not matter."""
@@ -89,23 +79,23 @@ class TiledNetwork(Network):
             yield box, (fused[(..., *box)] - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)
 
     def _boxes(self, images: Sequence[np.ndarray], height: int, width: int) -> Tiles:
-        """Yields the boxes of a picture with their fused pixels; tiles halve when a GPU runs out of memory."""
-        tile = self.tile or (GPU_TILE if self.device.type == "cuda" else CPU_TILE)
-        pending = split((slice(0, height), slice(0, width)), tile)
+        """Yields the boxes of a picture with their fused pixels."""
+        pending = split((slice(0, height), slice(0, width)), self.tile)
         while pending:
             outer, inner = grow(pending[0], self.halo, height, width)
             try:
                 fused = self._compute(torch.stack([self._tensor(x[outer]) for x in images], 1))[(..., *inner)]
             except torch.cuda.OutOfMemoryError as error:
-                if tile <= MIN_TILE:
-                    raise UserError(f"{self.device} has no memory for a tile of {tile} pixels: use the cpu") from error
+                if self.tile <= MIN_TILE:
+                    few = f"a tile of {self.tile} pixels"
+                    raise UserError(f"{self.device} has no memory for {few}: use the cpu") from error
                 fused = None
             if fused is not None:
                 yield pending.pop(0), fused
                 continue
             torch.cuda.empty_cache()  # outside the except block, whose traceback keeps the memory alive
-            self.tile = tile = max(tile // 4 * 2, MIN_TILE)
-            pending = [small for box in pending for small in split(box, tile)]
+            self.tile = max(self.tile // 4 * 2, MIN_TILE)
+            pending = [small for box in pending for small in split(box, self.tile)]
 
     @torch.inference_mode()
     def _compute(self, exposures: torch.Tensor) -> torch.Tensor:

@@ -65,13 +65,9 @@ def stack_alike(samples: Sequence[Sample]) -> list[Sample]:
     alike: dict[tuple, list[Sample]] = {}
     for sample in samples:
         alike.setdefault((sample.exposures.shape, sample.judges.shape), []).append(sample)
+    columns = (zip(*group, strict=True) for group in alike.values())
     return [
-        Sample(
-            torch.stack([sample.exposures for sample in group]),
-            torch.stack([sample.judges for sample in group]),
-            "\n".join(sample.name for sample in group),
-        )
-        for group in alike.values()
+        Sample(torch.stack(exposures), torch.stack(judges), "\n".join(names)) for exposures, judges, names in columns
     ]
 
 
@@ -415,13 +411,11 @@ class BracketStacks(Dataset):
 
     def _response(self, item: int, numbers: Sequence[int]) -> Response:
         """Returns the response of these shots of a scene, fitted to the whole scene, as when one fuses; only once."""
-        known = self.responses.get((item, *numbers))
-        if known is None:
-            bracket = self.brackets[item]
+        key, bracket = (item, *numbers), self.brackets[item]
+        if key not in self.responses:
             whole = slice(0, bracket.size[0]), slice(0, bracket.size[1])
-            known = fit_response([bracket.cut(k, whole, bracket.size) for k in numbers])
-            self.responses[(item, *numbers)] = known
-        return known
+            self.responses[key] = fit_response([bracket.cut(k, whole, bracket.size) for k in numbers])
+        return self.responses[key]
 
 
 def draw_shots(means: Sequence[float], count: int, rng: np.random.Generator) -> list[int]:
