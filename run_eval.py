@@ -148,14 +148,8 @@ def describe(args: argparse.Namespace, rows: list[Row], extra: Sequence[Column])
     scenes = {row["scene"]: row for row in rows}.values()
     smallest, largest = (f(scenes, key=lambda row: row["width"] * row["height"]) for f in (min, max))
     sizes = dict.fromkeys(f"{row['width']}x{row['height']}" for row in (smallest, largest))
-    versions = {
-        "Python": platform.python_version(),
-        "NumPy": np.__version__,
-        "OpenCV": cv2.__version__,
-        "scikit-image": version("scikit-image"),
-        "PyTorch": torch.__version__,
-    }
-    programs = [f"{name} {number}" for name, number in versions.items()]
+    programs = [f"Python {platform.python_version()}", f"NumPy {np.__version__}", f"OpenCV {cv2.__version__}"]
+    programs += [f"scikit-image {version('scikit-image')}", f"PyTorch {torch.__version__}"]
     if "enfuse" in {row["method"] for row in rows}:
         programs.append(scoring.enfuse_version() or "enfuse")
     shrunk = f"; wider ones were shrunk to {args.max_width} before they were fused" if args.max_width else ""

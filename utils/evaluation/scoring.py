@@ -129,9 +129,8 @@ def read_8bit(path: str | os.PathLike, max_width: int | None = None) -> np.ndarr
 
 def picture_of(folder: Path, scene: str) -> Path:
     """Returns folder/<scene>.png, or, if there is none, the picture of this name with another suffix."""
-    others = (path for suffix in IMAGE_SUFFIXES if (path := folder / f"{scene}{suffix}").is_file())
-    png = folder / f"{scene}.png"
-    return png if png.is_file() else next(others, png)
+    named = [folder / f"{scene}{suffix}" for suffix in (".png", *IMAGE_SUFFIXES)]
+    return next((path for path in named if path.is_file()), named[0])
 
 
 def score_scene(
@@ -150,10 +149,8 @@ def score_scene(
         scene: Its `paths` are fused; its `stack` is what the pictures are scored against.
         methods: Methods to run; their pictures are saved as folders[name]/<scene>.png.
         folders: Folder of pictures of every method to score: those of `methods`, and those of other programs.
-        reference: Folder of ground truth <scene>.png, or None.
-        lpips: Whether to compute LPIPS too, where there is a reference.
-        iqa: Names of measures without a reference, as for `metric.load_iqa`.
-        sheets: Folder for the contact sheet <scene>.png, or None.
+        reference, sheets: Folders of the ground truth and for the contact sheets, <scene>.png each.
+        lpips, iqa: As of `reference_scores`, and names as of `metric.load_iqa`.
         max_width: Shots and pictures wider than this are shrunk when they are read (`read_8bit`).
 
     Raises:

@@ -151,8 +151,7 @@ def fuse_scenes(
         scenes: each has its `out`.
         load: returns the Fuser; called once, while the first scene is read; never if there is no scene.
         align, deghost, hdr: as `Fuser.fuse_files`.
-        max_pixels: of an exposure, as for `image.read_photo`.
-        quality: as for `image.write_image`.
+        max_pixels, quality: as for `image.read_photo` and `image.write_image`.
         one_look: whether the scenes are parts of one panorama or series: a decision for all of them, so that brightness
             and contrast agree. Then each scene is read twice.
 
@@ -278,8 +277,7 @@ def improve(
     out, with a warning for each.
 
     Args:
-        images, stops: From `read_exposures`.
-        align, deghost: As of `Fuser.fuse_files`.
+        images, stops, align, deghost: As of `read_exposures` and `Fuser.fuse_files`.
 
     Raises:
         ValueError: As `align_exposures`; or the scene's reference is none of its exposures, or was left out.
@@ -425,11 +423,9 @@ def check_exposures(images: Sequence[np.ndarray]) -> None:
     """Raises ValueError unless these are two or more (H, W[, 3 or 4]) uint8 or uint16 of one shape and dtype."""
     if len(images) < 2:
         raise UserError(f"fusing needs two or more exposures, got {len(images)}")
-    for image in images:
-        as_array(image)
-    shape, dtype = images[0].shape, images[0].dtype
+    shape, dtype = as_array(images[0]).shape, images[0].dtype
     if dtype not in (np.uint8, np.uint16) or shape[2:] not in ((), (3,), (4,)) or 0 in shape or len(shape) < 2:
         raise UserError(f"expected (H, W), (H, W, 3) or (H, W, 4) uint8 or uint16, got {shape} {dtype}")
     for image in images:
-        if image.shape != shape or image.dtype != dtype:
+        if as_array(image).shape != shape or image.dtype != dtype:
             raise UserError(f"exposures must agree: the first is {shape} {dtype}, another {image.shape} {image.dtype}")

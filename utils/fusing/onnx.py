@@ -18,16 +18,11 @@ class OnnxNetwork(DecidingNetwork):
     """An exported network on the CPU."""
 
     def __init__(self, path: str | os.PathLike, device: str = "cpu", name: str | None = None):
-        """Loads the file.
-
-        Args:
-            device: "cpu" or "auto", which is the CPU.
-            name: if given, must match the file's network.
+        """Loads the file, whose network must be called `name` if that is given; `device` is "cpu" or "auto".
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no file of `run_export.py`, or holds another network; the device is another; ONNX Runtime
-                is not installed.
+            ValueError: network or device are others; it is no file of `run_export.py`; ONNX Runtime is not installed.
         """
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it reports its use to Microsoft otherwise
         onnxruntime = optional("onnxruntime", str(path))  # here: not needed with a .pth file

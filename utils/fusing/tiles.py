@@ -84,7 +84,9 @@ class TiledNetwork(Network):
         while pending:
             outer, inner = grow(pending[0], self.halo, height, width)
             try:
-                fused = self._compute(torch.stack([self._tensor(x[outer]) for x in images], 1))[(..., *inner)]
+                seen = torch.stack([self._tensor(x[outer]) for x in images], 1)
+                with torch.inference_mode():
+                    fused = self.model(seen.to(self.device)).cpu()[(..., *inner)]
             except torch.cuda.OutOfMemoryError as error:
                 if self.tile <= MIN_TILE:
                     few = f"a tile of {self.tile} pixels"
@@ -96,10 +98,6 @@ class TiledNetwork(Network):
             torch.cuda.empty_cache()  # outside the except block, whose traceback keeps the memory alive
             self.tile = max(self.tile // 4 * 2, MIN_TILE)
             pending = [small for box in pending for small in split(box, self.tile)]
-
-    @torch.inference_mode()
-    def _compute(self, exposures: torch.Tensor) -> torch.Tensor:
-        return self.model(exposures.to(self.device)).cpu()
 
     def _tensor(self, image: np.ndarray) -> torch.Tensor:
         """Returns the network's input (1, C, h, w), in [0, 1], of a picture (h, w[, C])."""

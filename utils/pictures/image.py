@@ -95,14 +95,7 @@ def walk_images(
 
 
 def read_image(path: str | os.PathLike, shrink: int = 1) -> np.ndarray:
-    """Returns a picture as (H, W, 3) BGR, uint8 or uint16 as in its file, upright by its EXIF orientation.
-
-    Args:
-        shrink: As for `read_photo`.
-
-    Raises:
-        FileNotFoundError, ValueError: As `read_photo`.
-    """
+    """Returns a picture (H, W, 3) BGR, uint8 or uint16, upright, without alpha; all else is as for `read_photo`."""
     image, _ = read_photo(path, shrink=shrink)
     return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else np.ascontiguousarray(image[..., :3])
 

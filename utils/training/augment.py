@@ -40,13 +40,9 @@ class Shape(NamedTuple):
 
 
 def random_shape(crop_size: int, rng: np.random.Generator, shots: Sequence[int] = SHOTS, patch: bool = False) -> Shape:
-    """Returns the shape of a sample to fuse: a patch has crop_size x crop_size pixels, others have that many or fewer.
+    """Returns the shape of a sample to fuse, with one of the numbers of `shots`, each as likely as the others.
 
-    The fewest are a quarter of them.
-
-    Args:
-        shots: numbers of shots to fuse, each as likely as the others.
-        patch: as in `Shape`.
+    A patch has crop_size x crop_size pixels, others have that many or fewer, but at least a quarter of them.
     """
     count, side, upright = int(rng.choice(shots)), crop_size / 2 ** rng.random(), bool(rng.integers(2))
     return Shape(count, crop_size if patch else side, upright, patch)

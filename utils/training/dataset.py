@@ -87,13 +87,10 @@ class Draws(Sampler):
     """
 
     def __init__(self, items: int, samples: int, seed: int, batch_size: int = 1, rank: int = 0, ranks: int = 1):
-        """Draws each item as often as the others, or once more.
+        """Draws each of `items` things as often as the others, or once more; `batch_size` draws in a row are a batch.
 
         Args:
-            items: number of things to draw from.
             samples: number per epoch, rounded up to whole batches; 0 draws each item once.
-            seed: of the run.
-            batch_size: number of draws in a row that make a batch.
             rank, ranks: the number of this process, and how many there are; each gets its share of every batch.
         """
         self.items, self.seed, self.epoch, self.done = items, seed, 0, 0
@@ -151,8 +148,7 @@ class Fusing(NamedTuple):
     def sample(self, shots: Pictures, judges: Pictures, name: str = "", response: Response | None = None) -> Sample:
         """Returns a sample of shots and judges, uint8 each; the network sees them as when they are fused.
 
-        Args:
-            response: of the shots; None fits it to what the sample shows of them.
+        Without the shots' `response` it is fitted to what the sample shows of them.
         """
         judging = np.stack([luma(picture) for picture in (judges if self.hidden else shots)])
         if not self.exposures:
@@ -184,10 +180,9 @@ class Photographs(Dataset):
     """Random windows of photographs, decoded when they are asked for."""
 
     def __init__(self, paths: Sequence[str], crop_size: int, image_channels: int = 1, fusing: Fusing | None = None):
-        """Takes the photographs' paths; none is opened yet.
+        """Takes the photographs' paths, from `find_photographs`; none is opened yet.
 
         Args:
-            paths: from `find_photographs`.
             crop_size: side of the square windows, see `random_shape` for those with `fusing`. Smaller photographs are
                 enlarged, but not more than 4 times.
             image_channels: 1 for luminance, 3 for RGB.
@@ -364,10 +359,9 @@ class BracketStacks(Dataset):
         simulated: Photographs | None = None,
         fusing: Fusing | None = None,
     ):
-        """Takes scenes that can give such windows.
+        """Takes scenes that can give such windows, from `read_brackets`.
 
         Args:
-            brackets: from `read_brackets`.
             crop_size: the largest windows have as many pixels as this square, see `random_shape`. They show anything
                 from that many pixels of the scene to all of it.
             simulated: photographs with the same crop_size and `fusing`, to take a share SIMULATED of the samples from:

@@ -17,15 +17,11 @@ from utils.device import device_on
 def join_processes(device: str, timeout: timedelta | None = None) -> torch.device:
     """Joins the processes that torchrun has started, if any; returns the device of this one.
 
-    On CUDA (NCCL) each process gets its own GPU; on the CPU (gloo) they share it.
-
-    Args:
-        device: as for `device_on`.
-        timeout: longest wait for the other processes, then an error; None is PyTorch's default.
+    On CUDA (NCCL) each process gets its own GPU; on the CPU (gloo) they share it. `timeout` is the longest wait
+    for the others (None: PyTorch's default), then there is an error.
     """
-    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
     chosen = device_on(device)
-    if alone:
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return chosen
     if chosen.type == "cuda":
         chosen = device_on(f"cuda:{os.environ['LOCAL_RANK']}")
