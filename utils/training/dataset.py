@@ -126,11 +126,8 @@ def hold_out(items: Sequence, count: int, seed: int) -> tuple[list, list]:
     if count >= len(items):
         found = f"found {len(items)} to train on, of which {count} are held out for validation"
         raise UserError(f"{found}: add some, or set --val_fraction 0")
-    held_out = set(np.random.default_rng(seed).permutation(len(items))[:count].tolist())
-    return (
-        [item for i, item in enumerate(items) if i not in held_out],
-        [item for i, item in enumerate(items) if i in held_out],
-    )
+    order = np.random.default_rng(seed).permutation(len(items))
+    return [items[i] for i in sorted(order[count:])], [items[i] for i in sorted(order[:count])]
 
 
 class Fusing(NamedTuple):
