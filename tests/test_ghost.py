@@ -410,8 +410,8 @@ def test_curves_are_those_of_least_squares(rng):
             np.testing.assert_allclose(found, expected, atol=0.01)
 
 
-@pytest.mark.parametrize("shape, small", [((400, 750, 3), (400, 750, 3)), ((800, 1500), (400, 750, 1))])
-def test_motion_is_looked_for_on_300000_pixels(shape, small):
+@pytest.mark.parametrize("shape, small", [((600, 1000, 3), (600, 1000, 3)), ((1200, 2000), (600, 1000, 1))])
+def test_motion_is_looked_for_on_600000_pixels(shape, small):
     assert ghost._small(np.zeros(shape, np.uint16)).shape == small
 
 

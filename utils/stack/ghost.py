@@ -10,7 +10,7 @@ from utils.errors import UserError
 from utils.pictures.pixels import shrink
 from utils.progress import counted
 
-WORKING_PIXELS = 300_000  # pixels of the copies on which motion is found: distant people are still some pixels wide
+WORKING_PIXELS = 600_000  # pixels of the copies on which motion is found: heads of distant people are some pixels wide
 ROUNDS = 2  # of matching two shots: the second ignores the pixels that the first found moving
 STIFFNESS = 30.0  # of a brightness curve: smooths it over about seven levels
 DARK, WHITE = 6, 250  # levels of 255: below and above, a shot is black or clipped and tells nothing
