@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = {  # module -> its tests
     "utils/stack/align.py": ["tests/test_align.py"],
     "utils/stack/ghost.py": ["tests/test_ghost.py"],
+    "utils/stack/noise.py": ["tests/test_noise.py"],
     "utils/stack/radiance.py": ["tests/test_radiance.py"],
     "utils/stack/response.py": ["tests/test_response.py"],
     "utils/fusing/adjust.py": ["tests/test_adjust.py"],
@@ -245,4 +246,7 @@ if __name__ == "__main__":
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(TESTS)}; all without")
     parser.add_argument("--count", type=int, default=300, help="mutants, of all modules together")
     parser.add_argument("--seed", type=int, default=0, help="of their choice")
-    main(parser.parse_args())
+    args = parser.parse_args()
+    if unknown := set(args.modules) - set(TESTS):
+        parser.error(f"there are no mutants of {', '.join(sorted(unknown))}")
+    main(args)
