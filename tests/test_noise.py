@@ -31,7 +31,7 @@ def test_lines_are_those_of_a_loop_over_areas(rng, shape, dtype):
         area = np.atleast_3d(shot)[3 * i : 3 * i + 3, 3 * j : 3 * j + 3, :3].astype(float) / np.iinfo(dtype).max
         mean, variance = area.mean((0, 1)), area.var((0, 1)).mean()
         t = np.clip((mean.max() * 255 - 8) / 16, 0, 1)
-        slope = variance / (variance + (2 / 255) ** 2 * (1 - t * t * (3 - 2 * t)))
+        slope = variance / (variance + (3 / 255) ** 2 * (1 - t * t * (3 - 2 * t)))
         np.testing.assert_allclose(lines[i, j], [slope, *(1 - slope) * mean], rtol=1e-3, atol=1e-6)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from utils.pictures.pixels import from_float, smoothstep, to_float
 
-GRAIN = 2 / 255  # standard deviation of values that counts as noise: of structure that varies as much, half is kept
+GRAIN = 3 / 255  # standard deviation of values that counts as noise: of structure that varies as much, half is kept
 DARK = 8 / 255, 24 / 255  # values of the largest channel between which smoothing ends
 SAMPLES = 2.5  # pixels of the shot, along each side of a pixel of the small copy, that tell its variance; or a few more
 
