@@ -150,7 +150,7 @@ def _parted(run: Sequence[Shot], shot: Shot, patient: bool) -> str:
         return "a shot of another exposure mode"
     if not patient and _pause(last, shot) > LONG_PAUSE:
         return f"a shot more than {LONG_PAUSE} s away"
-    return "a shot of the same exposure" * any(abs(shot.level - one.level) <= SAME_STOPS for one in run)
+    return "a shot of the same exposure" if any(abs(shot.level - one.level) <= SAME_STOPS for one in run) else ""
 
 
 def one_view(shots: Sequence[Shot], compare: Compare, name: str) -> tuple[list[list[Shot]], list[str]]:
