@@ -10,7 +10,7 @@ import numpy as np
 from utils.fusing.colour import KEPT
 from utils.pictures.pixels import from_float, luma
 from utils.progress import counted
-from utils.stack.noise import DARK, calm, calming
+from utils.stack.noise import calm, calming
 from utils.stack.response import NOISE, Response
 
 WINDOW = 5  # pixels of the small copy, side of the window in which stops follow the light
@@ -41,10 +41,12 @@ def develop(
     out = np.empty_like(image)
 
     def develop_rows(rows: slice) -> None:
-        strips = [x[rows] for x in images]
-        for k, lines in noisy.items():
-            strips[k] = calm(strips[k], enlarge(lines, rows, height, width))
-        whole = response.merge(strips)
+        whole = response.merge(
+            [
+                x[rows] if lines is None else calm(x[rows], enlarge(lines, rows, height, width))
+                for x, lines in zip(images, noisy, strict=True)
+            ]
+        )
         slope, offset = cv2.split(enlarge(edges, rows, height, width))
         gain = cv2.exp((slope * light_in_stops(whole, response) + offset) * np.float32(np.log(2)))
         part = from_float(response.render(unburnt(whole, gain, knee), kept=KEPT), image.dtype)
@@ -55,7 +57,7 @@ def develop(
 
     knee = np.float32(response.light(np.array(KNEE)))
     edges = along_edges(stops, light_in_stops(radiance, response))
-    noisy = {k: calming(x, *stops.shape) for k, x in enumerate(images) if response.handover(k) < DARK[1]}
+    noisy = [calming(x, response.handover(k), *stops.shape) for k, x in enumerate(images)]
     in_strips(develop_rows, height, width, strip_pixels, "blending")
     return out
 
