@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -399,20 +398,21 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path, photographs, monkeyp
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
-    def one_of_two(rank):
-        torch.set_num_threads(1)  # forked: a pool of threads is not
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        run(tmp_path, *common, "--run_name", "two")
-
-    processes = [multiprocessing.get_context("fork").Process(target=one_of_two, args=(rank,)) for rank in range(2)]
-    for process in processes:
-        process.start()
+    # not forked: where a test before has computed gradients in threads, a fork cannot
+    code = "import sys, pathlib; sys.path.insert(0, 'tests'); import run_train, test_run_train as tests; "
+    code += "run_train.LOG_EVERY, run_train.sample_pair = 1, list; tests.run(pathlib.Path(sys.argv[1]), *sys.argv[2:])"
+    arguments = [sys.executable, "-c", code, tmp_path, *common, "--run_name", "two"]
+    one_of_two = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen([*map(str, arguments)], cwd=ROOT, env=one_of_two | {"RANK": rank, "LOCAL_RANK": rank})
+        for rank in "01"
+    ]
     run(tmp_path, *common, "--run_name", "one")
-    for process in processes:
-        process.join(timeout=300)
-        process.kill()
-    assert [process.exitcode for process in processes] == [0, 0]
+    try:
+        assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
     curves = []
     for name in ("one", "two"):
         events = event_accumulator.EventAccumulator(str(tmp_path / "runs" / name / "logs")).Reload()
