@@ -1,4 +1,4 @@
-"""A stack of shots in, a better one out: `align`, `ghost`; and its light: `response` merges shots, `radiance` maps.
+"""A stack of shots in, a better one out: `align`, `ghost`, `noise`; light: `response` merges shots, `radiance` maps.
 
 Imports: `pixels` of the pictures, no PyTorch.
 """
