@@ -178,6 +178,7 @@ def test_the_rules_alone():
     assert sizes(find_brackets(shots(0, -2, 2, pause=11), same, patient=True)) == [3]
     assert sizes(find_brackets(shots(0, -2, 2, pause=11, manual=True), same)) == [3]
     assert sizes(find_brackets(shots(0, -2, 2, pause=200, manual=True), same)) == [1, 1, 1]
+    assert sizes(find_brackets(shots(*[math.nan] * 3), same)) == [1, 1, 1]  # unknown exposures are no bracket
 
 
 def test_a_bracket_in_a_folder_of_its_own_is_one_scene_however_its_exposures_lie():

@@ -149,8 +149,10 @@ def score_scene(
         scene: Its `paths` are fused; its `stack` is what the pictures are scored against.
         methods: Methods to run; their pictures are saved as folders[name]/<scene>.png.
         folders: Folder of pictures of every method to score: those of `methods`, and those of other programs.
-        reference, sheets: Folders of the ground truth and for the contact sheets, <scene>.png each.
-        lpips, iqa: As of `reference_scores`, and names as of `metric.load_iqa`.
+        reference: Folder of ground truth <scene>.png, or None.
+        lpips: Whether to compute LPIPS too, where there is a reference.
+        iqa: Names of measures without a reference, as for `metric.load_iqa`.
+        sheets: Folder for the contact sheet <scene>.png, or None.
         max_width: Shots and pictures wider than this are shrunk when they are read (`read_8bit`).
 
     Raises:

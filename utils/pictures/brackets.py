@@ -148,9 +148,9 @@ def _parted(run: Sequence[Shot], shot: Shot, patient: bool) -> str:
         return f"a shot of another {' and '.join(dict.fromkeys(others))}"
     if last.marked != shot.marked:
         return "a shot of another exposure mode"
-    if not patient and _pause(last, shot) > LONG_PAUSE:
+    if not (patient or _pause(last, shot) <= LONG_PAUSE):  # this way round: NaN is no known pause, no other exposure
         return f"a shot more than {LONG_PAUSE} s away"
-    return "a shot of the same exposure" if any(abs(shot.level - one.level) <= SAME_STOPS for one in run) else ""
+    return "" if all(abs(shot.level - one.level) > SAME_STOPS for one in run) else "a shot of the same exposure"
 
 
 def one_view(shots: Sequence[Shot], compare: Compare, name: str) -> tuple[list[list[Shot]], list[str]]:

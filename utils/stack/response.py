@@ -98,8 +98,8 @@ class Response:
 
     def handover(self, shot: int) -> float:
         """Returns the value in [0, 1] of a shot above which the next brighter one is clipped; 1 for the brightest."""
-        gaps = [stops - self.stops[shot] for stops in self.stops if stops > self.stops[shot]]
-        return float(self.render(np.array([2.0 ** -min(gaps)], np.float32))[0]) if gaps else 1.0
+        _, brighter = self._beside(shot)
+        return float(self.render(np.array([2.0 ** self.stops[shot] / brighter], np.float32))[0]) if brighter else 1.0
 
     def expose(self, images: Sequence[np.ndarray], count: int, radiance: np.ndarray | None = None) -> np.ndarray:
         """Returns what the network sees of a scene: luminance (K, h, w) float32 in [0, 1] of K exposures.
@@ -148,6 +148,12 @@ class Response:
             doubts = doubts + of_shot * cv2.LUT(most, doubtful)
         return total, weights, least, cv2.divide(doubts, functools.reduce(cv2.add, weights))
 
+    def _beside(self, shot: int) -> tuple[float, float]:
+        """Returns the exposures, over the darkest shot's, of the next darker and the next brighter shot; 0 if none."""
+        exposures = [2.0**stops for stops in self.stops]
+        own = exposures[shot]
+        return max((x for x in exposures if x < own), default=0.0), min((x for x in exposures if x > own), default=0.0)
+
     @functools.lru_cache(maxsize=64)  # noqa: B019 # tables of a few responses; all strips of a picture need the same
     def _tables(self, shot: int, dtype: DTypeLike) -> tuple[np.ndarray, ...]:
         """Returns for each level of a shot: light (C, levels); least weight as the largest channel; more; as any; own.
@@ -156,8 +162,7 @@ class Response:
         """
         value = np.linspace(0, 1, np.iinfo(dtype).max + 1)
         exposure, tint = 2.0 ** self.stops[shot], 2.0 ** np.array(self.tints[shot])
-        darker = max((2.0**stops for stops in self.stops if stops < self.stops[shot]), default=0.0)
-        brighter = min((2.0**stops for stops in self.stops if stops > self.stops[shot]), default=0.0)
+        darker, brighter = self._beside(shot)
         light = self.light(value) / (exposure * tint[:, None])
         signal = _above(value, NOISE)
         doubtful = 1 - _above(value, GRAYED)
